@@ -1,0 +1,157 @@
+//! What the engine is handed: containers, networks, images. Plain data, no I/O.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::ImageRef;
+
+/// A container to create.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerConfig {
+    /// Its name, from [`crate::id`].
+    pub name: String,
+    /// Labels, fixed from creation.
+    pub labels: Vec<(String, String)>,
+    /// The image, by id or reference.
+    pub image: String,
+    /// Replaces the image's ENTRYPOINT; an empty list clears it.
+    pub entrypoint: Vec<String>,
+    /// Replaces the image's CMD.
+    pub command: Vec<String>,
+    /// `KEY=value`; values may be secret and never appear in errors.
+    pub environment: Vec<(String, String)>,
+    /// Absolute path inside.
+    pub working_dir: String,
+    /// `uid:gid` inside.
+    pub user: String,
+    /// The host name inside.
+    pub host_name: String,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Limits, set and then verified.
+    pub limits: Limits,
+    /// Whether the image's file system is read-only.
+    pub read_only: bool,
+    /// Its network.
+    pub network: NetworkAttachment,
+    /// How long the engine waits between the stop signal and the kill.
+    pub stop_timeout: Duration,
+    /// Whether standard input is open until [`super::Engine::attach`] has written it; else /dev/null.
+    pub open_stdin: bool,
+}
+
+/// A bind mount. Its source must exist: the engine refuses it otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path on the engine's host.
+    pub source: PathBuf,
+    /// Absolute path inside.
+    pub target: String,
+    /// Whether the container cannot write it.
+    pub read_only: bool,
+}
+
+/// What a container may use. The engine's answer is compared with it after creation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// CPU time, in billionths of a CPU.
+    pub nano_cpus: i64,
+    /// Memory, in bytes.
+    pub memory: i64,
+    /// Memory and swap together, in bytes; equal to `memory` means no swap.
+    pub memory_swap: i64,
+    /// Processes and threads.
+    pub pids: i64,
+    /// `/dev/shm`, in bytes.
+    pub shm_size: i64,
+    /// Resource limits by name.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Sized in-memory file systems: path inside → mount options.
+    pub tmpfs: BTreeMap<String, String>,
+}
+
+/// A soft and a hard resource limit; -1 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ulimit {
+    /// What the process starts with.
+    pub soft: i64,
+    /// What it may raise it to.
+    pub hard: i64,
+}
+
+/// How a container is attached to the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkAttachment {
+    /// No interface but loopback.
+    None,
+    /// One network of agent-run, with a fixed address.
+    Network {
+        /// Its name.
+        name: String,
+        /// The container's address on it.
+        address: Ipv4Addr,
+    },
+}
+
+/// A network to create: a bridge of its own with a subnet of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Its name, from [`crate::id`].
+    pub name: String,
+    /// Labels, fixed from creation.
+    pub labels: Vec<(String, String)>,
+    /// The subnet's first address.
+    pub subnet: Ipv4Addr,
+    /// The subnet's prefix length.
+    pub prefix: u8,
+}
+
+/// When an image is pulled. The words of compose-spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// At every run.
+    Always,
+    /// Where the engine does not have it.
+    #[default]
+    Missing,
+    /// Never: a missing image is an error.
+    Never,
+    /// Built at every run.
+    Build,
+}
+
+/// An image that a task needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageRequest {
+    /// Its reference; the tag to give it where it is built.
+    pub reference: ImageRef,
+    /// When it is pulled.
+    pub pull_policy: PullPolicy,
+    /// How to build it, where it is built.
+    pub build: Option<BuildConfig>,
+}
+
+/// How to build an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BuildConfig {
+    /// From a directory of the host, read when it is built; `.dockerignore` is honoured.
+    Directory {
+        /// The build context: an absolute path.
+        context: PathBuf,
+        /// The Dockerfile, relative to the context.
+        dockerfile: String,
+        /// The stage to stop at.
+        target: Option<String>,
+        /// Build arguments; no place for secrets.
+        args: BTreeMap<String, String>,
+    },
+    /// The Dockerfile of the base image, which is part of agent-run.
+    EmbeddedBase,
+}

@@ -1,0 +1,167 @@
+//! The container engine: one trait, its data, and Docker as the one engine so far.
+//!
+//! Knows nothing of tasks, specs or git. Only `docker/` knows Bollard; another engine would be
+//! another folder beside it.
+
+pub mod config;
+pub mod docker;
+mod error;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+pub use error::{EngineError, ErrorKind, Operation};
+
+use crate::secrets::SecretBytes;
+use config::{ContainerConfig, ImageRequest, NetworkConfig};
+
+/// A container engine.
+///
+/// Contract: `stop` and the `remove_*` functions succeed when the thing is already gone, also when
+/// its creation failed. A non-zero exit is a value, never an error. Every call has a deadline of
+/// its own; [`ErrorKind::Timeout`] means that the outcome is unknown: look, do not repeat blindly.
+pub trait Engine: Send + Sync + 'static {
+    /// What the engine is and what it honours.
+    fn info(&self) -> impl Future<Output = Result<EngineInfo, EngineError>> + Send;
+
+    /// Makes sure that an image is there, by the request's policy, and says what it holds.
+    /// Pulls and builds take as long as they take: the caller bounds them.
+    fn ensure_image(
+        &self,
+        request: &ImageRequest,
+    ) -> impl Future<Output = Result<ImageInfo, EngineError>> + Send;
+
+    /// Creates a network. [`ErrorKind::AddressInUse`] if its subnet overlaps another one.
+    fn create_network(
+        &self,
+        config: &NetworkConfig,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Creates a container, inspects it, and compares every limit with what was asked.
+    /// A limit that was dropped is [`ErrorKind::LimitNotHonoured`]; the container is removed then.
+    fn create_container(
+        &self,
+        config: &ContainerConfig,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Attaches to a container's output. Called before `start`, so that nothing is missed.
+    /// `input` is written to its standard input, which is closed after it; it may be secret.
+    fn attach(
+        &self,
+        container: &str,
+        input: Option<SecretBytes>,
+    ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
+
+    /// Starts a created container.
+    fn start(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Waits until a started container has ended, however long that takes.
+    fn wait(&self, container: &str) -> impl Future<Output = Result<Exit, EngineError>> + Send;
+
+    /// Sends TERM, and KILL after `grace`; returns when the container has ended.
+    fn stop(
+        &self,
+        container: &str,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a container with its anonymous volumes, running or not.
+    fn remove_container(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a network.
+    fn remove_network(&self, network: &str)
+    -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Everything with agent-run's labels, running or not.
+    fn list_owned(&self) -> impl Future<Output = Result<Vec<OwnedObject>, EngineError>> + Send;
+}
+
+/// A container's output until it ends, in frames as they come: a frame is not a line.
+pub type OutputStream = BoxStream<'static, Result<OutputFrame, EngineError>>;
+
+/// A piece of a container's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFrame {
+    /// Which stream it was written to.
+    pub source: OutputSource,
+    /// What was written; untrusted.
+    pub bytes: Bytes,
+}
+
+/// Standard output or standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputSource {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// The code of its main process; 128 + n where a signal ended it.
+    pub code: i64,
+    /// The engine's flag that some process of it was killed for memory.
+    pub oom_killed: bool,
+}
+
+/// What an engine is. Read once per run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineInfo {
+    /// Where it was reached, for people.
+    pub endpoint: String,
+    /// Its version.
+    pub version: String,
+    /// The API version that is spoken.
+    pub api_version: String,
+    /// CPUs that its containers can use.
+    pub cpus: usize,
+    /// Memory that its containers can use, in bytes: the Docker VM's where there is one.
+    pub memory: i64,
+    /// Whether it runs without root: container root is the caller then.
+    pub rootless: bool,
+    /// The first host uid and gid of its user namespace, where it remaps users.
+    pub userns_root: Option<(u32, u32)>,
+    /// What it cannot limit, as spec keys: `mem_limit`, `cpus`, `pids_limit`, `memswap_limit`.
+    pub missing_limits: Vec<&'static str>,
+}
+
+/// What an image holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Its id, `sha256:…`.
+    pub id: String,
+    /// Its ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// Its CMD.
+    pub command: Vec<String>,
+}
+
+/// Something on the engine that carries agent-run's labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedObject {
+    /// What it is.
+    pub kind: OwnedKind,
+    /// Its name.
+    pub name: String,
+    /// All its labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Whether it is a container that runs.
+    pub running: bool,
+}
+
+/// The kinds of [`OwnedObject`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnedKind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
+}

@@ -1,0 +1,288 @@
+//! What happens and what happened: events, phases, outcomes, reports of branches and runs.
+//!
+//! Plain serialisable data. Everything that people or scripts see of a run is derived from it.
+//! Log bytes are no events: they go to the task's log file, and to reporters by a bounded channel.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BranchName, CommitId, RunId, TaskId};
+
+/// Something that happened in a run. One line of the events file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts the events of a run from 0.
+    pub seq: u64,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Since the run began, in milliseconds of the monotonic clock.
+    pub elapsed_ms: u64,
+    /// The task that it concerns, if one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// The kinds of [`Event`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The run began.
+    RunStarted {
+        /// Its id.
+        run: RunId,
+        /// How many tasks it has.
+        tasks: usize,
+        /// How many may run at once.
+        parallel: usize,
+    },
+    /// A task entered a phase.
+    Phase {
+        /// The phase.
+        phase: TaskPhase,
+    },
+    /// An image is being pulled or built, or is there now.
+    Image {
+        /// The image as the spec names it.
+        image: String,
+        /// What goes on with it, in words.
+        status: String,
+    },
+    /// Something that people should know and that fails nothing.
+    Warning {
+        /// In words.
+        message: String,
+    },
+    /// The run was asked to stop.
+    Stopping {
+        /// Why, and how.
+        reason: StopReason,
+        /// Whether containers are killed without grace.
+        forced: bool,
+    },
+    /// A task has ended and its work is safe.
+    TaskFinished {
+        /// What became of it.
+        report: Box<TaskReport>,
+    },
+    /// The run has ended and nothing of it is left running.
+    RunFinished {
+        /// What became of it.
+        summary: RunSummary,
+    },
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskPhase {
+    /// Waits for a free slot.
+    Waiting,
+    /// Its worktree, image, network and container are being made.
+    Preparing,
+    /// Its container runs.
+    Running,
+    /// Its container was asked to end.
+    Stopping,
+    /// Its work is being checked and brought into the repository.
+    Collecting,
+    /// It has ended.
+    Finished,
+}
+
+/// Why a whole run stops early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Ctrl-C.
+    Interrupted,
+    /// TERM or HUP.
+    Terminated,
+    /// The time limit of the whole run.
+    TimedOut,
+}
+
+/// How a task ended, whatever became of its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TaskOutcome {
+    /// Its command ended with 0.
+    Succeeded,
+    /// Its command ended with another code.
+    Failed {
+        /// The code, 1 to 255; untrusted.
+        exit_code: i64,
+    },
+    /// The engine reports that it ran out of memory.
+    OutOfMemory,
+    /// It ran past its `timeout`.
+    TimedOut,
+    /// A signal ended its command, and it was none of ours.
+    Killed {
+        /// The signal's number.
+        signal: i64,
+    },
+    /// The run stopped while it ran.
+    Cancelled,
+    /// It never started.
+    Skipped {
+        /// Why, as a clause.
+        reason: String,
+    },
+    /// We could not do our part.
+    Infra {
+        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`.
+        stage: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// What became of a task's work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum BranchResult {
+    /// It is on a branch of the user's repository.
+    Created {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip.
+        commit: CommitId,
+    },
+    /// There was none.
+    NoChange,
+    /// It failed a check; the attempt's directory is kept.
+    Rejected {
+        /// The check's name.
+        check: String,
+        /// What it found.
+        detail: String,
+        /// Where the work is.
+        path: PathBuf,
+    },
+    /// The branch's name was taken meanwhile; the work is under another ref.
+    Taken {
+        /// The name.
+        branch: BranchName,
+        /// The tip of the work.
+        commit: CommitId,
+        /// The ref it was kept under.
+        kept_ref: String,
+    },
+    /// It could not be collected; the attempt's directory is kept.
+    Kept {
+        /// Where the work is.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a task's work consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchReport {
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: BranchResult,
+    /// Commits on top of the base.
+    pub commits: u64,
+    /// Files that differ from the base.
+    pub files: u64,
+    /// Lines added.
+    pub insertions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+    /// Files with the most changed lines, for a diffstat; untrusted names, sanitised.
+    pub diffstat: Vec<FileStat>,
+    /// Whether uncommitted work was put into a commit of its own.
+    pub leftovers_committed: bool,
+    /// Further tips that the task left, as (ref in the user's repository, what it was).
+    pub side_refs: Vec<(String, String)>,
+    /// Paths that deserve a look before merging, each with why; sanitised.
+    pub risky_paths: Vec<(String, String)>,
+    /// What else is to be known, each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl BranchReport {
+    /// A report that says no more than `result`.
+    pub fn bare(result: BranchResult) -> Self {
+        Self {
+            result,
+            commits: 0,
+            files: 0,
+            insertions: 0,
+            deletions: 0,
+            diffstat: Vec::new(),
+            leftovers_committed: false,
+            side_refs: Vec::new(),
+            risky_paths: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// One file of a diffstat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// Its path; untrusted, sanitised.
+    pub path: String,
+    /// Lines added.
+    pub insertions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt that decided, from 1; 0 if none began.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: TaskOutcome,
+    /// What became of its work; none where it never had a worktree.
+    pub branch: Option<BranchReport>,
+    /// The container's running time.
+    pub ran: Duration,
+    /// Whether the engine killed some process of it for memory though the command went on.
+    pub child_oom_killed: bool,
+    /// The raw log.
+    pub log: Option<PathBuf>,
+    /// The last lines of the log, sanitised and masked; for tasks that did not succeed.
+    pub last_lines: Vec<String>,
+    /// What could not be removed, each a sentence.
+    pub teardown_errors: Vec<String>,
+}
+
+impl TaskReport {
+    /// Whether the task counts as good.
+    pub fn is_good(&self) -> bool {
+        let collected = matches!(
+            self.branch.as_ref().map(|b| &b.result),
+            Some(BranchResult::Created { .. } | BranchResult::NoChange)
+        );
+        self.outcome == TaskOutcome::Succeeded && collected
+    }
+}
+
+/// What became of a run. The file `result.json` of its directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// Its tasks, in the order of the spec.
+    pub tasks: Vec<TaskReport>,
+    /// Why it stopped early, if it did.
+    pub stopped: Option<StopReason>,
+    /// From start to end.
+    pub took: Duration,
+    /// What could not be removed and belongs to no task, each a sentence.
+    pub teardown_errors: Vec<String>,
+    /// The run's directory.
+    pub directory: PathBuf,
+}

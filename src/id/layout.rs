@@ -1,0 +1,74 @@
+//! Where things lie in the state directory. Paths only: nothing here touches the disk.
+
+use std::path::{Path, PathBuf};
+
+use super::{AttemptId, RepoKey, RunId, TaskId, hex_hash};
+
+/// The directory that holds all of agent-run's own files; never inside a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// The state directory at an absolute path.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What belongs to one repository: base stores, results, locks.
+    pub fn repo(&self, repo: &RepoKey) -> PathBuf {
+        self.0.join("repos").join(repo.as_str())
+    }
+
+    /// The bare store of the objects that tasks borrow; `key` tells stores of a repository apart.
+    pub fn base_store(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("base-{key}.git"))
+    }
+
+    /// The bare repository that receives every accepted result.
+    pub fn results(&self, repo: &RepoKey) -> PathBuf {
+        self.repo(repo).join("results.git")
+    }
+
+    /// All run directories.
+    pub fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
+    /// One run's directory.
+    pub fn run(&self, run: &RunId) -> PathBuf {
+        self.runs().join(run.as_str())
+    }
+
+    /// The raw log of one attempt.
+    pub fn log(&self, attempt: &AttemptId) -> PathBuf {
+        let name = format!("{}.{}.log", attempt.task, attempt.number);
+        self.run(&attempt.run).join("logs").join(name)
+    }
+
+    /// All attempts of one task of a run.
+    pub fn task(&self, run: &RunId, task: &TaskId) -> PathBuf {
+        self.run(run).join("tasks").join(task.as_str())
+    }
+
+    /// One attempt's directory: worktree, private git directory, home, hand-off.
+    pub fn attempt(&self, attempt: &AttemptId) -> PathBuf {
+        self.task(&attempt.run, &attempt.task)
+            .join(attempt.number.to_string())
+    }
+
+    /// Directories that are being deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.0.join("trash")
+    }
+
+    /// What is known of an image, by its id.
+    pub fn image_facts(&self, image_id: &str) -> PathBuf {
+        let name = format!("{}.json", hex_hash(image_id.as_bytes(), 32));
+        self.0.join("images").join(name)
+    }
+}

@@ -1,0 +1,432 @@
+//! Names: run and task ids, branches, images, commits, and everything derived from them.
+//!
+//! Every value is validated at birth, and every name that agent-run gives to something outside
+//! itself (container, network, ref, directory, label) is computed here and nowhere else, so that
+//! whatever a crash leaves behind can be found again.
+
+mod layout;
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use layout::StateDir;
+
+/// Longest name that Docker and DNS labels both take, in bytes.
+const NAME_LIMIT: usize = 63;
+
+/// Label keys that agent-run puts on every container, network and image it makes.
+///
+/// A spec cannot set labels, so nothing but agent-run writes under this prefix.
+pub mod label {
+    /// Version of this set of labels.
+    pub const SCHEMA: &str = "agent-run.schema";
+    /// The run's id.
+    pub const RUN: &str = "agent-run.run";
+    /// The task's id; absent on things that serve several tasks.
+    pub const TASK: &str = "agent-run.task";
+    /// The attempt's number, from 1.
+    pub const ATTEMPT: &str = "agent-run.attempt";
+    /// What the thing is for, see [`super::Role`].
+    pub const ROLE: &str = "agent-run.role";
+    /// `boot_id:pid:starttime` of the agent-run process that made it.
+    pub const OWNER: &str = "agent-run.owner";
+    /// The repository's key, see [`super::RepoKey`].
+    pub const REPO: &str = "agent-run.repo";
+    /// The value of [`SCHEMA`] that this version writes.
+    pub const SCHEMA_VERSION: &str = "1";
+}
+
+/// Why a text is not the name it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} `{text}` {problem}")]
+pub struct InvalidName {
+    /// The kind of name, as people call it.
+    pub what: &'static str,
+    /// The refused text, shortened.
+    pub text: String,
+    /// What is wrong with it, as a clause.
+    pub problem: &'static str,
+}
+
+fn invalid(what: &'static str, text: &str, problem: &'static str) -> InvalidName {
+    let text = text.chars().flat_map(char::escape_debug).take(60).collect();
+    InvalidName {
+        what,
+        text,
+        problem,
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+    };
+}
+
+name_type! {
+    /// A run: `YYMMDD-HHMMSS-xxxx`, UTC and four base32 characters.
+    RunId
+}
+name_type! {
+    /// A task: `[a-z0-9][a-z0-9._-]{0,47}`, not ending in `.lock` or `.`, without `..`.
+    TaskId
+}
+name_type! {
+    /// A branch name without `refs/heads/`, as `git check-ref-format --branch` takes it.
+    BranchName
+}
+name_type! {
+    /// An image reference, as `docker run` takes it; never starts with `-` or holds blanks.
+    ImageRef
+}
+name_type! {
+    /// A full SHA-1 object id: 40 lower-case hexadecimal digits.
+    CommitId
+}
+name_type! {
+    /// Names a repository in the state directory: a readable part and a hash of its git directory.
+    RepoKey
+}
+
+impl RunId {
+    /// Makes the id of a run that starts `at`; `entropy` tells runs of the same second apart.
+    pub fn new(at: jiff::Timestamp, entropy: u32) -> Self {
+        const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let at = at.to_zoned(jiff::tz::TimeZone::UTC);
+        let mut text = at.strftime("%y%m%d-%H%M%S-").to_string();
+        for shift in [0, 5, 10, 15] {
+            text.push(char::from(BASE32[(entropy >> shift) as usize & 31]));
+        }
+        Self(text)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let shape_fits = text.len() == 18
+            && text.bytes().enumerate().all(|(i, b)| match i {
+                6 | 13 => b == b'-',
+                0..=12 => b.is_ascii_digit(),
+                _ => b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b),
+            });
+        if shape_fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid(
+                "run id",
+                text,
+                "is not of the form YYMMDD-HHMMSS-xxxx",
+            ))
+        }
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let refuse = |problem| Err(invalid("task id", text, problem));
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if text.is_empty() {
+            refuse("is empty")
+        } else if text.len() > 48 {
+            refuse("is longer than 48 characters")
+        } else if !plain(text.as_bytes()[0]) {
+            refuse("does not start with a lower-case letter or a digit")
+        } else if !text.bytes().all(|b| plain(b) || b"._-".contains(&b)) {
+            refuse("has characters other than lower-case letters, digits, `.`, `_` and `-`")
+        } else if text.ends_with(".lock") || text.ends_with('.') || text.contains("..") {
+            refuse("ends in `.lock` or `.`, or has `..` in it, which no branch name may")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl BranchName {
+    /// The branch of a task that names none: `agent/<run>/<task>`.
+    pub fn default_for(run: &RunId, task: &TaskId) -> Self {
+        Self(format!("agent/{run}/{task}"))
+    }
+
+    /// The full ref name.
+    pub fn full_ref(&self) -> String {
+        format!("refs/heads/{}", self.0)
+    }
+}
+
+impl FromStr for BranchName {
+    type Err = InvalidName;
+
+    /// The rules of git-check-ref-format(1), and `HEAD` and a leading `-` refused as `--branch` does.
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let refuse = |problem| Err(invalid("branch name", text, problem));
+        let bad_component =
+            |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+        let bad_char =
+            |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c) || is_bidi(c);
+        if text.is_empty() {
+            refuse("is empty")
+        } else if text.len() > 200 {
+            refuse("is longer than 200 bytes")
+        } else if text.starts_with('-') || text == "@" || text == "HEAD" {
+            refuse("cannot be a branch")
+        } else if text.starts_with("refs/") {
+            refuse("must be given without `refs/heads/`")
+        } else if text.contains(bad_char) {
+            refuse("has blanks, control characters or one of `~^:?*[\\`")
+        } else if text.contains("..") || text.contains("@{") || text.ends_with('.') {
+            refuse("has `..` or `@{` in it, or ends in `.`")
+        } else if text.split('/').any(bad_component) {
+            refuse("has a part that is empty, starts with `.` or ends in `.lock`")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+/// Whether a character changes the direction of the text after it: such names read as others.
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl FromStr for ImageRef {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let refuse = |problem| Err(invalid("image", text, problem));
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
+        if text.is_empty() {
+            refuse("is empty")
+        } else if text.len() > 400 {
+            refuse("is longer than 400 characters")
+        } else if !text.as_bytes()[0].is_ascii_alphanumeric() {
+            refuse("does not start with a letter or a digit")
+        } else if !text.bytes().all(allowed) {
+            refuse("has characters that no image reference may have")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl CommitId {
+    /// The first ten digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..10]
+    }
+}
+
+impl FromStr for CommitId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 40 && text.bytes().all(hex) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid("object id", text, "is not 40 hexadecimal digits"))
+        }
+    }
+}
+
+impl RepoKey {
+    /// The key of the repository whose common git directory is `git_dir` (canonical, absolute).
+    pub fn of(git_dir: &std::path::Path) -> Self {
+        let outer = if git_dir.file_name().is_some_and(|n| n == ".git") {
+            git_dir.parent()
+        } else {
+            Some(git_dir)
+        };
+        let name = outer.and_then(|d| d.file_name()).unwrap_or_default();
+        let readable: String = name
+            .to_string_lossy()
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_')
+            .take(40)
+            .collect();
+        let hash = hex_hash(git_dir.as_os_str().as_encoded_bytes(), 8);
+        Self(format!("{readable}-{hash}"))
+    }
+}
+
+impl FromStr for RepoKey {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if (1..=60).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid("repository key", text, "is malformed"))
+        }
+    }
+}
+
+/// The first `digits` hexadecimal digits of the SHA-256 of `bytes`.
+pub fn hex_hash(bytes: &[u8], digits: usize) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+    let hash = Sha256::digest(bytes);
+    let nibbles = hash.iter().flat_map(|b| [b >> 4, b & 15]);
+    nibbles.take(digits).map(digit).collect()
+}
+
+/// Cuts a name to what Docker takes, keeping it unique by a hash of the whole.
+fn fit(name: &str) -> String {
+    if name.len() <= NAME_LIMIT {
+        return name.to_owned();
+    }
+    let hash = hex_hash(name.as_bytes(), 8);
+    format!("{}-{hash}", &name[..NAME_LIMIT - 9])
+}
+
+/// What a container of agent-run is for; part of its name and of its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Runs the task's own command.
+    Task,
+    /// Collects the work of an attempt whose own container could not.
+    Collector,
+    /// Asks an image what it holds, or the engine what it honours.
+    Probe,
+    /// Deletes files that another uid left behind.
+    Sweeper,
+    /// Joins the containers of one slot.
+    Network,
+}
+
+impl Role {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Collector => "collector",
+            Self::Probe => "probe",
+            Self::Sweeper => "sweeper",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// One attempt at one task of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttemptId {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's number, from 1.
+    pub number: u32,
+}
+
+impl AttemptId {
+    /// The container that serves this attempt in `role`.
+    pub fn container_name(&self, role: Role) -> String {
+        let Self { run, task, number } = self;
+        match role {
+            Role::Task => fit(&format!("agent-run-{run}-{number}-{task}")),
+            other => fit(&format!(
+                "agent-run-{run}-{number}-{}-{task}",
+                other.as_str()
+            )),
+        }
+    }
+
+    /// The host name inside the container: the task's id as one DNS label.
+    pub fn host_name(&self) -> String {
+        self.task
+            .as_str()
+            .replace(['.', '_'], "-")
+            .trim_end_matches('-')
+            .to_owned()
+    }
+
+    /// The ref in the user's repository that keeps the base commit from being pruned.
+    pub fn pin_ref(&self) -> String {
+        format!("refs/agent-run/base/{}/{}", self.run, self.task)
+    }
+
+    /// The ref in the user's repository under which a result arrives before it gets its branch.
+    pub fn incoming_ref(&self) -> String {
+        format!("refs/agent-run/incoming/{}/{}", self.run, self.task)
+    }
+
+    /// The ref in the user's repository for work that got no branch: number 0 is the result itself.
+    pub fn kept_ref(&self, index: usize) -> String {
+        let Self { run, task, number } = self;
+        format!("refs/agent-run/attempts/{run}/{task}/{number}/{index}")
+    }
+
+    /// The labels of a container in `role`, without owner and repository.
+    pub fn labels(&self, role: Role) -> Vec<(String, String)> {
+        vec![
+            (label::SCHEMA.into(), label::SCHEMA_VERSION.into()),
+            (label::RUN.into(), self.run.to_string()),
+            (label::TASK.into(), self.task.to_string()),
+            (label::ATTEMPT.into(), self.number.to_string()),
+            (label::ROLE.into(), role.as_str().into()),
+        ]
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.run, self.task, self.number)
+    }
+}
+
+/// The network of one slot of a run.
+pub fn network_name(run: &RunId, slot: usize) -> String {
+    format!("agent-run-{run}-net-{slot}")
+}
+
+/// A container of a run that serves no single task; `purpose` is a short lower-case word.
+pub fn run_container_name(run: &RunId, role: Role, purpose: &str) -> String {
+    fit(&format!("agent-run-{run}-{}-{purpose}", role.as_str()))
+}
+
+/// The labels of something that serves a whole run.
+pub fn run_labels(run: &RunId, role: Role) -> Vec<(String, String)> {
+    vec![
+        (label::SCHEMA.into(), label::SCHEMA_VERSION.into()),
+        (label::RUN.into(), run.to_string()),
+        (label::ROLE.into(), role.as_str().into()),
+    ]
+}

@@ -1,0 +1,11 @@
+//! agent-run: many coding agents on one repository, each in its own git worktree and container.
+//!
+//! One sentence: a YAML spec of agent tasks becomes a plan; each task of the plan becomes a private
+//! workspace and a container; everything that happens is an event; every finished task becomes a
+//! branch that was checked before it entered the user's repository.
+
+pub mod engine;
+pub mod event;
+pub mod id;
+pub mod plan;
+pub mod secrets;

@@ -1,0 +1,3 @@
+//! The agent-run command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The test suite: three rings (pure, loop, Docker), one binary.
