@@ -205,6 +205,9 @@ pub struct BranchReport {
     pub risky_paths: Vec<(String, String)>,
     /// What else is to be known, each a sentence.
     pub notes: Vec<String>,
+    /// Whether the attempt's directory holds work that is on no ref, so that it must be kept.
+    #[serde(default)]
+    pub content_left_behind: bool,
 }
 
 impl BranchReport {
@@ -221,6 +224,7 @@ impl BranchReport {
             side_refs: Vec::new(),
             risky_paths: Vec::new(),
             notes: Vec::new(),
+            content_left_behind: false,
         }
     }
 }

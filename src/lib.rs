@@ -4,8 +4,9 @@
 //! workspace and a container; everything that happens is an event; every finished task becomes a
 //! branch that was checked before it entered the user's repository.
 
-pub mod engine;
-pub mod event;
 pub mod id;
-pub mod plan;
 pub mod secrets;
+pub mod sanitize;
+pub mod event;
+pub mod engine;
+pub mod plan;

@@ -36,6 +36,9 @@ pub mod label {
     pub const OWNER: &str = "agent-run.owner";
     /// The repository's key, see [`super::RepoKey`].
     pub const REPO: &str = "agent-run.repo";
+    /// On images that agent-run built, and nowhere else: containers inherit the labels of their
+    /// image, so an image with [`SCHEMA`] would make everybody's containers look like agent-run's.
+    pub const IMAGE: &str = "agent-run.image";
     /// The value of [`SCHEMA`] that this version writes.
     pub const SCHEMA_VERSION: &str = "1";
 }
@@ -222,7 +225,7 @@ impl FromStr for BranchName {
 }
 
 /// Whether a character changes the direction of the text after it: such names read as others.
-fn is_bidi(c: char) -> bool {
+pub(crate) fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -243,6 +246,18 @@ impl FromStr for ImageRef {
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+}
+
+impl ImageRef {
+    /// The image of tasks that name none; its Dockerfile is part of this version of agent-run.
+    pub fn base() -> Self {
+        Self(format!("agent-run-base:{}", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// The tag of an image that is built and not named; equal `recipe`s share it.
+    pub fn for_build(recipe: &[u8]) -> Self {
+        Self(format!("agent-run-build-{}", hex_hash(recipe, 16)))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Secret values: types that cannot be printed or serialised, and the streaming redactor.
 
+mod redact;
+
 use std::fmt;
+
+pub use redact::{MASK, Needles, Redactor};
 
 /// A secret or possibly secret text, such as the value of an environment variable.
 ///
