@@ -78,7 +78,7 @@ pub trait Engine: Send + Sync + 'static {
     fn remove_network(&self, network: &str)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Everything with agent-run's labels, running or not.
+    /// Everything with agent-run's labels and one of its names, running or not.
     fn list_owned(&self) -> impl Future<Output = Result<Vec<OwnedObject>, EngineError>> + Send;
 }
 
@@ -117,6 +117,8 @@ pub struct Exit {
 pub struct EngineInfo {
     /// Where it was reached, for people.
     pub endpoint: String,
+    /// Whether it was reached over the network: the host's directories may not be its own then.
+    pub remote: bool,
     /// Its version.
     pub version: String,
     /// The API version that is spoken.
@@ -151,7 +153,7 @@ pub struct OwnedObject {
     pub kind: OwnedKind,
     /// Its name.
     pub name: String,
-    /// All its labels.
+    /// All its labels; for a container also those of its image.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Whether it is a container that runs.
     pub running: bool,

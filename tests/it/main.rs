@@ -1,4 +1,9 @@
 //! The test suite: three rings (pure, loop, Docker), one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod docker;
+mod engine;
+mod fake;
 mod sanitize;
 mod secrets;

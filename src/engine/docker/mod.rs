@@ -1,1 +1,172 @@
-//! Docker, by Bollard.
+//! Docker, by Bollard: the only folder that knows Bollard.
+//!
+//! This file holds the connection and hands each call of [`Engine`] to the file that makes it.
+//! Nothing here knows tasks; no request is sent without a deadline.
+
+mod build;
+mod call;
+mod container;
+mod context;
+pub mod endpoint;
+mod ignore;
+mod image;
+mod info;
+mod lifecycle;
+mod network;
+mod registry;
+mod verify;
+
+use std::time::Duration;
+
+use bollard::Docker;
+
+pub use endpoint::EngineLocator;
+
+use super::config::{ContainerConfig, ImageRequest, NetworkConfig};
+use super::{
+    Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OutputStream,
+    OwnedObject,
+};
+use crate::secrets::SecretBytes;
+use call::Call;
+use endpoint::Endpoint;
+use image::ImagesUnderWay;
+use registry::RegistryLogins;
+
+/// The oldest API that has all that agent-run needs; Docker 20.10 speaks it.
+const OLDEST_API: (usize, usize) = (1, 41);
+
+/// How long an engine may take to say which version it is.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A Docker engine that answered.
+#[derive(Debug)]
+pub struct DockerEngine {
+    docker: Docker,
+    endpoint: Endpoint,
+    version: String,
+    api_version: String,
+    logins: RegistryLogins,
+    images: ImagesUnderWay,
+}
+
+impl DockerEngine {
+    /// Finds the engine as the docker command does and asks for its version.
+    ///
+    /// An endpoint that was named (`--host`, `DOCKER_HOST`, a context) and does not answer is an
+    /// error at once; only the known sockets are tried one after the other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] with what was tried, [`ErrorKind::TooOld`], and
+    /// [`ErrorKind::Refused`] for an endpoint that agent-run cannot use.
+    pub async fn connect(locator: &EngineLocator) -> Result<Self, EngineError> {
+        let call = Call::new(Operation::Connect, "the container engine");
+        let endpoints = endpoint::resolve(locator).map_err(|why| call.error(why))?;
+        let mut tried = Vec::new();
+        for endpoint in endpoints {
+            match Self::reach(endpoint.clone(), locator).await {
+                Ok(engine) => return Ok(engine),
+                Err(ErrorKind::Unreachable(why)) => {
+                    tried.extend(why.iter().map(|why| format!("{endpoint}: {why}")));
+                }
+                Err(kind) => return Err(Call::new(Operation::Connect, &endpoint.url).error(kind)),
+            }
+        }
+        Err(call.error(ErrorKind::Unreachable(tried)))
+    }
+
+    /// Connects to one endpoint and checks the API version that it speaks.
+    async fn reach(endpoint: Endpoint, locator: &EngineLocator) -> Result<Self, ErrorKind> {
+        let docker = endpoint.open()?;
+        let call = Call::new(Operation::Connect, &endpoint.url);
+        let version = match call.within(CONNECT_DEADLINE, docker.version()).await {
+            Ok(version) => version,
+            Err(error) => return Err(unreachable_for(error.kind)),
+        };
+        let api_version = version.api_version.unwrap_or_default();
+        match parse_api_version(&api_version) {
+            Some(api) if api >= OLDEST_API => {}
+            Some(_) => return Err(ErrorKind::TooOld(api_version)),
+            None => return Err(ErrorKind::Broken(not_an_engine())),
+        }
+        let negotiated = call.within(CONNECT_DEADLINE, docker.negotiate_version());
+        let docker = negotiated.await.map_err(|error| error.kind)?;
+        Ok(Self {
+            docker,
+            endpoint,
+            version: version.version.unwrap_or_default(),
+            api_version,
+            logins: RegistryLogins::new(locator.docker_config()),
+            images: ImagesUnderWay::default(),
+        })
+    }
+}
+
+/// A first call that got no proper answer is a reason to try the next endpoint.
+fn unreachable_for(kind: ErrorKind) -> ErrorKind {
+    match kind {
+        ErrorKind::Broken(words) => ErrorKind::Unreachable(vec![words]),
+        ErrorKind::Timeout => ErrorKind::Unreachable(vec!["no answer in time".into()]),
+        other => other,
+    }
+}
+
+fn not_an_engine() -> String {
+    "what answers there does not say an API version: it is no container engine".into()
+}
+
+fn parse_api_version(text: &str) -> Option<(usize, usize)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.read_info().await
+    }
+
+    async fn ensure_image(&self, request: &ImageRequest) -> Result<ImageInfo, EngineError> {
+        self.obtain_image(request).await
+    }
+
+    async fn create_network(&self, config: &NetworkConfig) -> Result<(), EngineError> {
+        self.make_network(config).await
+    }
+
+    async fn create_container(&self, config: &ContainerConfig) -> Result<(), EngineError> {
+        self.make_container(config).await
+    }
+
+    async fn attach(
+        &self,
+        container: &str,
+        input: Option<SecretBytes>,
+    ) -> Result<OutputStream, EngineError> {
+        self.attach_output(container, input).await
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.start_container(container).await
+    }
+
+    async fn wait(&self, container: &str) -> Result<Exit, EngineError> {
+        self.wait_for_exit(container).await
+    }
+
+    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        self.stop_container(container, grace).await
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
+        self.delete_container(container, Operation::RemoveContainer)
+            .await
+    }
+
+    async fn remove_network(&self, network: &str) -> Result<(), EngineError> {
+        self.delete_network(network).await
+    }
+
+    async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {
+        self.find_owned().await
+    }
+}

@@ -1,0 +1,140 @@
+//! What was asked of the engine against what it made: a limit that was dropped is an error.
+//!
+//! Docker drops limits that the kernel does not offer with a warning at most, so that only an
+//! inspect shows it.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint, NetworkSettings};
+
+use super::container::{OOM_SCORE, network_mode};
+use crate::engine::ErrorKind;
+use crate::engine::config::{ContainerConfig, Limits, Mount, NetworkAttachment};
+
+/// Compares a container with its configuration. The key of the error is the spec's where the spec
+/// has one, else the engine's.
+pub(super) fn compare(
+    config: &ContainerConfig,
+    made: &ContainerInspectResponse,
+) -> Result<(), ErrorKind> {
+    let host = made.host_config.clone().unwrap_or_default();
+    let user = made
+        .config
+        .as_ref()
+        .and_then(|config| config.user.as_deref());
+    let checks = [
+        ("user", user == Some(config.user.as_str())),
+        (
+            "read_only",
+            host.readonly_rootfs.unwrap_or(false) == config.read_only,
+        ),
+        ("mounts", mounts_are(&config.mounts, made)),
+        (
+            "network_mode",
+            network_is(&config.network, &host, made.network_settings.as_ref()),
+        ),
+    ];
+    let all = limits(&config.limits, &host)
+        .into_iter()
+        .chain(hardening(&host))
+        .chain(checks);
+    match all.into_iter().find(|(_, honoured)| !honoured) {
+        Some((key, _)) => Err(ErrorKind::LimitNotHonoured(key)),
+        None => Ok(()),
+    }
+}
+
+fn limits(asked: &Limits, host: &HostConfig) -> [(&'static str, bool); 7] {
+    let ulimits = host.ulimits.iter().flatten();
+    let ulimits: HashMap<_, _> = ulimits
+        .filter_map(|limit| Some((limit.name.clone()?, (limit.soft?, limit.hard?))))
+        .collect();
+    let mut asked_ulimits = asked.ulimits.iter();
+    let tmpfs = host.tmpfs.clone().unwrap_or_default();
+    [
+        ("mem_limit", host.memory == Some(asked.memory)),
+        ("memswap_limit", host.memory_swap == Some(asked.memory_swap)),
+        ("cpus", host.nano_cpus == Some(asked.nano_cpus)),
+        ("pids_limit", host.pids_limit == Some(asked.pids)),
+        ("shm_size", host.shm_size == Some(asked.shm_size)),
+        (
+            "ulimits",
+            asked_ulimits.all(|(name, limit)| ulimits.get(name) == Some(&(limit.soft, limit.hard))),
+        ),
+        (
+            "tmpfs",
+            asked
+                .tmpfs
+                .iter()
+                .all(|(path, options)| tmpfs.get(path) == Some(options)),
+        ),
+    ]
+}
+
+fn hardening(host: &HostConfig) -> [(&'static str, bool); 8] {
+    let options = || host.security_opt.iter().flatten();
+    let dropped = |cap: &String| cap.eq_ignore_ascii_case("all");
+    let no_new = |option: &String| {
+        option
+            .strip_prefix("no-new-privileges")
+            .is_some_and(|rest| rest.is_empty() || rest == ":true" || rest == "=true")
+    };
+    let loosened = |option: &String| option.contains("unconfined") || option.contains("disable");
+    [
+        ("init", host.init == Some(true)),
+        ("privileged", host.privileged != Some(true)),
+        ("cap_drop", host.cap_drop.iter().flatten().any(dropped)),
+        ("cap_add", host.cap_add.iter().flatten().next().is_none()),
+        (
+            "security_opt",
+            options().any(no_new) && !options().any(loosened),
+        ),
+        ("ipc", host.ipc_mode.as_deref() == Some("private")),
+        ("oom_score_adj", host.oom_score_adj == Some(OOM_SCORE)),
+        (
+            "masked_paths",
+            host.masked_paths
+                .as_ref()
+                .is_none_or(|paths| !paths.is_empty()),
+        ),
+    ]
+}
+
+/// Every bind mount is there as asked, and no other one. The sources are not compared: an engine in
+/// a virtual machine (Docker Desktop) answers with its own paths.
+fn mounts_are(asked: &[Mount], made: &ContainerInspectResponse) -> bool {
+    let binds = || made.mounts.iter().flatten().filter(|point| is_bind(point));
+    let honoured = |mount: &Mount| {
+        binds().any(|point| {
+            point.destination.as_deref() == Some(mount.target.as_str())
+                && point.rw == Some(!mount.read_only)
+        })
+    };
+    binds().count() == asked.len() && asked.iter().all(honoured)
+}
+
+fn is_bind(point: &MountPoint) -> bool {
+    point.typ.as_deref() == Some("bind")
+}
+
+fn network_is(
+    asked: &NetworkAttachment,
+    host: &HostConfig,
+    settings: Option<&NetworkSettings>,
+) -> bool {
+    let networks = settings.and_then(|settings| settings.networks.clone());
+    let networks = networks.unwrap_or_default();
+    let only = |name: &str| networks.keys().all(|key| key == name);
+    let mode = network_mode(asked);
+    let address = match asked {
+        NetworkAttachment::None => true,
+        NetworkAttachment::Network { name, address } => {
+            let endpoint = networks
+                .get(name)
+                .and_then(|point| point.ipam_config.as_ref());
+            let given = endpoint.and_then(|ipam| ipam.ipv4_address.as_deref());
+            given == Some(address.to_string().as_str())
+        }
+    };
+    host.network_mode.as_deref() == Some(mode) && only(mode) && address
+}

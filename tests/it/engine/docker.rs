@@ -1,0 +1,402 @@
+//! What only a real engine shows: that limits bite, that walls stand, that images are built.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use agent_run::engine::config::{
+    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkAttachment, PullPolicy, Ulimit,
+};
+use agent_run::engine::docker::DockerEngine;
+use agent_run::engine::{Engine, ErrorKind, Exit, ImageInfo};
+
+use super::contract::{launch, network, plain_container, read_all};
+use crate::docker::{self, BASE_IMAGE, Scope};
+
+const MIB: i64 = 1 << 20;
+
+fn shell(scope: &Scope, script: &str) -> ContainerConfig {
+    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+    plain_container(&scope.container(), command)
+}
+
+/// Runs a container to its end: standard output, standard error, exit.
+async fn run(engine: &DockerEngine, config: &ContainerConfig) -> (String, String, Exit) {
+    let output = launch(engine, config).await;
+    let (out, err) = read_all(output).await;
+    let exit = engine.wait(&config.name).await.unwrap();
+    engine.remove_container(&config.name).await.unwrap();
+    (out, err, exit)
+}
+
+#[tokio::test]
+async fn the_engine_says_what_it_is() {
+    let info = docker::engine().await.info().await.unwrap();
+    assert!(info.endpoint.contains("://"), "{}", info.endpoint);
+    assert!(info.cpus >= 1 && info.memory > 64 * MIB);
+    assert!(info.version.split('.').count() >= 2, "{}", info.version);
+    assert_eq!(info.missing_limits, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_container_has_no_privileges() {
+    let (engine, scope) = (docker::engine().await, Scope::new("privileges"));
+    let config = shell(&scope, "cat /proc/self/status; id -u; id -g; hostname; pwd");
+    let (out, _, _) = run(&engine, &config).await;
+    for line in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(out.lines().any(|found| found == line), "no {line} in {out}");
+    }
+    assert!(out.ends_with("10001\n10001\ncontract\n/\n"), "{out}");
+}
+
+#[tokio::test]
+async fn paths_stay_masked_and_init_reaps() {
+    let (engine, scope) = (docker::engine().await, Scope::new("masked"));
+    let mut config = shell(
+        &scope,
+        "cat /proc/1/comm; wc -c </proc/timer_list; echo x >/proc/sys/kernel/hostname; cat /proc/self/oom_score_adj",
+    );
+    config.user = "0:0".into();
+    let (out, err, _) = run(&engine, &config).await;
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[0], "docker-init", "{out}");
+    assert_eq!(lines[1], "0", "/proc/timer_list is masked: {out}");
+    assert!(err.contains("Read-only file system"), "{err}");
+    assert_eq!(lines.last(), Some(&"500"), "{out}");
+}
+
+#[tokio::test]
+async fn the_memory_limit_kills() {
+    let (engine, scope) = (docker::engine().await, Scope::new("memory"));
+    let config = shell(&scope, "exec tail /dev/zero");
+    let (_, _, exit) = run(&engine, &config).await;
+    let expected = Exit {
+        code: 137,
+        oom_killed: true,
+    };
+    assert_eq!(exit, expected);
+}
+
+#[tokio::test]
+async fn the_process_limit_holds() {
+    let (engine, scope) = (docker::engine().await, Scope::new("pids"));
+    let mut config = shell(&scope, "for i in $(seq 40); do sleep 60 & done; echo all");
+    config.limits.pids = 20;
+    let (out, err, exit) = run(&engine, &config).await;
+    assert_eq!(out, "");
+    assert!(err.to_lowercase().contains("fork"), "{err}");
+    assert_ne!(exit.code, 0);
+}
+
+#[tokio::test]
+async fn the_cpu_limit_is_in_the_cgroup() {
+    let (engine, scope) = (docker::engine().await, Scope::new("cpus"));
+    let read = "cd /sys/fs/cgroup; cat cpu.max 2>/dev/null || cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us";
+    let mut config = shell(&scope, read);
+    config.limits.nano_cpus = 500_000_000;
+    let (out, _, _) = run(&engine, &config).await;
+    let numbers: Vec<f64> = out.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert!((numbers[0] / numbers[1] - 0.5).abs() < 0.001, "{out}");
+}
+
+#[tokio::test]
+async fn sized_file_systems_and_ulimits_are_as_asked() {
+    let (engine, scope) = (docker::engine().await, Scope::new("tmpfs"));
+    let script = "cp /bin/true /tmp/t && /tmp/t && echo runs; df -k /tmp /dev/shm | awk 'NR>1{print $2}'; ulimit -n; \
+        head -c 9m /dev/zero >/tmp/full || echo full";
+    let mut config = shell(&scope, script);
+    let options = "rw,exec,nosuid,nodev,size=8m,mode=1777";
+    config.limits.tmpfs = BTreeMap::from([("/tmp".into(), options.into())]);
+    let nofile = Ulimit {
+        soft: 123,
+        hard: 456,
+    };
+    config.limits.ulimits = BTreeMap::from([("nofile".into(), nofile)]);
+    let (out, err, _) = run(&engine, &config).await;
+    assert_eq!(out, "runs\n8192\n16384\n123\nfull\n", "{err}");
+}
+
+#[tokio::test]
+async fn mounts_and_a_read_only_root_are_as_asked() {
+    let (engine, scope) = (docker::engine().await, Scope::new("mounts"));
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let made = dir.path().canonicalize().unwrap();
+    for name in ["rw", "ro"] {
+        fs::create_dir(made.join(name)).unwrap();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(made.join(name), everybody).unwrap();
+    }
+    let mut config = shell(
+        &scope,
+        "echo kept >/rw/file; echo lost >/ro/file; echo lost >/file",
+    );
+    config.mounts = [("rw", false), ("ro", true)]
+        .map(|(name, read_only)| Mount {
+            source: made.join(name),
+            target: format!("/{name}"),
+            read_only,
+        })
+        .to_vec();
+    config.read_only = true;
+    config.user = "0:0".into();
+    let (_, err, _) = run(&engine, &config).await;
+    assert_eq!(err.matches("Read-only file system").count(), 2, "{err}");
+    assert_eq!(fs::read_to_string(made.join("rw/file")).unwrap(), "kept\n");
+    assert!(!made.join("ro/file").exists());
+}
+
+#[tokio::test]
+async fn two_networks_are_apart_and_addresses_are_given() {
+    let (engine, scope) = (docker::engine().await, Scope::new("apart"));
+    let on =
+        |config: &mut ContainerConfig, net: &agent_run::engine::config::NetworkConfig, host| {
+            let address = Ipv4Addr::from_bits(net.subnet.to_bits() + host);
+            config.network = NetworkAttachment::Network {
+                name: net.name.clone(),
+                address,
+            };
+            address
+        };
+    let (first, second) = (
+        network(&engine, &scope).await,
+        network(&engine, &scope).await,
+    );
+    let serve = "import socket\ns = socket.create_server(('', 7000))\nprint('ready', flush=True)\n\
+        while True: s.accept()[0].sendall(socket.gethostbyname(socket.gethostname()).encode())";
+    let mut server = shell(&scope, "");
+    server.command = ["python3", "-c", serve].map(str::to_owned).to_vec();
+    let server_at = on(&mut server, &first, 9);
+    let mut output = launch(&engine, &server).await;
+    futures::StreamExt::next(&mut output)
+        .await
+        .unwrap()
+        .unwrap();
+
+    let ask = format!(
+        "import socket; print(socket.create_connection(('{server_at}', 7000), 2).recv(99).decode())"
+    );
+    let client = |net| {
+        let mut config = shell(&scope, "");
+        config.command = ["python3", "-c", &ask].map(str::to_owned).to_vec();
+        on(&mut config, net, 3);
+        config
+    };
+    let (reached, _, _) = run(&engine, &client(&first)).await;
+    assert_eq!(reached, format!("{server_at}\n"));
+    let (reached, err, exit) = run(&engine, &client(&second)).await;
+    assert_eq!((reached.as_str(), exit.code), ("", 1), "{err}");
+}
+
+#[tokio::test]
+async fn a_second_container_of_a_name_is_refused() {
+    let (engine, scope) = (docker::engine().await, Scope::new("name"));
+    let config = shell(&scope, "true");
+    engine.create_container(&config).await.unwrap();
+    let refused = engine.create_container(&config).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::NameInUse);
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_why_and_can_be_removed() {
+    let (engine, scope) = (docker::engine().await, Scope::new("start"));
+    let mut userless = shell(&scope, "true");
+    userless.user = "nobody-of-that-name".into();
+    engine.create_container(&userless).await.unwrap();
+    let failed = engine.start(&userless.name).await.unwrap_err();
+    assert!(
+        matches!(&failed.kind, ErrorKind::Refused(words) if words.contains("nobody-of-that-name")),
+        "{failed}"
+    );
+    engine.remove_container(&userless.name).await.unwrap();
+
+    let mut imageless = shell(&scope, "true");
+    imageless.image = "localhost/agent-run-it-none:1".into();
+    let failed = engine.create_container(&imageless).await.unwrap_err();
+    assert!(
+        matches!(&failed.kind, ErrorKind::Refused(words) if words.contains("agent-run-it-none")),
+        "{failed}"
+    );
+
+    // With an init process the engine starts, and the init process says 127.
+    let mut absent = shell(&scope, "true");
+    absent.entrypoint = vec!["/agent/no-such-program".into()];
+    let (_, err, exit) = run(&engine, &absent).await;
+    assert_eq!(exit.code, 127, "{err}");
+    assert!(err.contains("/agent/no-such-program"), "{err}");
+}
+
+#[tokio::test]
+async fn an_environment_that_cannot_be_is_refused_without_its_value() {
+    let (engine, scope) = (docker::engine().await, Scope::new("environment"));
+    for (name, value) in [("", "hunter2"), ("A=B", "hunter2"), ("C", "hunter2\0")] {
+        let mut config = shell(&scope, "true");
+        config.environment = vec![(name.into(), value.into())];
+        let refused = engine.create_container(&config).await.unwrap_err();
+        assert!(matches!(refused.kind, ErrorKind::Refused(_)), "{refused}");
+        assert!(!format!("{refused:?}").contains("hunter2"));
+    }
+}
+
+fn request(reference: &str, pull_policy: PullPolicy, build: Option<BuildConfig>) -> ImageRequest {
+    ImageRequest {
+        reference: reference.parse().unwrap(),
+        pull_policy,
+        build,
+    }
+}
+
+fn build_of(context: &Path) -> BuildConfig {
+    BuildConfig::Directory {
+        context: context.to_owned(),
+        dockerfile: "docker/Dockerfile".into(),
+        target: Some("wanted".into()),
+        args: BTreeMap::from([("WORD".into(), "from-args".into())]),
+    }
+}
+
+/// A context with one file of each kind, and secrets outside of it.
+fn write_context(outside: &Path) -> std::path::PathBuf {
+    let context = outside.join("context");
+    fs::create_dir_all(context.join("docker")).unwrap();
+    fs::write(outside.join("secret"), "outside").unwrap();
+    std::os::unix::fs::symlink("../secret", context.join("leaves")).unwrap();
+    std::os::unix::fs::symlink("kept.txt", context.join("stays")).unwrap();
+    for dir in ["node_modules/deep", "src/deep", "docs", "a"] {
+        fs::create_dir_all(context.join(dir)).unwrap();
+    }
+    for file in [
+        "kept.txt",
+        "debug.log",
+        "important.log",
+        "node_modules/deep/x.js",
+        "src/a.tmp",
+        "src/deep/b.tmp",
+        "src/deep/b.rs",
+        "docs/README.md",
+        "docs/other.md",
+        "a/node_modules",
+        "c1",
+        "c9",
+    ] {
+        fs::write(context.join(file), file).unwrap();
+    }
+    let ignore = "# a comment\n*.log\n!important.log\n/node_modules/\n**/*.tmp\ndocs\n!docs/README.md\ndocker\n\nc[0-4]\n";
+    fs::write(context.join(".dockerignore"), ignore).unwrap();
+    let dockerfile = format!(
+        "FROM {BASE_IMAGE} AS wanted\nARG WORD\nCOPY . /context\nENV WORD=$WORD\n\
+         ENTRYPOINT [\"printenv\"]\nCMD [\"WORD\"]\nFROM wanted\nCMD [\"wrong\"]\n"
+    );
+    fs::write(context.join("docker/Dockerfile"), dockerfile).unwrap();
+    context
+}
+
+#[tokio::test]
+async fn a_directory_is_built_without_what_it_ignores() {
+    let (engine, scope) = (docker::engine().await, Scope::new("build"));
+    let outside = tempfile::tempdir().unwrap();
+    let context = write_context(outside.path());
+    let reference = scope.image();
+    let request = request(&reference, PullPolicy::Build, Some(build_of(&context)));
+    let (image, same) = tokio::join!(engine.ensure_image(&request), engine.ensure_image(&request));
+    let image: ImageInfo = image.unwrap();
+    assert_eq!(same.unwrap(), image);
+    assert_eq!(image.entrypoint, ["printenv"]);
+    assert_eq!(image.command, ["WORD"]);
+    assert!(image.id.starts_with("sha256:"));
+
+    let mut list = shell(
+        &scope,
+        "cd /context; find . ! -type d | sort; cat leaves; printenv WORD",
+    );
+    list.image = image.id;
+    let (out, err, _) = run(&engine, &list).await;
+    // The Dockerfile is sent although it is ignored, and the engine leaves it out of the copy.
+    let expected = "./.dockerignore\n./a/node_modules\n./c9\n./docs/README.md\n\
+        ./important.log\n./kept.txt\n./leaves\n./src/deep/b.rs\n./stays\nfrom-args\n";
+    assert_eq!(out, expected);
+    assert!(
+        err.contains("leaves: No such file"),
+        "a link's target was sent: {err}"
+    );
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_why() {
+    let (engine, scope) = (docker::engine().await, Scope::new("build-fails"));
+    let context = tempfile::tempdir().unwrap();
+    let build = |dockerfile: &str| BuildConfig::Directory {
+        context: context.path().to_owned(),
+        dockerfile: dockerfile.into(),
+        target: None,
+        args: BTreeMap::new(),
+    };
+    let fail = async |build| {
+        let reference = scope.image();
+        let request = request(&reference, PullPolicy::Missing, Some(build));
+        match engine.ensure_image(&request).await.unwrap_err().kind {
+            ErrorKind::ImageUnavailable(words) => words,
+            other => panic!("{other:?}"),
+        }
+    };
+    let dockerfile = format!("FROM {BASE_IMAGE}\nRUN printf 'red \\033[31m words\\n'; exit 9\n");
+    fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    let words = fail(build("Dockerfile")).await;
+    assert!(
+        words.contains("red [31m words") && words.contains("non-zero code: 9"),
+        "{words:?}"
+    );
+    fs::write(
+        context.path().join("Dockerfile"),
+        "FROM 127.0.0.1:1/none:1\n",
+    )
+    .unwrap();
+    let words = fail(build("Dockerfile")).await;
+    assert!(words.contains("127.0.0.1:1"), "{words}");
+    assert!(
+        fail(build("Absent"))
+            .await
+            .contains("no Dockerfile `Absent`")
+    );
+    assert!(
+        fail(build("../Dockerfile"))
+            .await
+            .contains("not a path inside")
+    );
+    fs::remove_dir_all(context.path()).unwrap();
+    assert!(fail(build("Dockerfile")).await.contains("cannot be read"));
+}
+
+#[tokio::test]
+async fn an_image_of_the_engine_is_found_and_a_missing_one_named() {
+    let engine = docker::engine().await;
+    let found = request(
+        BASE_IMAGE,
+        PullPolicy::Missing,
+        Some(BuildConfig::EmbeddedBase),
+    );
+    let found = engine.ensure_image(&found).await.unwrap();
+    assert!(found.id.starts_with("sha256:"), "{}", found.id);
+    let missing = request("127.0.0.1:1/none:1", PullPolicy::Missing, None);
+    let missing = engine.ensure_image(&missing).await.unwrap_err();
+    let words = missing.kind.describe();
+    assert!(
+        matches!(missing.kind, ErrorKind::ImageUnavailable(_)),
+        "{words}"
+    );
+    assert!(words.contains("127.0.0.1:1"), "{words}");
+    let unbuildable = request(BASE_IMAGE, PullPolicy::Build, None);
+    let unbuildable = engine.ensure_image(&unbuildable).await.unwrap_err();
+    assert!(
+        unbuildable.to_string().contains("nothing says how"),
+        "{unbuildable}"
+    );
+}

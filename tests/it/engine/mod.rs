@@ -1,0 +1,9 @@
+//! The engine: one contract for the fake and for Docker, and what only Docker can show.
+
+mod answers;
+mod contract;
+mod docker;
+mod endpoint;
+mod fake;
+mod registry;
+mod server;
