@@ -9,4 +9,5 @@ pub mod secrets;
 pub mod sanitize;
 pub mod event;
 pub mod engine;
+pub mod spec;
 pub mod plan;

@@ -3,7 +3,10 @@
 //! Pure: no I/O, no clock, no environment. The plan is written to the run's directory; it holds no
 //! value of an environment variable or secret.
 
-use std::collections::BTreeMap;
+mod branches;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,9 +15,40 @@ use serde::{Deserialize, Serialize};
 use crate::engine::config::{ImageRequest, Limits};
 use crate::id::{BranchName, CommitId, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
+use crate::spec::{Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units};
+
+pub use crate::spec::{History, Identity, NetworkMode, SecretGrant, SecretOrigin};
+
+/// What a plan needs besides the spec.
+#[derive(Debug, Clone)]
+pub struct PlanInputs<'a> {
+    /// The run.
+    pub run: RunId,
+    /// The repository and the base in it.
+    pub repository: RepositoryPlan,
+    /// The repository's local branches, without `refs/heads/`.
+    pub branches: &'a [String],
+    /// What the engine has.
+    pub engine: EngineCapacity,
+    /// Who the commits are by, where the spec does not say.
+    pub identity_default: Identity,
+    /// The tasks to run; all of them if empty.
+    pub select: &'a [TaskId],
+    /// How many tasks run at once, if the command line says so.
+    pub jobs: Option<usize>,
+}
+
+/// What an engine's containers can use altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineCapacity {
+    /// CPUs.
+    pub cpus: usize,
+    /// Memory, in bytes.
+    pub memory: i64,
+}
 
 /// Everything that a run will do.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
     /// The run.
     pub run: RunId,
@@ -53,25 +87,6 @@ pub struct RepositoryPlan {
     pub history: History,
 }
 
-/// How much of the base's history the tasks see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum History {
-    /// All of it.
-    #[default]
-    Full,
-    /// The newest commits only.
-    Depth(u32),
-}
-
-/// A name and an e-mail address, as in a commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "named as in a commit")]
-pub struct Identity {
-    pub name: String,
-    pub email: String,
-}
-
 /// Where a secret's value comes from. The value itself is read when the run starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretSource {
@@ -81,18 +96,8 @@ pub struct SecretSource {
     pub origin: SecretOrigin,
 }
 
-/// The places a secret can come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretOrigin {
-    /// A variable of agent-run's environment.
-    Environment(String),
-    /// A file of the host: an absolute path.
-    File(PathBuf),
-}
-
 /// One task of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskPlan {
     /// Its id.
     pub id: TaskId,
@@ -105,7 +110,10 @@ pub struct TaskPlan {
     /// What it is told, at `/agent/prompt.md`.
     pub prompt: Option<String>,
     /// Environment variables; only their names are serialised.
-    #[serde(serialize_with = "names_only")]
+    #[serde(
+        serialize_with = "names_only",
+        deserialize_with = "names_without_values"
+    )]
     pub environment: BTreeMap<String, SecretString>,
     /// The secrets it is granted.
     pub secrets: Vec<SecretGrant>,
@@ -141,26 +149,13 @@ pub enum Work {
     Script(String),
 }
 
-/// A secret that a task is granted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretGrant {
-    /// The secret's name.
-    pub name: String,
-    /// The variable it is put into; else it is the file `/run/secrets/<name>`.
-    pub environment: Option<String>,
-}
-
-/// How a task is attached to the world.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// A network of its own, open to the outside.
-    #[default]
-    Bridge,
-    /// Loopback only.
-    None,
+/// A plan that was read back knows the names of variables, and no value.
+fn names_without_values<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, SecretString>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let without_value = |name| (name, SecretString::new(String::new()));
+    Ok(names.into_iter().map(without_value).collect())
 }
 
 fn names_only<S: serde::Serializer>(
@@ -168,4 +163,90 @@ fn names_only<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(environment.keys())
+}
+
+/// Makes the plan of a spec whose files were read ([`crate::spec::read_files`]).
+///
+/// Fails with every limit that the engine cannot give, every branch that cannot be made and every
+/// selected task that is not there. A spec without tasks to run yields a plan without tasks.
+pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnostics> {
+    let mut problems = unknown_selection(spec, inputs.select);
+    let mut warnings = Vec::new();
+    branches::check(spec, &inputs, &mut problems);
+    let selected = |t: &&TaskSpec| inputs.select.is_empty() || inputs.select.contains(&t.id.value);
+    let mut tasks = Vec::new();
+    for task in spec.tasks.iter().filter(selected) {
+        let mut planner = task::Planner {
+            task,
+            engine: inputs.engine,
+            problems: &mut problems,
+            warnings: &mut warnings,
+        };
+        tasks.extend(planner.plan(&inputs.run));
+    }
+    Diagnostics::check(&spec.source, problems)?;
+    let parallel = parallel(spec, &inputs, &tasks);
+    warnings.extend(overcommitment(parallel, inputs.engine, &tasks));
+    let granted: BTreeSet<&str> = tasks
+        .iter()
+        .flat_map(|t| t.secrets.iter().map(|s| s.name.as_str()))
+        .collect();
+    let secrets = spec.secrets.iter();
+    let secrets = secrets.filter(|(name, _)| granted.contains(name.as_str()));
+    let secrets = secrets.map(|(name, origin)| SecretSource {
+        name: name.clone(),
+        origin: origin.value.clone(),
+    });
+    Ok(RunPlan {
+        name: spec.name.clone(),
+        parallel,
+        timeout: spec.timeout,
+        author: spec.author.clone().unwrap_or(inputs.identity_default),
+        secrets: secrets.collect(),
+        run: inputs.run,
+        repository: inputs.repository,
+        tasks,
+        warnings,
+    })
+}
+
+fn unknown_selection(spec: &RunSpec, select: &[TaskId]) -> Vec<Diagnostic> {
+    let known = || spec.tasks.iter().map(|t| t.id.value.as_str());
+    let unknown = select
+        .iter()
+        .filter(|id| !known().any(|k| k == id.as_str()));
+    let problem = |id: &TaskId| {
+        let title = format!("the spec has no task `{id}`");
+        Diagnostic::general(title, did_you_mean(id.as_str(), known()))
+    };
+    unknown.map(problem).collect()
+}
+
+/// The command line, else the spec, else what the engine's CPUs and four fifths of its memory
+/// carry; never more than there are tasks, never less than one.
+fn parallel(spec: &RunSpec, inputs: &PlanInputs<'_>, tasks: &[TaskPlan]) -> usize {
+    let asked = inputs.jobs.or(spec.max_parallel.as_ref().map(|m| m.value));
+    let fitting = || {
+        let most = tasks.iter().map(|t| t.limits.memory).max().unwrap_or(1);
+        let by_memory = inputs.engine.memory / 5 * 4 / most.max(1);
+        let by_memory = usize::try_from(by_memory).unwrap_or(usize::MAX);
+        inputs.engine.cpus.min(by_memory)
+    };
+    asked.unwrap_or_else(fitting).min(tasks.len()).max(1)
+}
+
+fn overcommitment(parallel: usize, engine: EngineCapacity, tasks: &[TaskPlan]) -> Option<String> {
+    let mut memory: Vec<i64> = tasks.iter().map(|t| t.limits.memory).collect();
+    memory.sort_unstable_by(|a, b| b.cmp(a));
+    let together = memory
+        .iter()
+        .take(parallel)
+        .fold(0_i64, |a, b| a.saturating_add(*b));
+    (together > engine.memory).then(|| {
+        format!(
+            "{parallel} tasks at once may use {} of memory, and the engine has {}",
+            units::show_bytes(together),
+            units::show_bytes(engine.memory)
+        )
+    })
 }

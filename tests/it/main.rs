@@ -5,5 +5,7 @@
 mod docker;
 mod engine;
 mod fake;
+mod plan;
 mod sanitize;
 mod secrets;
+mod spec;

@@ -1,0 +1,184 @@
+//! One task of a plan: defaults filled in, limits measured against the engine.
+
+use std::time::Duration;
+
+use super::{EngineCapacity, TaskPlan, Work, branches};
+use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
+use crate::id::{ImageRef, RunId};
+use crate::spec::{Diagnostic, NanoCpus, Prompt, TaskSpec, units};
+
+const BILLION: i64 = 1_000_000_000;
+const DEFAULT_CPUS: i64 = 2;
+const DEFAULT_MEMORY: i64 = 2 << 30;
+const DEFAULT_PIDS: i64 = 512;
+const DEFAULT_SHM: i64 = 64 << 20;
+const LARGEST_DEFAULT_TMP: i64 = 1 << 30;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
+const DEFAULT_STARTUP: Duration = Duration::from_secs(15 * 60);
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+const DEFAULT_HANDOFF: Duration = Duration::from_secs(20);
+
+/// Plans one task.
+pub(super) struct Planner<'a> {
+    pub task: &'a TaskSpec,
+    pub engine: EngineCapacity,
+    pub problems: &'a mut Vec<Diagnostic>,
+    pub warnings: &'a mut Vec<String>,
+}
+
+impl Planner<'_> {
+    /// The task's plan; not made where it has problems.
+    pub fn plan(&mut self, run: &RunId) -> Option<TaskPlan> {
+        let task = self.task;
+        let limits = self.limits();
+        let prompt = self.prompt();
+        Some(TaskPlan {
+            id: task.id.value.clone(),
+            image: image(task),
+            entrypoint: task.entrypoint.clone(),
+            work: match &task.run {
+                Some(script) => Work::Script(script.value.clone()),
+                None => Work::Command(task.command.clone()),
+            },
+            prompt,
+            environment: task.environment.clone(),
+            secrets: task.secrets.clone(),
+            limits: limits?,
+            working_dir: task
+                .working_dir
+                .clone()
+                .unwrap_or_else(|| "/workspace".into()),
+            user: task.user.clone(),
+            read_only: task.read_only.unwrap_or(false),
+            network_mode: task.network_mode.unwrap_or_default(),
+            timeout: task.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
+            stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),
+            handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
+            branch: branches::of(task, run),
+        })
+    }
+
+    fn prompt(&mut self) -> Option<String> {
+        match self.task.prompt.as_ref()? {
+            Prompt::Text(text) => Some(text.clone()),
+            Prompt::File(path) => {
+                let title = format!("the file {} was not read", path.value.display());
+                self.problems.push(Diagnostic::new(path.span, title, ""));
+                None
+            }
+        }
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let task = self.task;
+        let nano_cpus = self.nano_cpus();
+        let memory = self.memory();
+        let memory_swap = self.memory_swap(memory?);
+        let memory = memory?;
+        let mut tmpfs = task.tmpfs.clone();
+        tmpfs.entry("/tmp".into()).or_insert_with(|| {
+            let size = LARGEST_DEFAULT_TMP.min(memory / 4);
+            format!("rw,exec,nosuid,nodev,size={size},mode=1777")
+        });
+        Some(Limits {
+            nano_cpus,
+            memory,
+            memory_swap: memory_swap?,
+            pids: task.pids_limit.as_ref().map_or(DEFAULT_PIDS, |p| p.value),
+            shm_size: task.shm_size.as_ref().map_or(DEFAULT_SHM, |s| s.value),
+            ulimits: task.ulimits.clone(),
+            tmpfs,
+        })
+    }
+
+    /// More CPUs than there are slow a task down, which is no reason to refuse it.
+    fn nano_cpus(&mut self) -> i64 {
+        let has = i64::try_from(self.engine.cpus).unwrap_or(i64::MAX);
+        let most = has.saturating_mul(BILLION);
+        match &self.task.cpus {
+            None => most.min(DEFAULT_CPUS * BILLION),
+            Some(cpus) if cpus.value > NanoCpus(most) => {
+                let id = &self.task.id.value;
+                let asked = show_cpus(cpus.value);
+                self.warnings.push(format!(
+                    "task `{id}` asks for {asked} CPUs and gets {has}: the engine has no more"
+                ));
+                most
+            }
+            Some(cpus) => cpus.value.0,
+        }
+    }
+
+    fn memory(&mut self) -> Option<i64> {
+        let Some(asked) = &self.task.mem_limit else {
+            return Some(self.engine.memory.min(DEFAULT_MEMORY));
+        };
+        if asked.value <= self.engine.memory {
+            return Some(asked.value);
+        }
+        let title = format!(
+            "`mem_limit: {}` is more than the engine's memory, {}",
+            units::show_bytes(asked.value),
+            mebibytes(self.engine.memory)
+        );
+        let hint = format!("write at most {}", mebibytes(self.engine.memory));
+        self.problems.push(Diagnostic::new(asked.span, title, hint));
+        None
+    }
+
+    fn memory_swap(&mut self, memory: i64) -> Option<i64> {
+        let Some(asked) = &self.task.memswap_limit else {
+            return Some(memory);
+        };
+        if asked.value >= memory {
+            return Some(asked.value);
+        }
+        let title = format!(
+            "`memswap_limit: {}` is less than `mem_limit: {}`",
+            units::show_bytes(asked.value),
+            units::show_bytes(memory)
+        );
+        let hint = "it is memory and swap together; leave it out for no swap";
+        self.problems.push(Diagnostic::new(asked.span, title, hint));
+        None
+    }
+}
+
+fn mebibytes(bytes: i64) -> String {
+    format!("{}m", bytes >> 20)
+}
+
+fn show_cpus(NanoCpus(nanos): NanoCpus) -> String {
+    let text = format!("{}.{:09}", nanos / BILLION, nanos % BILLION);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn image(task: &TaskSpec) -> ImageRequest {
+    let build = task.build.as_ref().map(|build| BuildConfig::Directory {
+        context: build.context.value.clone(),
+        dockerfile: build.dockerfile.value.clone(),
+        target: build.target.clone(),
+        args: build.args.clone(),
+    });
+    let named = task.image.as_ref().map(|i| i.value.clone());
+    match (build, named) {
+        (None, None) => ImageRequest {
+            reference: ImageRef::base(),
+            pull_policy: task.pull_policy.unwrap_or_default(),
+            build: Some(BuildConfig::EmbeddedBase),
+        },
+        (None, Some(reference)) => ImageRequest {
+            reference,
+            pull_policy: task.pull_policy.unwrap_or_default(),
+            build: None,
+        },
+        (Some(build), named) => ImageRequest {
+            reference: named
+                .unwrap_or_else(|| ImageRef::for_build(format!("{build:?}").as_bytes())),
+            // Its files may have changed, and the engine's cache makes a second build cheap.
+            pull_policy: task.pull_policy.unwrap_or(PullPolicy::Build),
+            build: Some(build),
+        },
+    }
+}

@@ -1,0 +1,170 @@
+//! What to say about a key that no reader knows: a slip, a key from elsewhere, a key of another
+//! place, or one that a later version brings.
+
+/// Where a map of the spec is, for its messages and for the keys that it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// The top level.
+    Top,
+    /// A task, or `defaults`.
+    Task,
+    /// A map below those.
+    Inner,
+}
+
+/// Keys of the top level.
+pub const TOP_KEYS: &[&str] = &[
+    "version",
+    "name",
+    "repo",
+    "base",
+    "history",
+    "max_parallel",
+    "timeout",
+    "author",
+    "secrets",
+    "defaults",
+    "tasks",
+];
+
+/// Keys of a task and of `defaults`.
+pub const TASK_KEYS: &[&str] = &[
+    "image",
+    "build",
+    "pull_policy",
+    "entrypoint",
+    "command",
+    "run",
+    "prompt",
+    "environment",
+    "env",
+    "env_file",
+    "secrets",
+    "cpus",
+    "mem_limit",
+    "memswap_limit",
+    "pids_limit",
+    "shm_size",
+    "ulimits",
+    "tmpfs",
+    "working_dir",
+    "user",
+    "read_only",
+    "network_mode",
+    "timeout",
+    "startup_timeout",
+    "stop_grace_period",
+    "handoff_timeout",
+    "branch",
+];
+
+/// Keys of the smaller maps, by the name of their form in the JSON Schema.
+pub const INNER_KEYS: &[(&str, &[&str])] = &[
+    ("AuthorParts", AUTHOR_KEYS),
+    ("BuildParts", BUILD_KEYS),
+    ("EnvFileParts", ENV_FILE_KEYS),
+    ("GrantParts", GRANT_KEYS),
+    ("HistoryDepth", HISTORY_KEYS),
+    ("PromptFile", PROMPT_KEYS),
+    ("SecretForm", SECRET_KEYS),
+    ("UlimitParts", ULIMIT_KEYS),
+];
+pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
+pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
+pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
+pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
+pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
+pub(super) const PROMPT_KEYS: &[&str] = &["file"];
+pub(super) const SECRET_KEYS: &[&str] = &["environment", "file"];
+pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
+
+/// Keys of the plan of record that this version does not have.
+const LATER: &[&str] = &[
+    "fetch",
+    "sparse",
+    "lfs",
+    "fail_fast",
+    "agents",
+    "collect",
+    "claims",
+    "platform",
+    "agent",
+    "model",
+    "args",
+    "setup",
+    "verify",
+    "cpuset",
+    "disk_limit",
+    "log_limit",
+    "runtime",
+    "slow_after",
+    "budget",
+    "egress",
+    "services",
+    "ports",
+    "cache",
+    "artifacts",
+    "needs",
+    "matrix",
+    "profiles",
+    "retry",
+    "allow_failure",
+    "claim",
+    "touches",
+    "on_existing",
+];
+
+/// What to do about an unknown key; empty where nothing is known of it.
+pub(super) fn unknown_key(key: &str, keys: &[&str], level: Level) -> String {
+    if level != Level::Inner {
+        if let Some(hint) = foreign(key) {
+            return hint.to_owned();
+        }
+        if LATER.contains(&key) || (key == "base" && level == Level::Task) {
+            return "not supported by this version of agent-run".to_owned();
+        }
+        if level == Level::Top && TASK_KEYS.contains(&key) {
+            return "a key of tasks: put it under `defaults` or into a task".to_owned();
+        }
+        if level == Level::Task && TOP_KEYS.contains(&key) {
+            return "a key of the top level".to_owned();
+        }
+    }
+    did_you_mean(key, keys.iter().copied())
+}
+
+/// `did you mean …?` with the nearest of the known names, if one is near.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let length = name.chars().count();
+    let distance = |k: &str| strsim::osa_distance(name, k);
+    let near = known
+        .filter(|k| k.len().abs_diff(name.len()) < 3)
+        .map(|k| (distance(k), k))
+        .filter(|(d, _)| *d < 3 && *d < length);
+    match near.min() {
+        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        None => String::new(),
+    }
+}
+
+/// Keys of compose files, GitHub Actions and GitLab that have another name here.
+fn foreign(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "timeout-minutes" => "write `timeout`, such as `timeout: 30m`",
+        "script" | "steps" | "commands" => "write `run`, one script",
+        "variables" => "write `environment`",
+        "container" => "write `image`",
+        "runs-on" => "remove it: tasks run on this machine's engine, in `image`",
+        "memory" | "mem" | "memory_limit" => "write `mem_limit`, such as `mem_limit: 2g`",
+        "cpu" | "cpu_limit" => "write `cpus`",
+        "deploy" => "write `cpus`, `mem_limit` and `pids_limit`",
+        "concurrency" => "write `max_parallel` at the top level",
+        "network" | "networks" => "write `network_mode`: bridge or none",
+        "workdir" => "write `working_dir`",
+        "continue-on-error" => "its name is `allow_failure`, which this version does not support",
+        "strategy" => "its name is `matrix`, which this version does not support",
+        "restart" => "its name is `retry`, which this version does not support",
+        "depends_on" => "its name is `needs`, which this version does not support",
+        _ => return None,
+    })
+}

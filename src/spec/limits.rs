@@ -1,0 +1,189 @@
+//! Reads the limits of a task that have rules of their own.
+
+use std::collections::BTreeMap;
+
+use super::hints::{ULIMIT_KEYS, did_you_mean};
+use super::model::NanoCpus;
+use super::reader::{Field, Reader};
+use super::source::At;
+use super::tree::Value;
+use super::units::{self, BadValue};
+use crate::engine::config::Ulimit;
+
+/// The least memory that Docker gives a container (moby, `linuxMinMemory`).
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// The kernel's highest process id (`PID_MAX_LIMIT`).
+const MOST_PIDS: i64 = 1 << 22;
+
+/// The limits that setrlimit(2) knows, by Docker's names.
+const ULIMITS: &[&str] = &[
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+pub(super) fn cpus(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<NanoCpus>> {
+    reader.value(field, "a number of CPUs", |text| {
+        units::nano_cpus(text).map(NanoCpus)
+    })
+}
+
+pub(super) fn memory(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
+    reader.value(field, "a size", |text| match units::bytes(text)? {
+        size if size < LEAST_MEMORY => {
+            let hint = "write at least 6m, the least that an engine takes";
+            Err(BadValue::new("is too little", hint))
+        }
+        size => Ok(size),
+    })
+}
+
+pub(super) fn size(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
+    reader.value(field, "a size", |text| match units::bytes(text)? {
+        0 => Err(BadValue::new("is too little", "write a size such as 64m")),
+        size => Ok(size),
+    })
+}
+
+pub(super) fn pids(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
+    reader.integer(field, (1, MOST_PIDS))
+}
+
+pub(super) fn ulimits(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, Ulimit> {
+    let mut limits = BTreeMap::new();
+    for entry in reader.entries(field, "a map of limits") {
+        if entry.key.starts_with("x-") {
+            continue;
+        }
+        if !ULIMITS.contains(&entry.key.as_str()) {
+            let title = format!(
+                "unknown limit `{}` in `ulimits`",
+                super::diagnostic::shown(&entry.key)
+            );
+            let mut hint = did_you_mean(&entry.key, ULIMITS.iter().copied());
+            if hint.is_empty() {
+                hint = format!("write one of: {}", ULIMITS.join(", "));
+            }
+            reader.problem(entry.key_span, title, hint);
+            continue;
+        }
+        let field = Field {
+            key: &entry.key,
+            node: &entry.node,
+        };
+        if let Some(limit) = ulimit(reader, field) {
+            limits.insert(entry.key.clone(), limit);
+        }
+    }
+    limits
+}
+
+fn ulimit(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Ulimit> {
+    const BOUNDS: (i64, i64) = (-1, i64::MAX);
+    if matches!(field.node.value, Value::Scalar { .. }) {
+        let both = reader.integer(field, BOUNDS)?.value;
+        return Some(Ulimit {
+            soft: both,
+            hard: both,
+        });
+    }
+    let fields = reader.fields(field, "a number, or `soft` and `hard`", ULIMIT_KEYS)?;
+    let mut part = |key| fields.get(key).map(|f| reader.integer(f, BOUNDS));
+    let (Some(soft), Some(hard)) = (part("soft"), part("hard")) else {
+        let title = format!("`{}` needs both `soft` and `hard`", field.key);
+        reader.problem(field.span(), title, "");
+        return None;
+    };
+    let (soft, hard) = (soft?.value, hard?.value);
+    if hard != -1 && (soft == -1 || soft > hard) {
+        let title = format!("`{}` has a soft limit above its hard limit", field.key);
+        reader.problem(field.span(), title, "");
+        return None;
+    }
+    Some(Ulimit { soft, hard })
+}
+
+pub(super) fn tmpfs(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, String> {
+    let mut mounts = BTreeMap::new();
+    for item in reader.one_or_many(field, "a path or a list of paths") {
+        let Some(mount) = reader.value(item, "a path", tmpfs_mount) else {
+            continue;
+        };
+        let (path, options) = mount.value;
+        if mounts.insert(path, options).is_some() {
+            reader.problem(item.span(), "`tmpfs` names the same path twice", "");
+        }
+    }
+    mounts
+}
+
+fn tmpfs_mount(text: &str) -> Result<(String, String), BadValue> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    let path = path.trim_end_matches('/');
+    let hint = "write a path such as /cache or /cache:size=1g,mode=1777";
+    if !path.starts_with('/') || path.split('/').any(|part| part == ".." || part == ".") {
+        return Err(BadValue::new("is not an absolute path below /", hint));
+    }
+    let ours = [
+        "/workspace",
+        "/agent",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run/secrets",
+    ];
+    if ours.contains(&path) || path.starts_with("/agent/") {
+        return Err(BadValue::new(
+            "is in the place of something that a task needs",
+            hint,
+        ));
+    }
+    let options: Result<Vec<String>, BadValue> = options
+        .split(',')
+        .filter(|o| !o.is_empty())
+        .map(tmpfs_option)
+        .collect();
+    Ok((path.to_owned(), options?.join(",")))
+}
+
+/// The options of tmpfs that Docker takes; sizes as bytes, since the kernel knows fewer units.
+fn tmpfs_option(option: &str) -> Result<String, BadValue> {
+    const FLAGS: &[&str] = &[
+        "rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev",
+    ];
+    let hint = || {
+        format!(
+            "`{option}`: write size=SIZE, mode=OCTAL, uid=N, gid=N, {}",
+            FLAGS.join(", ")
+        )
+    };
+    let bad = || Err(BadValue::new("has an option that is not known", hint()));
+    match option.split_once('=') {
+        None if FLAGS.contains(&option) => Ok(option.to_owned()),
+        Some(("size", size)) => match units::bytes(size)? {
+            0 => Err(BadValue::new(
+                "has no size",
+                "write a size such as size=64m",
+            )),
+            size => Ok(format!("size={size}")),
+        },
+        Some(("mode", mode)) if u32::from_str_radix(mode, 8).is_ok_and(|m| m <= 0o7777) => {
+            Ok(option.to_owned())
+        }
+        Some(("uid" | "gid", id)) if id.parse::<u32>().is_ok() => Ok(option.to_owned()),
+        _ => bad(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What was asked: YAML text to a [`RunSpec`], with every problem at once.
+//!
+//! [`parse`] is pure: the environment comes in as a function. [`read_files`] is the one place that
+//! reads what a spec names. Nothing here knows repositories or engines, or fills in a default.
+
+mod diagnostic;
+mod files;
+mod hints;
+mod interpolate;
+mod limits;
+mod merge;
+mod model;
+mod reader;
+mod schema;
+mod source;
+mod task;
+mod top;
+mod tree;
+pub mod units;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use files::read_files;
+pub(crate) use hints::did_you_mean;
+pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
+pub use model::{
+    BuildSpec, EnvFile, History, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant,
+    SecretOrigin, TaskSpec,
+};
+pub use schema::schema;
+pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
+
+use crate::id::RunId;
+
+/// What a spec is read in.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The run, for `${run.id}`.
+    pub run: &'a RunId,
+    /// Where the spec's paths start: an absolute path.
+    pub directory: &'a Path,
+    /// The environment, for `${NAME}`.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Reads a spec. Does no I/O: the files that it names are read by [`read_files`].
+pub fn parse(source: &SourceFile, context: &Context<'_>) -> Result<RunSpec, Diagnostics> {
+    let source = Arc::new(source.clone());
+    match top::read(&source, context) {
+        (Some(spec), problems) if problems.is_empty() => Ok(spec),
+        (_, problems) => Err(Diagnostics::new(&source, problems)),
+    }
+}

@@ -1,0 +1,229 @@
+//! What was asked: a spec after reading, with defaults merged into its tasks.
+//!
+//! Every field is a key of the file and its documentation is the key's description in the JSON
+//! Schema. Nothing is filled in: what the file does not say is `None` or empty.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+use super::source::{At, SourceFile};
+use crate::engine::config::{PullPolicy, Ulimit};
+use crate::id::{BranchName, ImageRef, TaskId};
+use crate::secrets::SecretString;
+
+/// A run of agent tasks on one repository, each in a git worktree and a container of its own.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(title = "agent-run spec", transform = schema::object)]
+pub struct RunSpec {
+    /// The text it was read from, for later messages.
+    #[schemars(skip)]
+    pub source: Arc<SourceFile>,
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// What people call this run.
+    pub name: Option<String>,
+    /// The repository: a path, relative to the spec. Default: the one that holds the spec.
+    #[schemars(with = "Option<String>")]
+    pub repo: Option<At<PathBuf>>,
+    /// The ref that every worktree starts from. Default: HEAD.
+    pub base: Option<At<String>>,
+    /// How much history the tasks see: `full` (the default), or `depth` and a number of commits.
+    #[schemars(with = "Option<schema::HistoryForm>")]
+    pub history: Option<History>,
+    /// How many tasks run at once. Default: what the engine's CPUs and memory allow.
+    #[schemars(range(min = 1))]
+    pub max_parallel: Option<At<usize>>,
+    /// Time limit of the whole run. Default: none.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub timeout: Option<Duration>,
+    /// Who the commits are by: `Name <mail>`, or `name` and `email`.
+    #[schemars(with = "Option<schema::AuthorForm>")]
+    pub author: Option<Identity>,
+    /// Secrets by name. Declaring one grants it to no task.
+    #[schemars(
+        with = "Option<BTreeMap<String, schema::SecretForm>>",
+        extend("patternProperties" = schema::extensions())
+    )]
+    pub secrets: BTreeMap<String, At<SecretOrigin>>,
+    /// The tasks by id: lower-case letters, digits, `.`, `_` and `-`.
+    #[schemars(
+        with = "BTreeMap<TaskId, Option<TaskSpec>>",
+        extend("patternProperties" = schema::extensions(), "propertyNames" = schema::task_ids())
+    )]
+    pub tasks: Vec<TaskSpec>,
+}
+
+/// One task: what runs, with which limits, and the branch that its work becomes.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(transform = schema::object)]
+pub struct TaskSpec {
+    /// Its id.
+    #[schemars(skip)]
+    pub id: At<TaskId>,
+    /// The image; with `build`, the tag of what is built. Default: agent-run's base image.
+    pub image: Option<At<ImageRef>>,
+    /// Build the image from a directory: its path, or `context` and more.
+    #[schemars(with = "Option<schema::BuildForm>")]
+    pub build: Option<BuildSpec>,
+    /// When the image is pulled or built. Default: `missing`.
+    pub pull_policy: Option<PullPolicy>,
+    /// Replaces the image's ENTRYPOINT; a text is split into words without a shell.
+    #[schemars(with = "Option<schema::WordsForm>")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Words for the ENTRYPOINT; a text is split into words without a shell. Default: the image's.
+    #[schemars(with = "Option<schema::WordsForm>")]
+    pub command: Option<Vec<String>>,
+    /// A script for `sh -eu`, or for the interpreter that its first line names. Never interpolated.
+    pub run: Option<At<String>>,
+    /// What the agent is told, at `/agent/prompt.md`: a text (never interpolated), or `file`.
+    #[schemars(with = "Option<schema::PromptForm>")]
+    pub prompt: Option<Prompt>,
+    /// Environment variables: a map, or a list of `KEY=value` and of names to pass through.
+    #[schemars(with = "Option<schema::EnvironmentForm>")]
+    pub environment: BTreeMap<String, SecretString>,
+    /// Files of `KEY=value` lines; `environment` wins, later files win over earlier ones.
+    #[schemars(with = "Option<schema::EnvFileForm>")]
+    pub env_file: Vec<EnvFile>,
+    /// The secrets it is granted: names, or `source` and the `environment` variable to fill.
+    #[schemars(with = "Option<Vec<schema::GrantForm>>")]
+    pub secrets: Vec<SecretGrant>,
+    /// CPUs. Default: 2, or what the engine has.
+    #[schemars(with = "Option<schema::CpusForm>")]
+    pub cpus: Option<At<NanoCpus>>,
+    /// Memory. Default: 2g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub mem_limit: Option<At<i64>>,
+    /// Memory and swap together. Default: `mem_limit`, so no swap.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub memswap_limit: Option<At<i64>>,
+    /// Processes and threads. Default: 512.
+    #[schemars(range(min = 1))]
+    pub pids_limit: Option<At<i64>>,
+    /// Size of `/dev/shm`. Default: 64m.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub shm_size: Option<At<i64>>,
+    /// Resource limits by name: a number, or `soft` and `hard`; -1 is none.
+    #[schemars(
+        with = "Option<BTreeMap<String, schema::UlimitForm>>",
+        extend("patternProperties" = schema::extensions())
+    )]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// In-memory file systems: `/path` or `/path:size=1g,mode=1777`.
+    #[schemars(with = "Option<schema::OneOrMany>")]
+    pub tmpfs: BTreeMap<String, String>,
+    /// Where it starts: an absolute path. Default: /workspace.
+    pub working_dir: Option<String>,
+    /// Who it runs as: `uid` or `uid:gid`, as numbers. Default: a user of agent-run's.
+    #[schemars(with = "Option<schema::UserForm>")]
+    pub user: Option<String>,
+    /// Whether the image's file system is read-only. Default: false.
+    pub read_only: Option<bool>,
+    /// `bridge` (a network of its own, the default) or `none`.
+    pub network_mode: Option<NetworkMode>,
+    /// Time limit of one attempt, from the container's start. Default: 1h.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub timeout: Option<Duration>,
+    /// Time limit of what comes before: pull and build. Default: 15m.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub startup_timeout: Option<Duration>,
+    /// Between TERM and KILL. Default: 10s.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub stop_grace_period: Option<Duration>,
+    /// For committing and bundling what the task left. Default: 20s.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub handoff_timeout: Option<Duration>,
+    /// The branch that its work becomes. Default: `agent/<run>/<task>`.
+    #[schemars(with = "Option<String>")]
+    pub branch: Option<At<BranchName>>,
+}
+
+/// Billionths of a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NanoCpus(pub i64);
+
+/// How to build a task's image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSpec {
+    /// The build context: an absolute path.
+    pub context: At<PathBuf>,
+    /// The Dockerfile, relative to the context.
+    pub dockerfile: At<String>,
+    /// The stage to stop at.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+}
+
+/// What an agent is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// The text.
+    Text(String),
+    /// A file of the host, an absolute path; [`super::read_files`] replaces it by its text.
+    File(At<PathBuf>),
+}
+
+/// A file of environment variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvFile {
+    /// An absolute path.
+    pub path: At<PathBuf>,
+    /// Whether it is an error if there is none.
+    pub required: bool,
+}
+
+/// How much of the base's history the tasks see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// All of it.
+    #[default]
+    Full,
+    /// The newest commits only.
+    Depth(u32),
+}
+
+/// A name and an e-mail address, as in a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named as in a commit")]
+pub struct Identity {
+    pub name: String,
+    pub email: String,
+}
+
+/// The places a secret can come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretOrigin {
+    /// A variable of agent-run's environment.
+    Environment(String),
+    /// A file of the host: an absolute path.
+    File(PathBuf),
+}
+
+/// A secret that a task is granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretGrant {
+    /// The secret's name.
+    pub name: String,
+    /// The variable it is put into; else it is the file `/run/secrets/<name>`.
+    pub environment: Option<String>,
+}
+
+/// How a task is attached to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// A network of its own, open to the outside.
+    #[default]
+    Bridge,
+    /// Loopback only.
+    None,
+}

@@ -1,0 +1,345 @@
+//! Reads one task, with `defaults` already merged under it.
+
+use std::collections::BTreeMap;
+
+use super::hints::{BUILD_KEYS, ENV_FILE_KEYS, GRANT_KEYS, PROMPT_KEYS, did_you_mean};
+use super::limits;
+use super::merge::{container_variable, variable_name};
+use super::model::{BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec};
+use super::reader::{Field, Fields, Reader};
+use super::source::At;
+use super::tree::{Entry, Value};
+use super::units::{self, BadValue};
+use crate::engine::config::PullPolicy;
+use crate::id::TaskId;
+use crate::secrets::SecretString;
+
+const PULL_POLICIES: &[(&str, PullPolicy)] = &[
+    ("always", PullPolicy::Always),
+    ("missing", PullPolicy::Missing),
+    ("never", PullPolicy::Never),
+    ("build", PullPolicy::Build),
+];
+
+const NETWORK_MODES: &[(&str, NetworkMode)] =
+    &[("bridge", NetworkMode::Bridge), ("none", NetworkMode::None)];
+
+/// Reads a task's entries; nothing comes of it without an id. `declared` are the spec's secrets.
+pub(super) fn read_task(
+    reader: &mut Reader<'_>,
+    id: Option<At<TaskId>>,
+    entries: &[Entry],
+    declared: &[&str],
+) -> Option<TaskSpec> {
+    let fields = Fields(entries);
+    conflicts(reader, fields);
+    let environment = fields.get("environment");
+    let environment = environment.map(|f| read_environment(reader, f));
+    let environment = environment.unwrap_or_default();
+    let secrets = fields.get("secrets");
+    let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
+    let mut time = |key| {
+        let field = fields.get(key)?;
+        let value = reader.value(field, "a duration", units::duration)?;
+        Some(value.value)
+    };
+    Some(TaskSpec {
+        timeout: time("timeout"),
+        startup_timeout: time("startup_timeout"),
+        stop_grace_period: time("stop_grace_period"),
+        handoff_timeout: time("handoff_timeout"),
+        image: fields.get("image").and_then(|f| reader.name(f, "an image")),
+        build: fields.get("build").and_then(|f| build(reader, f)),
+        pull_policy: fields
+            .get("pull_policy")
+            .and_then(|f| reader.word(f, PULL_POLICIES)),
+        entrypoint: fields.get("entrypoint").and_then(|f| words(reader, f)),
+        command: fields.get("command").and_then(|f| words(reader, f)),
+        run: fields.get("run").and_then(|f| script(reader, f)),
+        prompt: fields.get("prompt").and_then(|f| prompt(reader, f)),
+        environment,
+        env_file: fields
+            .get("env_file")
+            .map(|f| env_files(reader, f))
+            .unwrap_or_default(),
+        secrets: secrets.unwrap_or_default(),
+        cpus: fields.get("cpus").and_then(|f| limits::cpus(reader, f)),
+        mem_limit: fields
+            .get("mem_limit")
+            .and_then(|f| limits::memory(reader, f)),
+        memswap_limit: fields
+            .get("memswap_limit")
+            .and_then(|f| limits::memory(reader, f)),
+        pids_limit: fields
+            .get("pids_limit")
+            .and_then(|f| limits::pids(reader, f)),
+        shm_size: fields.get("shm_size").and_then(|f| limits::size(reader, f)),
+        ulimits: fields
+            .get("ulimits")
+            .map(|f| limits::ulimits(reader, f))
+            .unwrap_or_default(),
+        tmpfs: fields
+            .get("tmpfs")
+            .map(|f| limits::tmpfs(reader, f))
+            .unwrap_or_default(),
+        working_dir: fields
+            .get("working_dir")
+            .and_then(|f| working_dir(reader, f)),
+        user: fields.get("user").and_then(|f| user(reader, f)),
+        read_only: fields.get("read_only").and_then(|f| reader.claim(f)),
+        network_mode: fields
+            .get("network_mode")
+            .and_then(|f| reader.word(f, NETWORK_MODES)),
+        branch: fields
+            .get("branch")
+            .and_then(|f| reader.name(f, "a branch name")),
+        id: id?,
+    })
+}
+
+/// Keys that exclude or need each other.
+fn conflicts(reader: &mut Reader<'_>, fields: Fields<'_>) {
+    if let (Some(run), Some(_)) = (fields.get("run"), fields.get("command")) {
+        let title = "both `run` and `command` are given";
+        let hint = "keep one; `null` resets what `defaults` gives";
+        reader.problem(run.span(), title, hint);
+    }
+    if let Some(policy) = fields.get("pull_policy")
+        && fields.get("build").is_none()
+        && reader.raw(policy, "a word") == Some("build")
+    {
+        let title = "`pull_policy: build` without `build`";
+        reader.problem(
+            policy.span(),
+            title,
+            "add `build`, such as `build: ./image`",
+        );
+    }
+}
+
+fn script(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<String>> {
+    let text = reader.raw(field, "a script")?;
+    if text.trim().is_empty() {
+        reader.problem(field.span(), "`run` is empty", "");
+        return None;
+    }
+    Some(At {
+        value: text.to_owned(),
+        span: field.span(),
+    })
+}
+
+/// A list of words, or a text that is split first and interpolated then: a value stays one word.
+fn words(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Vec<String>> {
+    let Value::Scalar { .. } = &field.node.value else {
+        let items = reader.items(field, "a text or a list of words");
+        let words: Vec<Option<String>> = items.iter().map(|f| reader.text(*f, "text")).collect();
+        return words.into_iter().collect();
+    };
+    let raw = reader.raw(field, "a text or a list of words")?;
+    let Ok(words) = shell_words::split(raw) else {
+        let bad = BadValue::new(
+            "has a quote that is not closed",
+            "close it, or write a list",
+        );
+        reader.bad_value(field, raw, bad);
+        return None;
+    };
+    let words: Vec<Option<String>> = words.iter().map(|w| reader.interpolate(field, w)).collect();
+    words.into_iter().collect()
+}
+
+fn build(reader: &mut Reader<'_>, field: Field<'_>) -> Option<BuildSpec> {
+    if matches!(field.node.value, Value::Scalar { .. }) {
+        return Some(BuildSpec {
+            context: reader.path(field)?,
+            dockerfile: dockerfile(field),
+            target: None,
+            args: BTreeMap::new(),
+        });
+    }
+    let fields = reader.fields(field, "a directory or a map", BUILD_KEYS)?;
+    let mut args = BTreeMap::new();
+    if let Some(field) = fields.get("args") {
+        for entry in reader.entries(field, "a map") {
+            if variable_name(reader, &entry.key, entry.key_span) {
+                let value = reader.text(field.item(&entry.node), "a map of texts");
+                args.insert(entry.key.clone(), value.unwrap_or_default());
+            }
+        }
+    }
+    let given = fields.get("dockerfile").map(|f| reader.line(f));
+    let target = fields.get("target").and_then(|f| reader.line(f));
+    let Some(context) = fields.get("context") else {
+        let hint = "write the directory that holds the Dockerfile, such as `context: ./image`";
+        reader.problem(field.span(), "`build` has no `context`", hint);
+        return None;
+    };
+    Some(BuildSpec {
+        context: reader.path(context)?,
+        dockerfile: given.unwrap_or_else(|| Some(dockerfile(field)))?,
+        target: target.map(|t| t.value),
+        args,
+    })
+}
+
+fn dockerfile(field: Field<'_>) -> At<String> {
+    At {
+        value: "Dockerfile".to_owned(),
+        span: field.span(),
+    }
+}
+
+fn prompt(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Prompt> {
+    if matches!(field.node.value, Value::Scalar { .. }) {
+        let text = reader.raw(field, "a text")?;
+        return Some(Prompt::Text(text.to_owned()));
+    }
+    let fields = reader.fields(field, "a text or `file`", PROMPT_KEYS)?;
+    let Some(file) = fields.get("file") else {
+        let hint = "write a text, or `file` and a path";
+        reader.problem(field.span(), "`prompt` has no `file`", hint);
+        return None;
+    };
+    Some(Prompt::File(reader.path(file)?))
+}
+
+fn read_environment(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, SecretString> {
+    let mut variables = BTreeMap::new();
+    for entry in reader.entries(field, "a map or a list of `KEY=value`") {
+        let variable = Field {
+            key: &entry.key,
+            node: &entry.node,
+        };
+        if let Some(value) = reader.text(variable, "a single value") {
+            variables.insert(entry.key.clone(), SecretString::new(value));
+        }
+    }
+    variables
+}
+
+fn env_files(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<EnvFile> {
+    let items = match field.node.value {
+        Value::Map(_) => vec![field],
+        _ => reader.one_or_many(field, "a path, a list of paths, or `path` and `required`"),
+    };
+    items
+        .into_iter()
+        .filter_map(|item| env_file(reader, item))
+        .collect()
+}
+
+fn env_file(reader: &mut Reader<'_>, field: Field<'_>) -> Option<EnvFile> {
+    if matches!(field.node.value, Value::Scalar { .. }) {
+        let path = reader.path(field)?;
+        return Some(EnvFile {
+            path,
+            required: true,
+        });
+    }
+    let fields = reader.fields(field, "a path, or `path` and `required`", ENV_FILE_KEYS)?;
+    let required = fields
+        .get("required")
+        .map_or(Some(true), |f| reader.claim(f));
+    let Some(path) = fields.get("path") else {
+        reader.problem(field.span(), "`env_file` has no `path`", "");
+        return None;
+    };
+    Some(EnvFile {
+        path: reader.path(path)?,
+        required: required?,
+    })
+}
+
+fn grants(
+    reader: &mut Reader<'_>,
+    field: Field<'_>,
+    declared: &[&str],
+    environment: &BTreeMap<String, SecretString>,
+) -> Vec<SecretGrant> {
+    let mut grants: Vec<SecretGrant> = Vec::new();
+    for item in reader.items(field, "a list of secrets") {
+        let Some(grant) = grant(reader, item, declared) else {
+            continue;
+        };
+        let variable = grant.environment.as_ref();
+        if let Some(name) = variable.filter(|v| environment.contains_key(*v)) {
+            let title = format!("`{name}` is filled by a secret and by `environment`");
+            reader.problem(item.span(), title, "keep one of them");
+        } else if grants
+            .iter()
+            .any(|g| variable.is_some() && g.environment.as_ref() == variable)
+        {
+            let title = "two secrets fill the same variable";
+            reader.problem(item.span(), title, "");
+        } else if !grants.contains(&grant) {
+            grants.push(grant);
+        }
+    }
+    grants
+}
+
+fn grant(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> Option<SecretGrant> {
+    if matches!(field.node.value, Value::Scalar { .. }) {
+        return Some(SecretGrant {
+            name: secret_name(reader, field, declared)?,
+            environment: None,
+        });
+    }
+    let fields = reader.fields(field, "a secret's name, or `source`", GRANT_KEYS)?;
+    let environment = fields.get("environment").map(|f| {
+        let name = reader.line(f)?;
+        container_variable(reader, &name.value, name.span).then_some(name.value)
+    });
+    let Some(source) = fields.get("source") else {
+        let hint = "write the secret's name, such as `source: npm_token`";
+        reader.problem(field.span(), "`secrets` has an item without `source`", hint);
+        return None;
+    };
+    let name = secret_name(reader, source, declared)?;
+    let environment = environment.map_or(Some(None), |e| e.map(Some))?;
+    Some(SecretGrant { name, environment })
+}
+
+fn secret_name(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> Option<String> {
+    let name = reader.value(field, "a secret's name", |text| {
+        if declared.contains(&text) {
+            return Ok(text.to_owned());
+        }
+        let near = did_you_mean(text, declared.iter().copied());
+        let hint = if near.is_empty() {
+            "declare it under `secrets` at the top level".to_owned()
+        } else {
+            near
+        };
+        Err(BadValue::new("is not a secret of this spec", hint))
+    });
+    name.map(|n| n.value)
+}
+
+fn working_dir(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {
+    let path = reader.line(field)?.value;
+    if path.starts_with('/') {
+        return Some(path);
+    }
+    let bad = BadValue::new(
+        "is not an absolute path",
+        "write a path such as /workspace/web",
+    );
+    let raw = reader.raw(field, "a path")?;
+    reader.bad_value(field, raw, bad);
+    None
+}
+
+fn user(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {
+    let value = reader.value(field, "a user id", |text| {
+        let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()) && t.parse::<u32>().is_ok();
+        let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+        if number(uid) && number(gid) {
+            return Ok(text.to_owned());
+        }
+        let hint = "write numbers, such as 1000 or 1000:1000";
+        Err(BadValue::new("is not `uid` or `uid:gid`", hint))
+    });
+    value.map(|v| v.value)
+}

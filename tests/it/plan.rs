@@ -1,0 +1,376 @@
+//! Plans: what defaults fill in, what the engine cannot give, which branches cannot be made.
+
+use agent_run::engine::config::{BuildConfig, PullPolicy};
+use agent_run::id::{CommitId, RepoKey, TaskId};
+use agent_run::plan::{EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, Work, plan};
+use agent_run::spec::{Diagnostics, History, RunSpec};
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use crate::spec::{RUN, good, with_task};
+
+const GIB: i64 = 1 << 30;
+const ENGINE: EngineCapacity = EngineCapacity {
+    cpus: 4,
+    memory: 8 * GIB,
+};
+
+fn inputs<'a>(branches: &'a [String], select: &'a [TaskId]) -> PlanInputs<'a> {
+    let git_dir = "/project/.git";
+    PlanInputs {
+        run: RUN.parse().expect("a run id"),
+        repository: RepositoryPlan {
+            path: "/project".into(),
+            git_dir: git_dir.into(),
+            key: RepoKey::of(git_dir.as_ref()),
+            base_ref: "HEAD".into(),
+            base: "1".repeat(40).parse::<CommitId>().expect("a commit"),
+            history: History::Full,
+        },
+        branches,
+        engine: ENGINE,
+        identity_default: Identity {
+            name: "agent-run".into(),
+            email: "user@example.org".into(),
+        },
+        select,
+        jobs: None,
+    }
+}
+
+pub fn planned(spec: &RunSpec) -> RunPlan {
+    plan(spec, inputs(&[], &[])).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn refused(text: &str, branches: &[&str]) -> String {
+    let branches: Vec<String> = branches.iter().map(|b| (*b).to_owned()).collect();
+    let refused: Result<RunPlan, Diagnostics> = plan(&good(text), inputs(&branches, &[]));
+    refused.expect_err("planned").to_string()
+}
+
+#[test]
+fn the_first_day() {
+    let spec = good("version: 1\ntasks:\n  hello:\n    run: echo hi > hello.txt\n");
+    let image = format!("agent-run-base:{}", env!("CARGO_PKG_VERSION"));
+    let plan = serde_json::to_string_pretty(&planned(&spec)).unwrap();
+    assert_snapshot!(plan.replace(&image, "agent-run-base:VERSION"), @r#"
+    {
+      "run": "251120-131500-abcd",
+      "name": null,
+      "repository": {
+        "path": "/project",
+        "git_dir": "/project/.git",
+        "key": "project-bd6be8aa",
+        "base_ref": "HEAD",
+        "base": "1111111111111111111111111111111111111111",
+        "history": "full"
+      },
+      "parallel": 1,
+      "timeout": null,
+      "author": {
+        "name": "agent-run",
+        "email": "user@example.org"
+      },
+      "secrets": [],
+      "tasks": [
+        {
+          "id": "hello",
+          "image": {
+            "reference": "agent-run-base:VERSION",
+            "pull_policy": "missing",
+            "build": "EmbeddedBase"
+          },
+          "entrypoint": null,
+          "work": {
+            "script": "echo hi > hello.txt"
+          },
+          "prompt": null,
+          "environment": [],
+          "secrets": [],
+          "limits": {
+            "nano_cpus": 2000000000,
+            "memory": 2147483648,
+            "memory_swap": 2147483648,
+            "pids": 512,
+            "shm_size": 67108864,
+            "ulimits": {},
+            "tmpfs": {
+              "/tmp": "rw,exec,nosuid,nodev,size=536870912,mode=1777"
+            }
+          },
+          "working_dir": "/workspace",
+          "user": null,
+          "read_only": false,
+          "network_mode": "bridge",
+          "timeout": {
+            "secs": 3600,
+            "nanos": 0
+          },
+          "startup_timeout": {
+            "secs": 900,
+            "nanos": 0
+          },
+          "stop_grace_period": {
+            "secs": 10,
+            "nanos": 0
+          },
+          "handoff_timeout": {
+            "secs": 20,
+            "nanos": 0
+          },
+          "branch": "agent/251120-131500-abcd/hello"
+        }
+      ],
+      "warnings": []
+    }
+    "#);
+}
+
+#[test]
+fn everything() {
+    let spec = good(include_str!("spec/everything.yaml"));
+    let plan = serde_json::to_string_pretty(&planned(&spec)).unwrap();
+    assert_snapshot!("everything", plan);
+}
+
+#[test]
+fn plans_hold_no_values_of_the_environment() {
+    let spec = good(&with_task("env: { A: \"${TOKEN}\" }"));
+    let plan = planned(&spec);
+    assert_eq!(
+        plan.tasks[0].environment["A"].expose(),
+        "hunter2-very-secret"
+    );
+    let json = serde_json::to_string(&plan).unwrap();
+    assert!(!format!("{json}{plan:?}{spec:?}").contains("hunter2"));
+}
+
+#[test]
+fn more_cpus_than_there_are_is_a_warning() {
+    let plan = planned(&good(&with_task("cpus: 16.5")));
+    assert_eq!(plan.tasks[0].limits.nano_cpus, 4_000_000_000);
+    assert_eq!(
+        plan.warnings,
+        ["task `t` asks for 16.5 CPUs and gets 4: the engine has no more"]
+    );
+}
+
+#[test]
+fn default_limits_fit_a_small_engine() {
+    let mut small = inputs(&[], &[]);
+    small.engine = EngineCapacity {
+        cpus: 1,
+        memory: GIB,
+    };
+    let limits = &plan(&good(&with_task("")), small).unwrap().tasks[0].limits;
+    assert_eq!(limits.nano_cpus, 1_000_000_000);
+    assert_eq!((limits.memory, limits.memory_swap), (GIB, GIB));
+    assert_eq!(
+        limits.tmpfs["/tmp"],
+        "rw,exec,nosuid,nodev,size=268435456,mode=1777"
+    );
+}
+
+#[test]
+fn memory_that_is_not_there() {
+    assert_snapshot!(refused("\
+version: 1
+defaults: { mem_limit: 9g }
+tasks:
+  a: { run: x }
+  b: { run: x, mem_limit: 3g, memswap_limit: 2g }
+  c: { run: x, mem_limit: null, memswap_limit: 1g }
+", &[]), @r#"
+    error: `mem_limit: 9g` is more than the engine's memory, 8192m
+     --> agent-run.yaml:2:24
+      |
+    2 | defaults: { mem_limit: 9g }
+      |                        ^^ write at most 8192m
+
+    error: `memswap_limit: 2g` is less than `mem_limit: 3g`
+     --> agent-run.yaml:5:46
+      |
+    5 |   b: { run: x, mem_limit: 3g, memswap_limit: 2g }
+      |                                              ^^ it is memory and swap together; leave it out for no swap
+
+    error: `memswap_limit: 1g` is less than `mem_limit: 2g`
+     --> agent-run.yaml:6:48
+      |
+    6 |   c: { run: x, mem_limit: null, memswap_limit: 1g }
+      |                                                ^^ it is memory and swap together; leave it out for no swap
+
+    agent-run: 3 errors in agent-run.yaml
+    "#);
+}
+
+#[test]
+fn a_tmp_of_the_spec_replaces_ours() {
+    let plan = planned(&good(&with_task("tmpfs: ['/tmp:size=64m', /cache]")));
+    let tmpfs = &plan.tasks[0].limits.tmpfs;
+    assert_eq!(tmpfs["/tmp"], "size=67108864");
+    assert_eq!(tmpfs["/cache"], "");
+    assert_eq!(tmpfs.len(), 2);
+}
+
+#[test]
+fn branches_that_cannot_be() {
+    assert_snapshot!(refused("\
+version: 1
+tasks:
+  a: { run: x, branch: work }
+  b: { run: x, branch: work }
+  c: { run: x, branch: work/c }
+  d: { run: x, branch: fix/d }
+  e: { run: x, branch: old }
+  f: { run: x, branch: deep/er }
+  g: { run: x, branch: working }
+", &["fix", "old", "deep/er/still", "older"]), @r#"
+    error: task `a` has the same branch `work`
+     --> agent-run.yaml:4:24
+      |
+    4 |   b: { run: x, branch: work }
+      |                        ^^^^ give each task a branch of its own
+
+    error: the branch `work/c` cannot be beside the branch `work` of task `a`
+     --> agent-run.yaml:5:24
+      |
+    5 |   c: { run: x, branch: work/c }
+      |                        ^^^^^^ give each task a branch of its own
+
+    error: the branch `work/c` cannot be beside the branch `work` of task `b`
+     --> agent-run.yaml:5:24
+      |
+    5 |   c: { run: x, branch: work/c }
+      |                        ^^^^^^ give each task a branch of its own
+
+    error: the branch `fix/d` cannot be made: a branch `fix` exists
+     --> agent-run.yaml:6:24
+      |
+    6 |   d: { run: x, branch: fix/d }
+      |                        ^^^^^ choose another name, or rename the one that exists
+
+    error: the branch `old` exists already
+     --> agent-run.yaml:7:24
+      |
+    7 |   e: { run: x, branch: old }
+      |                        ^^^ choose another name, or rename the one that exists
+
+    error: the branch `deep/er` cannot be made: a branch `deep/er/still` exists
+     --> agent-run.yaml:8:24
+      |
+    8 |   f: { run: x, branch: deep/er }
+      |                        ^^^^^^^ choose another name, or rename the one that exists
+
+    agent-run: 6 errors in agent-run.yaml
+    "#);
+    assert_snapshot!(refused("version: 1\ntasks:\n  t: { run: x }\n", &["agent"]), @r#"
+    error: the branch `agent/251120-131500-abcd/t` cannot be made: a branch `agent` exists
+     --> agent-run.yaml:3:3
+      |
+    3 |   t: { run: x }
+      |   ^ choose another name by `branch`, or rename the one that exists
+
+    agent-run: 1 error in agent-run.yaml
+    "#);
+}
+
+#[test]
+fn only_selected_tasks_are_planned() {
+    let spec = good(
+        "version: 1\ntasks:\n  a: { run: x }\n  b: { run: y, mem_limit: 99g }\n  c: { run: z }\n",
+    );
+    let select: Vec<TaskId> = vec!["c".parse().unwrap(), "a".parse().unwrap()];
+    let plan = plan(&spec, inputs(&[], &select)).unwrap();
+    let ids: Vec<&str> = plan.tasks.iter().map(|t| t.id.as_str()).collect();
+    assert_eq!(ids, ["a", "c"]);
+}
+
+#[test]
+fn unknown_selected_tasks() {
+    let spec = good("version: 1\ntasks:\n  fix: { run: x }\n");
+    let select: Vec<TaskId> = vec![
+        "fx".parse().unwrap(),
+        "fix".parse().unwrap(),
+        "other".parse().unwrap(),
+    ];
+    assert_snapshot!(plan(&spec, inputs(&[], &select)).unwrap_err(), @r#"
+    error: the spec has no task `fx`
+     |
+     = help: did you mean `fix`?
+
+    error: the spec has no task `other`
+
+    agent-run: 2 errors in agent-run.yaml
+    "#);
+}
+
+#[test]
+fn nothing_to_run_is_an_empty_plan() {
+    let spec = good("version: 1\ntasks: { x-later: { run: x } }\n");
+    assert!(planned(&spec).tasks.is_empty());
+}
+
+#[test]
+fn parallel_is_what_is_said_or_what_fits() {
+    let spec = |limit: &str, top: &str| {
+        let tasks: Vec<String> = (0..20).map(|i| format!("  t{i}: {{ run: x }}\n")).collect();
+        let tasks = tasks.concat();
+        good(&format!(
+            "version: 1\n{top}\ndefaults: {{ mem_limit: {limit} }}\ntasks:\n{tasks}"
+        ))
+    };
+    assert_eq!(planned(&spec("1g", "")).parallel, 4);
+    assert_eq!(planned(&spec("3g", "")).parallel, 2);
+    assert_eq!(planned(&spec("8g", "")).parallel, 1);
+    assert_eq!(planned(&spec("1g", "max_parallel: 7")).parallel, 7);
+    assert_eq!(planned(&spec("1g", "max_parallel: 70")).parallel, 20);
+    let mut asked = inputs(&[], &[]);
+    asked.jobs = Some(3);
+    let plan = plan(&spec("4g", "max_parallel: 7"), asked).unwrap();
+    assert_eq!(plan.parallel, 3);
+    assert_eq!(
+        plan.warnings,
+        ["3 tasks at once may use 12g of memory, and the engine has 8g"]
+    );
+}
+
+#[test]
+fn images_of_builds() {
+    let spec = good(
+        "\
+version: 1
+tasks:
+  a: { build: image }
+  b: { build: { context: image } }
+  c: { build: { context: image, target: dev } }
+  d: { build: image, image: 'me/agent:1', pull_policy: missing }
+  e: { run: x, pull_policy: never }
+",
+    );
+    let plan = planned(&spec);
+    let image = |i: usize| &plan.tasks[i].image;
+    assert_eq!(image(0), image(1));
+    assert!(image(0).reference.as_str().starts_with("agent-run-build-"));
+    assert_eq!(image(0).pull_policy, PullPolicy::Build);
+    assert_ne!(image(0).reference, image(2).reference);
+    assert_eq!(image(3).reference.as_str(), "me/agent:1");
+    assert_eq!(image(3).pull_policy, PullPolicy::Missing);
+    assert_eq!(image(4).build, Some(BuildConfig::EmbeddedBase));
+    assert_eq!(image(4).pull_policy, PullPolicy::Never);
+    assert_eq!(plan.tasks[0].work, Work::Command(None));
+}
+
+proptest! {
+    #[test]
+    fn no_two_branches_exclude_each_other(names in prop::collection::vec("[ab](/[ab]){0,2}", 1..6)) {
+        let tasks: Vec<String> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| format!("  t{i}: {{ run: x, branch: {name} }}\n"))
+            .collect();
+        let spec = good(&format!("version: 1\ntasks:\n{}", tasks.concat()));
+        let clash = |a: &str, b: &str| a == b || format!("{a}/").starts_with(&format!("{b}/")) || format!("{b}/").starts_with(&format!("{a}/"));
+        let clashes = names.iter().enumerate().any(|(i, a)| names[..i].iter().any(|b| clash(a, b)));
+        prop_assert_eq!(plan(&spec, inputs(&[], &[])).is_err(), clashes);
+    }
+}

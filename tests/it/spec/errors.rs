@@ -1,0 +1,6 @@
+//! One case per error of a spec, with its whole rendered message.
+
+mod keys;
+mod limits;
+mod syntax;
+mod work;
