@@ -11,3 +11,6 @@ pub mod event;
 pub mod engine;
 pub mod spec;
 pub mod plan;
+pub mod git;
+pub mod workspace;
+pub mod collect;

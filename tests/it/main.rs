@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod collect;
 mod docker;
 mod engine;
 mod fake;
+mod git;
 mod plan;
 mod sanitize;
 mod secrets;
 mod spec;
+mod workspace;

@@ -1,0 +1,214 @@
+//! The hand-off folder: a status file and a bundle, both written by an agent's uid.
+//!
+//! Files are opened beneath a handle of the directory, never through a link, never blocking, and
+//! what is in them is parsed within fixed bounds. Nothing here is believed; it is only well-formed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::{CollectError, io, rejected};
+use crate::id::CommitId;
+use crate::sanitize;
+
+const STATUS_LIMIT: u64 = 64 * 1024;
+const HEADER_LINES: usize = 2048;
+const HEADER_LINE_LIMIT: u64 = 8 * 1024;
+/// The hand-off makes at most this many further refs.
+const SIDES: usize = 17;
+
+/// The hand-off folder, open.
+pub(super) struct HandedOff {
+    directory: OwnedFd,
+}
+
+/// What the status file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of the file")]
+pub(super) struct Status {
+    pub(super) head: Option<CommitId>,
+    pub(super) changed: bool,
+    pub(super) bundle: bool,
+    pub(super) rebuilt: bool,
+    pub(super) leftovers: Leftovers,
+    pub(super) leftovers_incomplete: bool,
+    /// What the further refs are, by number; sanitised.
+    pub(super) sides: Vec<(usize, String)>,
+}
+
+/// What became of uncommitted work.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leftovers {
+    #[default]
+    None,
+    Committed,
+    TooLarge,
+    Failed,
+}
+
+/// A bundle whose header is well-formed; the file stands at its pack.
+pub(super) struct Bundle {
+    pub(super) head: Option<CommitId>,
+    pub(super) sides: Vec<(usize, CommitId)>,
+    pub(super) pack: File,
+}
+
+impl HandedOff {
+    pub(super) fn open(out: &Path) -> Result<Self, CollectError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, out, flags, Mode::empty())
+            .map_err(|e| io("open", out)(e.into()))?;
+        Ok(Self { directory })
+    }
+
+    /// The status; an error where there is none or it is not of the form that the script writes.
+    pub(super) fn status(&self) -> Result<Status, CollectError> {
+        let Some(file) = self.file("status", STATUS_LIMIT)? else {
+            return Err(CollectError::NotHandedOff(
+                "the task's work was not handed off".into(),
+            ));
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(STATUS_LIMIT).read_to_end(&mut bytes);
+        read.map_err(io("read", Path::new("the hand-off's status")))?;
+        match parse_status(&bytes) {
+            Some(status) => Ok(status),
+            None => rejected("handoff-status", "the hand-off's status file is malformed"),
+        }
+    }
+
+    /// The bundle, if there is one.
+    pub(super) fn bundle(&self, limit: u64) -> Result<Option<Bundle>, CollectError> {
+        let Some(file) = self.file("result.bundle", limit)? else {
+            return Ok(None);
+        };
+        parse_header(file).map(Some)
+    }
+
+    fn file(&self, name: &str, limit: u64) -> Result<Option<File>, CollectError> {
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let refuse =
+            |detail: &str| rejected("handoff-file", format!("the hand-off's `{name}` {detail}"));
+        let file = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return refuse("is a symbolic link"),
+            Err(Errno::NXIO | Errno::ACCESS) => return refuse("cannot be opened"),
+            Err(error) => return Err(io("open the hand-off's", Path::new(name))(error.into())),
+        };
+        let stat =
+            rustix::fs::fstat(&file).map_err(|e| io("look at", Path::new(name))(e.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return refuse("is not a regular file");
+        }
+        if stat.st_nlink != 1 {
+            return refuse("has more than one name");
+        }
+        if u64::try_from(stat.st_size).is_ok_and(|size| size <= limit) {
+            return Ok(Some(File::from(file)));
+        }
+        refuse(&format!("is larger than {limit} bytes"))
+    }
+}
+
+fn parse_status(bytes: &[u8]) -> Option<Status> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut lines = text.strip_suffix('\n')?.split('\n');
+    if lines.next()? != "format=1" {
+        return None;
+    }
+    let mut status = Status::default();
+    for line in lines {
+        let (key, value) = line.split_once('=')?;
+        match (key, value) {
+            ("head", id) => status.head = Some(id.parse().ok()?),
+            ("changed", "0" | "1") => status.changed = value == "1",
+            ("bundle", "1") => status.bundle = true,
+            ("rebuilt", "1") => status.rebuilt = true,
+            ("leftovers", "committed") => status.leftovers = Leftovers::Committed,
+            ("leftovers", "too-large") => status.leftovers = Leftovers::TooLarge,
+            ("leftovers", "failed") => status.leftovers = Leftovers::Failed,
+            ("leftovers_incomplete", "1") => status.leftovers_incomplete = true,
+            ("leftover_bytes", count) => drop(count.parse::<u64>().ok()?),
+            _ => {
+                let number = side_number(key.strip_prefix("side.")?)?;
+                let what: String = sanitize::line(value.as_bytes(), false)
+                    .chars()
+                    .take(200)
+                    .collect();
+                status.sides.push((number, what));
+            }
+        }
+    }
+    status.head.as_ref()?;
+    (status.sides.len() <= SIDES).then_some(status)
+}
+
+fn side_number(text: &str) -> Option<usize> {
+    let number: usize = text.parse().ok()?;
+    (number < SIDES && number.to_string() == text).then_some(number)
+}
+
+/// Reads the header as gitformat-bundle(5) has it, version 2, or 3 with SHA-1.
+fn parse_header(file: File) -> Result<Bundle, CollectError> {
+    let refuse = |detail: &str| rejected("bundle-header", format!("the bundle's header {detail}"));
+    let mut reader = BufReader::new(file);
+    let mut offset = 0;
+    let (mut head, mut sides) = (None, Vec::new());
+    for number in 0..HEADER_LINES {
+        let mut line = Vec::new();
+        let read = (&mut reader)
+            .take(HEADER_LINE_LIMIT)
+            .read_until(b'\n', &mut line);
+        offset += read.map_err(io("read", Path::new("the bundle")))? as u64;
+        if line.pop() != Some(b'\n') {
+            return refuse("ends early or has a line that is too long");
+        }
+        if number == 0 {
+            match &line[..] {
+                b"# v2 git bundle" | b"# v3 git bundle" => continue,
+                _ => return refuse("is not that of a bundle"),
+            }
+        }
+        if line.is_empty() {
+            let mut pack = reader.into_inner();
+            pack.seek(SeekFrom::Start(offset))
+                .map_err(io("read", Path::new("the bundle")))?;
+            return Ok(Bundle { head, sides, pack });
+        }
+        // What the pack builds on is checked by git: every object must be there.
+        if line == b"@object-format=sha1" || line.starts_with(b"-") {
+            continue;
+        }
+        let Some((id, name)) = parse_ref(&line) else {
+            return refuse("names refs other than those of the hand-off");
+        };
+        match name {
+            RefName::Head if head.is_none() => head = Some(id),
+            RefName::Side(number) if sides.iter().all(|(n, _)| *n != number) => {
+                sides.push((number, id));
+            }
+            _ => return refuse("names a ref twice"),
+        }
+    }
+    refuse("has too many lines")
+}
+
+enum RefName {
+    Head,
+    Side(usize),
+}
+
+fn parse_ref(line: &[u8]) -> Option<(CommitId, RefName)> {
+    let (id, name) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    let name = match name.strip_prefix("refs/agent-run/out/")? {
+        "head" => RefName::Head,
+        side => RefName::Side(side_number(side.strip_prefix("side/")?)?),
+    };
+    Some((id.parse().ok()?, name))
+}

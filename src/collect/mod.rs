@@ -1,0 +1,312 @@
+//! Collection: what a task handed off is checked, and what passes becomes a branch.
+//!
+//! Bundle → quarantine → policy → `results.git` → the user's repository. Called when the task's
+//! container is gone. Nothing that an agent wrote is executed or believed, and what is refused
+//! leaves nothing in the user's repository.
+
+mod diffstat;
+mod error;
+mod handed_off;
+mod policy;
+mod promote;
+mod prune;
+mod quarantine;
+mod risk;
+mod trees;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::event::{BranchReport, BranchResult};
+use crate::git::Repository;
+use crate::id::{AttemptId, BranchName, CommitId, StateDir};
+use crate::workspace::{BaseStore, Workspace};
+use error::{CollectError, io, rejected};
+use handed_off::{Bundle, HandedOff, Leftovers, Status};
+use policy::Checked;
+pub use prune::remove_unused;
+use quarantine::Quarantine;
+
+/// What is collected, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectRequest<'a> {
+    /// The user's repository.
+    pub repository: &'a Repository,
+    /// The state directory.
+    pub state: &'a StateDir,
+    /// The store with the base that the attempt started from.
+    pub store: &'a BaseStore,
+    /// The attempt's directories.
+    pub workspace: &'a Workspace,
+    /// The attempt.
+    pub attempt: &'a AttemptId,
+    /// The branch to make.
+    pub branch: &'a BranchName,
+    /// What is taken at most.
+    pub limits: CollectLimits,
+}
+
+/// What is taken at most from one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectLimits {
+    /// Size of the bundle, in bytes.
+    pub bundle_bytes: u64,
+    /// Commits on top of the base.
+    pub commits: u64,
+    /// Paths that a tree has more than the base.
+    pub paths: u64,
+    /// Nesting of directories.
+    pub depth: u64,
+    /// All new objects together, in bytes.
+    pub total_bytes: u64,
+    /// One file, in bytes.
+    pub blob_bytes: u64,
+    /// Time for any one step on the agent's objects.
+    pub deadline: Duration,
+}
+
+impl Default for CollectLimits {
+    fn default() -> Self {
+        Self {
+            bundle_bytes: 2 << 30,
+            commits: 10_000,
+            paths: 1_000_000,
+            depth: 512,
+            total_bytes: 8 << 30,
+            blob_bytes: 1 << 30,
+            deadline: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Whether the attempt's own container did not hand its work off, so that a collector container
+/// must run the hand-off again before [`collect`].
+pub fn needs_collector(workspace: &Workspace) -> bool {
+    let look = || -> Result<bool, CollectError> {
+        let folder = HandedOff::open(&workspace.out())?;
+        let status = folder.status()?;
+        let bundle = folder.bundle(u64::MAX)?;
+        Ok(status.bundle == bundle.is_some())
+    };
+    !look().unwrap_or(false)
+}
+
+/// Collects an attempt's work. Whatever goes wrong is told by the report; where that is
+/// `Rejected` or `Kept`, or says `content_left_behind`, the caller keeps the attempt's directory.
+pub fn collect(request: &CollectRequest<'_>) -> BranchReport {
+    let path = request.workspace.directory().to_owned();
+    let report = collect_or_fail(request);
+    report.unwrap_or_else(|error| {
+        let mut report = BranchReport::bare(match error {
+            CollectError::Rejected { check, detail } => {
+                let check = check.to_owned();
+                BranchResult::Rejected {
+                    check,
+                    detail,
+                    path,
+                }
+            }
+            other => {
+                let reason = other.to_string();
+                BranchResult::Kept { path, reason }
+            }
+        });
+        report.content_left_behind = true;
+        report
+    })
+}
+
+fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, CollectError> {
+    let folder = HandedOff::open(&request.workspace.out())?;
+    let status = folder.status()?;
+    let mut report = BranchReport::bare(BranchResult::NoChange);
+    match folder.bundle(request.limits.bundle_bytes)? {
+        Some(bundle) => collect_bundle(request, &status, bundle, &mut report)?,
+        None if status.bundle => {
+            let reason = "the hand-off's bundle is not there".to_owned();
+            return Err(CollectError::NotHandedOff(reason));
+        }
+        None if status.changed && status.head.as_ref() != Some(request.store.base()) => {
+            return not_on_top();
+        }
+        None => {}
+    }
+    describe(&status, &mut report);
+    Ok(report)
+}
+
+fn collect_bundle(
+    request: &CollectRequest<'_>,
+    status: &Status,
+    bundle: Bundle,
+    report: &mut BranchReport,
+) -> Result<(), CollectError> {
+    let CollectRequest {
+        repository,
+        state,
+        store,
+        limits,
+        ..
+    } = *request;
+    let base = store.base();
+    let quarantine = Quarantine::new(repository.git(), state, repository.key(), store, limits)?;
+    quarantine.unpack(bundle.pack)?;
+    let tip = bundle.head.as_ref().unwrap_or(base);
+    if !policy::descends(&quarantine, tip, base)? {
+        return not_on_top();
+    }
+    let sides = sides_on_top(&quarantine, &bundle.sides, status, base)?;
+    if sides.len() < bundle.sides.len() {
+        report.content_left_behind = true;
+        let note = "Some other branches of the task do not build on the base and were not taken.";
+        report.notes.push(note.into());
+    }
+    let tips: Vec<_> = [tip]
+        .into_iter()
+        .chain(sides.iter().map(|(id, _)| id))
+        .collect();
+    let mut checked = policy::check(&quarantine, &tips, base, &limits)?;
+    report.commits = policy::commits(&quarantine, &[tip], base)?;
+    let few_paths = look_for_risks(&quarantine, &mut checked, report)?;
+    let promoted = promote::promote(request, &quarantine, tip, &sides)?;
+    report.result = promoted.result;
+    report.side_refs = promoted.side_refs;
+    report.notes.extend(promoted.notes);
+    if few_paths {
+        // The work is safe: numbers that cannot be had fail nothing.
+        let counted = diffstat::fill(
+            report,
+            &promoted.results,
+            &checked.base_tree,
+            &checked.tip_tree,
+        );
+        report.notes.extend(counted.err().map(|e| e.to_string()));
+    }
+    Ok(())
+}
+
+/// The further tips that build on the base, and what they are.
+fn sides_on_top(
+    quarantine: &Quarantine<'_>,
+    sides: &[(usize, CommitId)],
+    status: &Status,
+    base: &CommitId,
+) -> Result<Vec<(CommitId, String)>, CollectError> {
+    let mut kept = Vec::new();
+    for (number, id) in sides {
+        if policy::descends(quarantine, id, base)? {
+            let said = status.sides.iter().find(|(n, _)| n == number);
+            let what = said.map_or_else(|| "unnamed".to_owned(), |(_, what)| what.clone());
+            kept.push((id.clone(), what));
+        }
+    }
+    Ok(kept)
+}
+
+/// Fills the risky paths; says whether the changed paths are few enough to count their lines.
+fn look_for_risks(
+    quarantine: &Quarantine<'_>,
+    checked: &mut Checked,
+    report: &mut BranchReport,
+) -> Result<bool, CollectError> {
+    let (base_tree, tip_tree) = (checked.base_tree, checked.tip_tree);
+    let (changes, all, gone) = checked
+        .trees
+        .changes(&base_tree, &tip_tree, 5 * diffstat::PATHS);
+    let risks = risk::find(quarantine, &changes)?;
+    report.risky_paths = risks.paths;
+    if risks.nested > 0 {
+        report.content_left_behind = true;
+        let note = format!(
+            "{} nested repositories are not in the branch; their content is in the task's directory.",
+            risks.nested
+        );
+        report.notes.push(note);
+    }
+    if !all {
+        report
+            .notes
+            .push("Too many paths changed to look at each: more may deserve a look.".into());
+    }
+    let total = gone.saturating_add(changes.len() as u64);
+    let few = all && total <= diffstat::PATHS as u64;
+    if !few {
+        report.files = total;
+        report
+            .notes
+            .push("Too many paths changed to count their lines.".into());
+    }
+    Ok(few)
+}
+
+/// Adds what the status says to a report.
+fn describe(status: &Status, report: &mut BranchReport) {
+    report.leftovers_committed = status.leftovers == Leftovers::Committed;
+    let mut left_behind = |note: &str| {
+        report.content_left_behind = true;
+        report.notes.push(note.to_owned());
+    };
+    match status.leftovers {
+        Leftovers::TooLarge => left_behind(
+            "Uncommitted files are too large to commit; they are in the task's directory.",
+        ),
+        Leftovers::Failed => left_behind(
+            "Uncommitted files could not be committed; they are in the task's directory.",
+        ),
+        Leftovers::None | Leftovers::Committed => {}
+    }
+    if status.leftovers_incomplete {
+        left_behind(
+            "Some uncommitted files could not be committed; they are in the task's directory.",
+        );
+    }
+    if status.rebuilt {
+        left_behind("The task broke its git directory: its files came back as one commit.");
+    }
+}
+
+fn not_on_top<T>() -> Result<T, CollectError> {
+    rejected(
+        "descends-from-base",
+        "the result does not build on the base commit",
+    )
+}
+
+/// Lets a repository of ours read the base store's objects and know where its history ends.
+fn borrow(git_dir: &Path, store: &BaseStore) -> Result<(), CollectError> {
+    // Not quoted: libgit2 takes the line as it is.
+    let objects = [store.objects().as_os_str().as_bytes(), b"\n"].concat();
+    add_lines(&git_dir.join("objects/info/alternates"), &objects)?;
+    match store.shallow() {
+        Some(shallow) => add_lines(&git_dir.join("shallow"), &shallow),
+        None => Ok(()),
+    }
+}
+
+/// Adds the lines that a file does not have yet, leaving no moment at which it is incomplete.
+fn add_lines(path: &Path, lines: &[u8]) -> Result<(), CollectError> {
+    let old = fs::read(path).unwrap_or_default();
+    let split = |bytes: &[u8]| {
+        bytes
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect::<BTreeSet<_>>()
+    };
+    let mut all = split(&old);
+    all.extend(split(lines));
+    let mut text = all.into_iter().collect::<Vec<_>>().join(&b'\n');
+    text.push(b'\n');
+    let parent = path.parent().unwrap_or(path);
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(parent)?;
+        let file = tempfile::NamedTempFile::new_in(parent)?;
+        fs::write(file.path(), &text)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(io("write", path))
+}

@@ -1,0 +1,117 @@
+//! The quarantine: a throw-away repository in which an agent's objects are checked by git, under
+//! resource limits and a deadline. It goes away with the value.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::CollectLimits;
+use super::error::{CollectError, fail_closed, io};
+use crate::git::{Git, GitCall, ResourceLimits};
+use crate::id::{CommitId, RepoKey, StateDir};
+use crate::workspace::BaseStore;
+
+/// A 298-byte pack can ask for 4.5 GB; 2 GiB hold every object that the blob cap lets through.
+const ADDRESS_SPACE: u64 = 2 << 30;
+
+/// A repository that holds what one bundle brought, and borrows the base.
+pub(super) struct Quarantine<'a> {
+    git: &'a Git,
+    directory: TempDir,
+    limits: CollectLimits,
+}
+
+impl<'a> Quarantine<'a> {
+    pub(super) fn new(
+        git: &'a Git,
+        state: &StateDir,
+        key: &RepoKey,
+        store: &BaseStore,
+        limits: CollectLimits,
+    ) -> Result<Self, CollectError> {
+        let parent = state.repo(key);
+        fs::create_dir_all(&parent).map_err(io("make", &parent))?;
+        let directory = tempfile::Builder::new()
+            .prefix("quarantine-")
+            .tempdir_in(&parent)
+            .map_err(io("make a directory in", &parent))?;
+        let path = directory.path();
+        git.call(["init", "-q", "--bare", "--template="])
+            .git_dir(path)
+            .run()?;
+        super::borrow(path, store)?;
+        Ok(Self {
+            git,
+            directory,
+            limits,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A call of git on the agent's objects, limited.
+    pub(super) fn call<I>(&self, arguments: I) -> GitCall<'_>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        let deadline = self.limits.deadline;
+        self.git
+            .call(arguments)
+            .git_dir(self.path())
+            // Windows on the base's packs must fit into the address space.
+            .config("core.packedGitLimit=256m")
+            .config("core.packedGitWindowSize=32m")
+            .deadline(deadline)
+            .limits(ResourceLimits {
+                address_space: ADDRESS_SPACE,
+                cpu_seconds: deadline.as_secs().max(1),
+                file_size: self.limits.bundle_bytes.saturating_mul(2),
+            })
+    }
+
+    /// Unpacks a bundle's pack, every object of it checked.
+    pub(super) fn unpack(&self, pack: File) -> Result<(), CollectError> {
+        let cap = format!("--max-input-size={}", self.limits.bundle_bytes);
+        self.call([
+            "index-pack",
+            "--stdin",
+            "--fix-thin",
+            "--strict=badFilemode=error",
+            &cap,
+        ])
+        .input_file(pack)
+        .run()
+        .map_err(fail_closed("objects"))?;
+        Ok(())
+    }
+
+    /// Writes all that `tips` have and `base` has not into one pack that needs nothing else.
+    pub(super) fn repack(
+        &self,
+        tips: &[&CommitId],
+        base: &CommitId,
+    ) -> Result<PathBuf, CollectError> {
+        let path = self.path().join("result.pack");
+        let pack = File::create(&path).map_err(io("make", &path))?;
+        self.call(["pack-objects", "--revs", "--stdout", "-q"])
+            .input(revisions(tips, base))
+            .output_file(pack)
+            .deadline(self.limits.deadline.max(Duration::from_secs(60)))
+            .run()
+            .map_err(fail_closed("objects"))?;
+        Ok(path)
+    }
+}
+
+/// Standard input of a revision walk from `tips` to `base`.
+pub(super) fn revisions(tips: &[&CommitId], base: &CommitId) -> Vec<u8> {
+    let mut text: String = tips.iter().flat_map(|tip| [tip.as_str(), "\n"]).collect();
+    text.extend(["^", base.as_str(), "\n"]);
+    text.into_bytes()
+}

@@ -1,0 +1,16 @@
+//! Host git: the only place that starts it, and the user's repository as git sees it.
+//!
+//! Every call but those that [`Git::as_user`] makes runs hardened: emptied environment, generated
+//! configuration, no hooks, filters, helpers or network, a deadline. Nothing here knows of tasks.
+
+mod command;
+mod error;
+mod lock;
+mod process;
+mod repository;
+
+pub use command::{Git, GitCall};
+pub use error::GitError;
+pub use lock::RepositoryLock;
+pub use process::ResourceLimits;
+pub use repository::Repository;

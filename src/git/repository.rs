@@ -1,0 +1,343 @@
+//! The user's repository: facts, pins and refs. It is read and changed by the git command only,
+//! since libgit2 opens neither reftable nor partial clones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Git, GitCall, GitError};
+use crate::id::{AttemptId, CommitId, RepoKey};
+use crate::sanitize;
+
+/// Everything that agent-run writes in a user's repository, but for the branches, is under this.
+const OWN_REFS: &str = "refs/agent-run/";
+/// Longest `info/exclude` that is copied, in bytes.
+const EXCLUDE_LIMIT: u64 = 1024 * 1024;
+
+/// A repository that the user may use.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    git: Git,
+    directory: PathBuf,
+    git_dir: PathBuf,
+    common_dir: PathBuf,
+    work_tree: Option<PathBuf>,
+    key: RepoKey,
+    shallow: bool,
+    partial: bool,
+}
+
+impl Repository {
+    /// Opens the repository that `directory` is in.
+    ///
+    /// Whether the user may use it is git's decision, made in the user's own environment
+    /// (`safe.directory`); after that the hardened calls trust it whoever owns it.
+    pub fn open(git: &Git, directory: &Path) -> Result<Self, GitError> {
+        let directory = fs::canonicalize(directory).map_err(|_| GitError::NotARepository {
+            path: directory.to_owned(),
+        })?;
+        let answer = ask(git, &directory)?;
+        let mut lines = answer.lines();
+        let mut next = || lines.next().unwrap_or_default().to_owned();
+        let git_dir = canonical(&next())?;
+        let common_dir = canonical(&next())?;
+        let (format, bare, shallow) = (next(), next() == "true", next() == "true");
+        if format != "sha1" {
+            let format = sanitize::line(format.as_bytes(), false);
+            return Err(GitError::ObjectFormat {
+                path: directory,
+                format,
+            });
+        }
+        let work_tree = if bare {
+            None
+        } else {
+            work_tree(git, &directory)?
+        };
+        let mut trusted = vec![directory.as_path(), &git_dir, &common_dir];
+        trusted.extend(work_tree.as_deref());
+        let mut repository = Self {
+            git: git.trusting(&trusted)?,
+            key: RepoKey::of(&common_dir),
+            directory,
+            git_dir,
+            common_dir,
+            work_tree,
+            shallow,
+            partial: false,
+        };
+        let promisors = [
+            "config",
+            "--get-regexp",
+            "^(extensions\\.partialclone|remote\\..*\\.promisor)$",
+        ];
+        repository.partial = repository.call(promisors).run_bool()?;
+        repository.refuse_empty()?;
+        Ok(repository)
+    }
+
+    /// A hardened call on this repository.
+    pub fn call<I>(&self, arguments: I) -> GitCall<'_>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<std::ffi::OsStr>,
+    {
+        self.git.call(arguments).git_dir(&self.git_dir)
+    }
+
+    /// Git that trusts this repository, for calls on other repositories that read from it.
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// Its directory as the user named it, absolute and without symbolic links.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The git directory that all its worktrees share, canonical.
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The top of its files; none where it is bare.
+    pub fn work_tree(&self) -> Option<&Path> {
+        self.work_tree.as_deref()
+    }
+
+    /// Its key in the state directory.
+    pub fn key(&self) -> &RepoKey {
+        &self.key
+    }
+
+    /// Whether its history is cut off.
+    pub fn is_shallow(&self) -> bool {
+        self.shallow
+    }
+
+    /// Whether it was cloned with a filter, so that objects may be absent.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// The commit that `name` stands for. All files of it are there.
+    pub fn resolve_base(&self, name: &str) -> Result<CommitId, GitError> {
+        let unknown = || GitError::NoSuchCommit {
+            name: sanitize::line(name.as_bytes(), false),
+            path: self.directory.clone(),
+        };
+        if name.is_empty() || name.starts_with('-') || name.contains(char::is_control) {
+            return Err(unknown());
+        }
+        let peeled = format!("{name}^{{commit}}");
+        let answer = self
+            .call(["rev-parse", "-q", "--verify", &peeled])
+            .run_text();
+        let commit: CommitId = match answer {
+            Ok(text) => text.trim().parse().map_err(|_| unknown())?,
+            Err(GitError::Failed { .. }) => return Err(unknown()),
+            Err(other) => return Err(other),
+        };
+        if self.partial {
+            self.refuse_absent_files(&commit)?;
+        }
+        Ok(commit)
+    }
+
+    /// The full name of the ref that `name` stands for; none for a commit id or an expression.
+    pub fn full_ref_name(&self, name: &str) -> Result<Option<String>, GitError> {
+        if name.is_empty() || name.starts_with('-') {
+            return Ok(None);
+        }
+        let arguments = ["rev-parse", "-q", "--verify", "--symbolic-full-name", name];
+        match self.call(arguments).run_text() {
+            Ok(text) if text.starts_with("refs/") => Ok(Some(text.trim().to_owned())),
+            Ok(_) | Err(GitError::Failed { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Its local branches, without `refs/heads/`.
+    pub fn branches(&self) -> Result<Vec<String>, GitError> {
+        let format = "--format=%(refname:strip=2)";
+        let text = self.call(["for-each-ref", format, "refs/heads"]).run()?;
+        Ok(String::from_utf8_lossy(&text)
+            .lines()
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// What is uncommitted in the user's own files, in words; none where nothing is.
+    pub fn uncommitted(&self) -> Result<Option<String>, GitError> {
+        let Some(work_tree) = &self.work_tree else {
+            return Ok(None);
+        };
+        let arguments = [
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+        ];
+        let output = self.call(arguments).work_tree(work_tree).run()?;
+        let entries = || output.split(|b| *b == 0).filter(|e| !e.is_empty());
+        let untracked = entries().filter(|e| e.starts_with(b"??")).count();
+        let changed = entries().count() - untracked;
+        Ok(match (changed, untracked) {
+            (0, 0) => None,
+            (changed, 0) => Some(format!("{changed} changed")),
+            (0, untracked) => Some(format!("{untracked} untracked")),
+            (changed, untracked) => Some(format!("{changed} changed, {untracked} untracked")),
+        })
+    }
+
+    /// The e-mail address that the user's own configuration gives for this repository.
+    pub fn user_email(&self) -> Result<Option<String>, GitError> {
+        let call = self.git.as_user(&self.directory, ["config", "user.email"]);
+        match call.run_text() {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|t| !t.is_empty())),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The repository's own ignore rules, `info/exclude`; empty where there are none.
+    pub fn info_exclude(&self) -> Vec<u8> {
+        let path = self.common_dir.join("info/exclude");
+        let small = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= EXCLUDE_LIMIT);
+        if small {
+            fs::read(path).unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether one commit is reachable from the other, or the same; false where one is unknown.
+    pub fn is_ancestor(&self, ancestor: &CommitId, of: &CommitId) -> Result<bool, GitError> {
+        let arguments = [
+            "merge-base",
+            "--is-ancestor",
+            ancestor.as_str(),
+            of.as_str(),
+        ];
+        match self.call(arguments).run_bool() {
+            Err(GitError::Failed { .. }) => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Keeps a task's base commit from being pruned, whatever the user deletes meanwhile.
+    pub fn pin(&self, attempt: &AttemptId, base: &CommitId) -> Result<(), GitError> {
+        self.call(["update-ref", &attempt.pin_ref(), base.as_str()])
+            .run()
+            .map(drop)
+    }
+
+    /// Removes what [`Self::pin`] made; succeeds where it is gone already.
+    pub fn unpin(&self, attempt: &AttemptId) -> Result<(), GitError> {
+        self.call(["update-ref", "-d", &attempt.pin_ref()])
+            .run()
+            .map(drop)
+    }
+
+    /// Every ref that agent-run made here, but for the branches.
+    pub fn agent_run_refs(&self) -> Result<Vec<(String, CommitId)>, GitError> {
+        let format = "--format=%(objectname) %(refname)";
+        let text = self.call(["for-each-ref", format, OWN_REFS]).run()?;
+        let text = String::from_utf8_lossy(&text);
+        let pairs = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(pairs
+            .filter_map(|(id, name)| Some((name.to_owned(), id.parse().ok()?)))
+            .collect())
+    }
+
+    /// Deletes a ref of agent-run's if it still stands at `old`.
+    pub fn delete_ref(&self, name: &str, old: &CommitId) -> Result<(), GitError> {
+        if !name.starts_with(OWN_REFS) {
+            let name = sanitize::line(name.as_bytes(), false);
+            return Err(GitError::ForeignRef { name });
+        }
+        self.call(["update-ref", "-d", name, old.as_str()])
+            .run()
+            .map(drop)
+    }
+
+    fn refuse_empty(&self) -> Result<(), GitError> {
+        let refs = self.call(["for-each-ref", "--count=1"]).run()?;
+        let head = self
+            .call(["rev-parse", "-q", "--verify", "HEAD^{commit}"])
+            .run();
+        if refs.is_empty() && head.is_err() {
+            return Err(GitError::Empty {
+                path: self.directory.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn refuse_absent_files(&self, commit: &CommitId) -> Result<(), GitError> {
+        let arguments = [
+            "rev-list",
+            "--objects",
+            "--no-walk",
+            "--missing=print",
+            "--no-object-names",
+        ];
+        let call = self.call(arguments.into_iter().chain([commit.as_str()]));
+        let objects = call.deadline(Duration::from_secs(120)).run()?;
+        let missing = objects
+            .split(|b| *b == b'\n')
+            .filter(|l| l.starts_with(b"?"))
+            .count();
+        if missing == 0 {
+            return Ok(());
+        }
+        Err(GitError::PartialClone {
+            path: self.directory.clone(),
+            base: commit.short().to_owned(),
+            missing,
+        })
+    }
+}
+
+fn ask(git: &Git, directory: &Path) -> Result<String, GitError> {
+    let questions = [
+        "rev-parse",
+        "--path-format=absolute",
+        "--git-dir",
+        "--git-common-dir",
+        "--show-object-format",
+        "--is-bare-repository",
+        "--is-shallow-repository",
+    ];
+    let path = directory.to_owned();
+    match git.as_user(directory, questions).run_text() {
+        Err(GitError::Failed { stderr, .. }) if stderr.contains("dubious ownership") => {
+            Err(GitError::NotTrusted { path })
+        }
+        Err(GitError::Failed { stderr, .. }) if stderr.contains("not a git repository") => {
+            Err(GitError::NotARepository { path })
+        }
+        Err(GitError::Failed { stderr, .. }) => Err(GitError::Unreadable {
+            path,
+            detail: stderr,
+        }),
+        other => other,
+    }
+}
+
+/// The top of the files; none in a git directory that has files elsewhere.
+fn work_tree(git: &Git, directory: &Path) -> Result<Option<PathBuf>, GitError> {
+    match git
+        .as_user(directory, ["rev-parse", "--show-toplevel"])
+        .run_text()
+    {
+        Ok(text) => canonical(text.trim_end_matches('\n')).map(Some),
+        Err(GitError::Failed { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+fn canonical(path: &str) -> Result<PathBuf, GitError> {
+    fs::canonicalize(path).map_err(GitError::io(format!("find {path}")))
+}

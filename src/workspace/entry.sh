@@ -1,0 +1,65 @@
+#!/bin/sh
+# The main process of a task's container: runs the command given as arguments, ends it in time,
+# hands the work off, and exits with the command's code. POSIX sh: dash, bash, busybox ash.
+#
+# It must not be process 1 (the engine's init is): `kill -1` reaches all but process 1 and us.
+set -u
+root=${AGENT_ROOT:-}
+
+# The shell's own words ("Killed", "Terminated") do not belong in the agent's log.
+exec 3>&2 2>/dev/null
+
+for name in ${AGENT_SECRETS:-}; do
+    IFS= read -r value || exit 125
+    # printf is part of the shell: the value is in no argument list.
+    (umask 0377 && printf '%s' "$value" | base64 -d >"$root/run/secrets/$name") || exit 125
+done
+unset value
+exec </dev/null
+
+agent=
+stop=
+interrupted=
+# Children that run in the background ignore INT: whatever comes in, TERM goes on.
+stop_agent() {
+    kill -s TERM -- -1
+    (trap '' TERM INT HUP; exec 3>&- >/dev/null; sleep "${AGENT_GRACE:-10}"; kill -s KILL "$agent") &
+}
+on_signal() {
+    interrupted=1
+    [ -z "$stop" ] || return 0
+    stop=1
+    [ -z "$agent" ] || stop_agent
+}
+trap on_signal TERM INT HUP
+
+# 3 is closed for the command, so that 2 is the only way to the log.
+"$@" 2>&3 3>&- &
+agent=$!
+(trap '' TERM INT HUP; exec 3>&- >/dev/null; sleep "${AGENT_DEADLINE:-86400}"; kill -s TERM $$) &
+
+[ -z "$stop" ] || stop_agent
+while :; do
+    interrupted=
+    wait "$agent"
+    code=$?
+    # `wait` says 143 both for "interrupted" and for "died of TERM".
+    [ -n "$interrupted" ] || break
+    if ! kill -0 "$agent"; then
+        # bash may have reaped it meanwhile and knows the code; dash has given it already.
+        wait "$agent"
+        again=$?
+        [ "$again" -eq 127 ] || code=$again
+        break
+    fi
+done
+
+# Nobody writes while the work is handed off.
+trap '' TERM INT HUP
+kill -s KILL -- -1
+
+sh "$root/agent/handoff" >"$root/agent/out/handoff.log" 2>&1 3>&- &
+handoff=$!
+(exec 3>&- >/dev/null; sleep "${AGENT_HANDOFF:-20}"; kill -s KILL "$handoff") &
+wait "$handoff"
+exit "$code"

@@ -1,0 +1,290 @@
+//! A task's private worktree: the directories of one attempt, what is mounted where, and the
+//! scripts that run inside.
+//!
+//! The git directory is the attempt's own and borrows the base's objects read-only. After the
+//! container has started, nothing here or elsewhere on the host runs git in these directories.
+
+mod base_store;
+mod error;
+mod private_git;
+mod removal;
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::engine::config::Mount;
+use crate::git::Git;
+use crate::id::{AttemptId, BranchName, StateDir};
+
+pub use base_store::{BaseStore, ColdCost};
+pub use error::WorkspaceError;
+pub use removal::{RemovalError, empty_trash, remove};
+
+/// The container's main process, see `entry.sh`.
+pub const ENTRY: &str = include_str!("entry.sh");
+/// Makes the bundle and the status file, see `handoff.sh`. The collector runs it too.
+pub const HANDOFF: &str = include_str!("handoff.sh");
+
+/// What a workspace is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkspaceRequest<'a> {
+    /// Host git, see [`crate::git::Repository::git`].
+    pub git: &'a Git,
+    /// The state directory that holds the run.
+    pub state: &'a StateDir,
+    /// The attempt; it must not have a directory yet.
+    pub attempt: &'a AttemptId,
+    /// The branch that HEAD is on at first.
+    pub branch: &'a BranchName,
+    /// The store with the base commit.
+    pub store: &'a BaseStore,
+    /// The container's uid and gid, where the runner is root and gives its files away.
+    pub owner: Option<(u32, u32)>,
+    /// Name and e-mail address of the commits.
+    pub author: (&'a str, &'a str),
+    /// The repository's own ignore rules.
+    pub exclude: &'a [u8],
+    /// The task's script, if it runs one.
+    pub script: Option<&'a str>,
+    /// What the task is told, if anything.
+    pub prompt: Option<&'a str>,
+    /// The container's /etc/passwd.
+    pub passwd: &'a str,
+    /// The container's /etc/group.
+    pub group: &'a str,
+    /// The limits that the wrapper itself holds.
+    pub timing: Timing,
+}
+
+/// The time limits that the wrapper holds even where nobody is left to stop the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From the command's start to TERM.
+    pub deadline: Duration,
+    /// From TERM to KILL.
+    pub grace: Duration,
+    /// For the hand-off.
+    pub handoff: Duration,
+}
+
+/// The directories of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    directory: PathBuf,
+    objects: PathBuf,
+    mounted_files: Vec<(&'static str, &'static str)>,
+    environment: Vec<(String, String)>,
+}
+
+impl Workspace {
+    /// Makes the attempt's directories and checks the base out. On failure what was made stays,
+    /// to be removed with [`remove`] like any other attempt.
+    pub fn create(request: &WorkspaceRequest<'_>) -> Result<Self, WorkspaceError> {
+        let directory = request.state.attempt(request.attempt);
+        make_private(&request.state.run(&request.attempt.run))?;
+        make_new(&directory)?;
+        let mut workspace = Self {
+            objects: request.store.objects(),
+            directory,
+            mounted_files: Vec::new(),
+            environment: environment(request),
+        };
+        for name in ["worktree", "git", "home", "out"] {
+            make_directory(&workspace.directory.join(name))?;
+        }
+        workspace.write_files(request)?;
+        private_git::create(request, &workspace.git_dir())?;
+        private_git::check_out(request, &workspace.git_dir(), &workspace.worktree())?;
+        let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
+        write_read_only(&workspace.worktree().join(".git"), nowhere.as_bytes())?;
+        if let Some(owner) = request.owner {
+            for name in ["worktree", "git", "home", "out"] {
+                give_away(&workspace.directory.join(name), owner)?;
+            }
+        }
+        Ok(workspace)
+    }
+
+    /// Finds the directories of an attempt that an earlier process made; none if it was not made
+    /// whole.
+    pub fn existing(request: &WorkspaceRequest<'_>) -> Option<Self> {
+        let directory = request.state.attempt(request.attempt);
+        // The last file that `create` writes before it gives the directories away.
+        let whole = fs::symlink_metadata(directory.join("worktree/.git")).is_ok();
+        let mounted_files = mounted_files(request).into_iter();
+        let mounted_files = mounted_files
+            .filter(|(name, ..)| directory.join(name).is_file())
+            .map(|(name, target, _)| (name, target))
+            .collect();
+        whole.then(|| Self {
+            objects: request.store.objects(),
+            mounted_files,
+            environment: environment(request),
+            directory,
+        })
+    }
+
+    /// The attempt's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The task's files. No host git runs here.
+    pub fn worktree(&self) -> PathBuf {
+        self.directory.join("worktree")
+    }
+
+    /// The task's own git directory. No host git runs here once the container has started.
+    pub fn git_dir(&self) -> PathBuf {
+        self.directory.join("git")
+    }
+
+    /// Where the bundle and the status come from. Everything in it is untrusted.
+    pub fn out(&self) -> PathBuf {
+        self.directory.join("out")
+    }
+
+    /// What is mounted, outer before inner.
+    pub fn mounts(&self) -> Vec<Mount> {
+        let mount = |name: &str, target: &str, read_only| Mount {
+            source: self.directory.join(name),
+            target: target.to_owned(),
+            read_only,
+        };
+        let mut mounts = vec![
+            mount("worktree", "/workspace", false),
+            mount("dotgit", "/workspace/.git", true),
+            mount("git", "/agent/git", false),
+            mount("home", "/home/agent", false),
+            mount("out", "/agent/out", false),
+            Mount {
+                source: self.objects.clone(),
+                target: "/agent/base/objects".to_owned(),
+                read_only: true,
+            },
+        ];
+        mounts.extend(
+            self.mounted_files
+                .iter()
+                .map(|(name, target)| mount(name, target, true)),
+        );
+        mounts
+    }
+
+    /// The variables that the wrapper, the hand-off and git inside need.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    fn write_files(&mut self, request: &WorkspaceRequest<'_>) -> Result<(), WorkspaceError> {
+        let dotgit = self.directory.join("dotgit");
+        write_read_only(&dotgit, b"gitdir: /agent/git\n")?;
+        for (name, target, text) in mounted_files(request) {
+            let Some(text) = text else { continue };
+            let path = self.directory.join(name);
+            write_read_only(&path, text.as_bytes())?;
+            if matches!(name, "entry" | "script") {
+                let executable = Permissions::from_mode(0o555);
+                fs::set_permissions(&path, executable).map_err(WorkspaceError::io("open", path))?;
+            }
+            self.mounted_files.push((name, target));
+        }
+        Ok(())
+    }
+}
+
+/// The runner's own files: name in the attempt's directory, path inside, text if there is one.
+fn mounted_files<'a>(
+    request: &WorkspaceRequest<'a>,
+) -> [(&'static str, &'static str, Option<&'a str>); 6] {
+    [
+        ("entry", "/agent/entry", Some(ENTRY)),
+        ("handoff", "/agent/handoff", Some(HANDOFF)),
+        ("script", "/agent/script", request.script),
+        ("prompt.md", "/agent/prompt.md", request.prompt),
+        ("passwd", "/etc/passwd", Some(request.passwd)),
+        ("group", "/etc/group", Some(request.group)),
+    ]
+}
+
+fn environment(request: &WorkspaceRequest<'_>) -> Vec<(String, String)> {
+    let seconds = |time: Duration| time.as_secs().max(1).to_string();
+    let (name, email) = (request.author.0.to_owned(), request.author.1.to_owned());
+    let variables = [
+        ("HOME", "/home/agent".to_owned()),
+        ("AGENT_RUN_ID", request.attempt.run.to_string()),
+        ("AGENT_TASK", request.attempt.task.to_string()),
+        ("AGENT_ATTEMPT", request.attempt.number.to_string()),
+        ("AGENT_BASE", request.store.base().to_string()),
+        ("AGENT_BRANCH", request.branch.to_string()),
+        ("AGENT_DEADLINE", seconds(request.timing.deadline)),
+        ("AGENT_GRACE", seconds(request.timing.grace)),
+        ("AGENT_HANDOFF", seconds(request.timing.handoff)),
+        ("GIT_AUTHOR_NAME", name.clone()),
+        ("GIT_AUTHOR_EMAIL", email.clone()),
+        ("GIT_COMMITTER_NAME", name),
+        ("GIT_COMMITTER_EMAIL", email),
+        ("GIT_CONFIG_COUNT", "1".to_owned()),
+        ("GIT_CONFIG_KEY_0", "safe.directory".to_owned()),
+        ("GIT_CONFIG_VALUE_0", "*".to_owned()),
+    ];
+    variables
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+/// Makes the run's directory, closed to everybody else.
+fn make_private(directory: &Path) -> Result<(), WorkspaceError> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    made.map_err(WorkspaceError::io("make", directory))
+}
+
+/// Makes the attempt's directory, which must not be there.
+fn make_new(directory: &Path) -> Result<(), WorkspaceError> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent).map_err(WorkspaceError::io("make", parent))?;
+    }
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(WorkspaceError::Exists {
+            path: directory.to_owned(),
+        }),
+        other => other.map_err(WorkspaceError::io("make", directory)),
+    }
+}
+
+/// Makes a directory that every uid may read, whatever the umask.
+fn make_directory(path: &Path) -> Result<(), WorkspaceError> {
+    let readable = Permissions::from_mode(0o755);
+    let made = fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, readable));
+    made.map_err(WorkspaceError::io("make", path))
+}
+
+/// Writes a file that every uid may read and none write, whatever the umask.
+fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
+    let readable = Permissions::from_mode(0o444);
+    let written = fs::write(path, bytes).and_then(|()| fs::set_permissions(path, readable));
+    written.map_err(WorkspaceError::io("write", path))
+}
+
+/// Gives a fresh tree to the container's uid; symbolic links themselves, not what they point at.
+fn give_away(top: &Path, (uid, gid): (u32, u32)) -> Result<(), WorkspaceError> {
+    let mut pending = vec![top.to_owned()];
+    while let Some(path) = pending.pop() {
+        let failed = || WorkspaceError::io("give away", &path);
+        let metadata = fs::symlink_metadata(&path).map_err(failed())?;
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path).map_err(failed())? {
+                pending.push(entry.map_err(failed())?.path());
+            }
+        }
+        lchown(&path, Some(uid), Some(gid)).map_err(failed())?;
+    }
+    Ok(())
+}

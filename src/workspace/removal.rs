@@ -1,0 +1,213 @@
+//! Removal of directories that an agent wrote in: no symbolic link is followed, no other file
+//! system entered, no depth is too deep, no path too long.
+//!
+//! Every subdirectory is first moved up beside the one being emptied, so that two open
+//! directories and one-part names are enough for any tree.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+
+use crate::id::StateDir;
+
+/// A directory that could not be removed, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum RemovalError {
+    /// What is left belongs to another user, is in use or is another file system's.
+    #[error("{left} files or directories are left in {}, the first: {first}", path.display())]
+    Left {
+        /// The directory in the trash that holds them: for a helper with more rights.
+        path: PathBuf,
+        /// How many there are, not counting what is in them.
+        left: usize,
+        /// Why the first could not be removed.
+        first: io::Error,
+    },
+    /// It could not be begun.
+    #[error("could not move {} to the trash", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Moves a directory to the trash and deletes it there. Succeeds where it is gone already.
+pub fn remove(state: &StateDir, directory: &Path) -> Result<(), RemovalError> {
+    let failed = |source| RemovalError::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    if matches!(fs::symlink_metadata(directory), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    fs::create_dir_all(state.trash()).map_err(failed)?;
+    let bin = tempfile::Builder::new()
+        .prefix("bin-")
+        .tempdir_in(state.trash())
+        .map_err(failed)?;
+    let bin = bin.keep();
+    if let Err(source) = fs::rename(directory, bin.join("0")) {
+        let _ = fs::remove_dir(&bin);
+        return Err(failed(source));
+    }
+    empty(&bin)
+}
+
+/// Deletes what earlier removals left in the trash.
+pub fn empty_trash(state: &StateDir) -> Result<(), RemovalError> {
+    let trash = state.trash();
+    let failed = |source| RemovalError::Io {
+        path: trash.clone(),
+        source,
+    };
+    let bins = match fs::read_dir(&trash) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    for bin in bins {
+        empty(&bin.map_err(failed)?.path())?;
+    }
+    Ok(())
+}
+
+/// Empties a directory of the trash and removes it.
+fn empty(bin: &Path) -> Result<(), RemovalError> {
+    let mut sweep = Sweep::open(bin).map_err(|source| RemovalError::Io {
+        path: bin.to_owned(),
+        source,
+    })?;
+    sweep.run();
+    match sweep.first {
+        None => fs::remove_dir(bin).map_err(|source| RemovalError::Io {
+            path: bin.to_owned(),
+            source,
+        }),
+        Some(first) => Err(RemovalError::Left {
+            path: bin.to_owned(),
+            left: sweep.left,
+            first,
+        }),
+    }
+}
+
+struct Sweep {
+    bin: OwnedFd,
+    pending: Vec<CString>,
+    next: u64,
+    left: usize,
+    first: Option<io::Error>,
+}
+
+impl Sweep {
+    fn open(bin: &Path) -> io::Result<Self> {
+        let handle = open_directory(CWD, bin)?;
+        let mut sweep = Self {
+            bin: handle,
+            pending: Vec::new(),
+            next: 1,
+            left: 0,
+            first: None,
+        };
+        for (name, kind) in entries(&sweep.bin)? {
+            match kind {
+                FileType::Directory => sweep.pending.push(name),
+                _ => rustix::fs::unlinkat(&sweep.bin, &name, AtFlags::empty())?,
+            }
+        }
+        Ok(sweep)
+    }
+
+    fn run(&mut self) {
+        while let Some(name) = self.pending.pop() {
+            let result = self.directory(&name);
+            if let Err(error) = result {
+                self.leave(error);
+            }
+        }
+    }
+
+    /// Empties one directory of the bin by deleting its files and moving its directories up.
+    fn directory(&mut self, name: &CString) -> io::Result<()> {
+        let directory = self.open_for_emptying(name)?;
+        let mut left_here = 0;
+        for (entry, kind) in entries(&directory)? {
+            let result = match kind {
+                FileType::Directory => self.move_up(&directory, &entry),
+                _ => rustix::fs::unlinkat(&directory, &entry, AtFlags::empty())
+                    .map_err(io::Error::from),
+            };
+            if let Err(error) = result {
+                left_here += 1;
+                self.leave(error);
+            }
+        }
+        if left_here == 0 {
+            rustix::fs::unlinkat(&self.bin, name, AtFlags::REMOVEDIR)?;
+        }
+        Ok(())
+    }
+
+    fn open_for_emptying(&self, name: &CString) -> io::Result<OwnedFd> {
+        // An agent may have taken the rights from its own directory; the owner gives them back.
+        let _ = rustix::fs::chmodat(&self.bin, name, Mode::RWXU, AtFlags::empty());
+        open_directory(&self.bin, name)
+    }
+
+    fn move_up(&mut self, parent: &OwnedFd, name: &CString) -> io::Result<()> {
+        let fresh = loop {
+            let fresh = CString::new(self.next.to_string())?;
+            self.next += 1;
+            if rustix::fs::statat(&self.bin, &fresh, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                break fresh;
+            }
+        };
+        if rustix::fs::renameat(parent, name, &self.bin, &fresh).is_err() {
+            // Moving a directory needs write permission in itself.
+            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            rustix::fs::renameat(parent, name, &self.bin, &fresh)?;
+        }
+        self.pending.push(fresh);
+        Ok(())
+    }
+
+    fn leave(&mut self, error: io::Error) {
+        self.left += 1;
+        self.first.get_or_insert(error);
+    }
+}
+
+fn open_directory<P: rustix::path::Arg>(
+    at: impl std::os::fd::AsFd,
+    name: P,
+) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+}
+
+/// The names in a directory and what they are, read at once so that it can change meanwhile.
+fn entries(directory: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_bytes() == b"." || name.to_bytes() == b".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => {
+                let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                FileType::from_raw_mode(stat.st_mode)
+            }
+            known => known,
+        };
+        found.push((name.to_owned(), kind));
+    }
+    Ok(found)
+}

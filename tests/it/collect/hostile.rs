@@ -1,0 +1,506 @@
+//! Hand-offs that must be refused: each names its check, changes nothing in the user's repository
+//! and keeps the attempt's directory.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use agent_run::collect::{CollectLimits, needs_collector};
+use agent_run::event::BranchResult;
+
+use super::{collect_as, snapshot};
+use crate::git::fixture::{commit, git, program, search_path};
+use crate::workspace::{Inside, Site};
+
+/// Writes an object without any check and returns its id.
+fn object(inside: &Inside, kind: &str, body: &[u8]) -> String {
+    let mut child = program("git")
+        .args(["hash-object", "-t", kind, "--literally", "-w", "--stdin"])
+        .env("PATH", search_path())
+        .current_dir(inside.tree())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(body).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn raw(id: &str) -> Vec<u8> {
+    (0..20)
+        .map(|n| u8::from_str_radix(&id[2 * n..2 * n + 2], 16).unwrap())
+        .collect()
+}
+
+fn tree(inside: &Inside, entries: &[(&str, &str, &str)]) -> String {
+    let mut body = Vec::new();
+    for (mode, name, id) in entries {
+        body.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+        body.extend(raw(id));
+    }
+    object(inside, "tree", &body)
+}
+
+/// A commit with this tree on top of the base.
+fn commit_of(site: &Site, inside: &Inside, tree: &str) -> String {
+    let who = "A <a@example.org> 1700000000 +0000";
+    let text = format!(
+        "tree {tree}\nparent {}\nauthor {who}\ncommitter {who}\n\nx\n",
+        site.base()
+    );
+    object(inside, "commit", text.as_bytes())
+}
+
+/// Hands `tip` off as an agent could that runs no script of ours.
+fn hand_off(site: &Site, inside: &Inside, tip: &str) {
+    let out = inside.workspace.out();
+    inside.git(&["update-ref", "refs/agent-run/out/head", tip]);
+    let bundle = out.join("result.bundle");
+    let not_base = format!("^{}", site.base());
+    inside.git(&[
+        "-c",
+        "core.maxTreeDepth=100000",
+        "bundle",
+        "create",
+        "-q",
+        bundle.to_str().unwrap(),
+        "refs/agent-run/out/head",
+        &not_base,
+    ]);
+    write_status(inside, tip);
+}
+
+fn write_status(inside: &Inside, tip: &str) {
+    let text = format!("format=1\nhead={tip}\nchanged=1\nbundle=1\n");
+    fs::write(inside.workspace.out().join("status"), text).unwrap();
+}
+
+#[track_caller]
+fn assert_refused_within(site: &Site, inside: &Inside, limits: CollectLimits, check: &str) {
+    let before = snapshot(&site.dir);
+    let results = site.scratch.state().results(site.repository.key());
+    let started = Instant::now();
+    let report = collect_as(site, inside, "t", limits);
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+    let BranchResult::Rejected {
+        check: found,
+        path,
+        detail,
+    } = &report.result
+    else {
+        panic!("{report:?}")
+    };
+    assert_eq!(found, check, "{detail}");
+    assert!(detail.chars().all(|c| !c.is_control()), "{detail:?}");
+    assert_eq!(path, inside.workspace.directory());
+    assert!(report.content_left_behind);
+    assert_eq!(snapshot(&site.dir), before);
+    assert!(!results.exists());
+    let repo = fs::read_dir(site.scratch.state().repo(site.repository.key())).unwrap();
+    assert!(
+        repo.map(|e| e.unwrap().file_name())
+            .all(|n| !n.to_string_lossy().starts_with("quarantine"))
+    );
+}
+
+#[track_caller]
+fn assert_refused(site: &Site, inside: &Inside, check: &str) {
+    assert_refused_within(site, inside, CollectLimits::default(), check);
+}
+
+#[test]
+fn trees_that_no_git_makes() {
+    for entry in [
+        ("104755", "f"),
+        ("100644", ".git"),
+        ("100644", "git~1"),
+        ("100644", ".."),
+        ("100644", "a/b"),
+        ("100644", ".g\u{200c}it"),
+    ] {
+        let site = Site::new();
+        let inside = site.workspace("t");
+        let blob = object(&inside, "blob", b"x");
+        let tree = tree(&inside, &[(entry.0, entry.1, &blob)]);
+        hand_off(&site, &inside, &commit_of(&site, &inside, &tree));
+        assert_refused(&site, &inside, "objects");
+    }
+}
+
+#[test]
+fn tree_bombs_wide_and_deep() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let mut bomb = object(&inside, "blob", b"x");
+    for level in 0..10 {
+        let mode = if level == 0 { "100644" } else { "40000" };
+        let names: Vec<_> = (0..10).map(|n| n.to_string()).collect();
+        let entries: Vec<_> = names
+            .iter()
+            .map(|n| (mode, n.as_str(), bomb.as_str()))
+            .collect();
+        bomb = tree(&inside, &entries);
+    }
+    hand_off(&site, &inside, &commit_of(&site, &inside, &bomb));
+    assert_refused(&site, &inside, "paths");
+
+    // The base's own tree, many times over, is no less of a bomb.
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let base_tree = inside.git(&["rev-parse", "HEAD^{tree}"]);
+    let names: Vec<_> = (100..200).map(|n| n.to_string()).collect();
+    let entries: Vec<_> = names
+        .iter()
+        .map(|n| ("40000", n.as_str(), base_tree.as_str()))
+        .collect();
+    let tree_of_bases = tree(&inside, &entries);
+    hand_off(&site, &inside, &commit_of(&site, &inside, &tree_of_bases));
+    let limits = CollectLimits {
+        paths: 200,
+        ..CollectLimits::default()
+    };
+    assert_refused_within(&site, &inside, limits, "paths");
+
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let mut deep = object(&inside, "blob", b"x");
+    for level in 0..600 {
+        deep = tree(
+            &inside,
+            &[(if level == 0 { "100644" } else { "40000" }, "d", &deep)],
+        );
+    }
+    hand_off(&site, &inside, &commit_of(&site, &inside, &deep));
+    assert_refused(&site, &inside, "depth");
+}
+
+#[test]
+fn caps_on_commits_sizes_and_bundle() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    for n in 0..3 {
+        commit(&inside.tree(), "big", &format!("{n}").repeat(5000));
+    }
+    inside.hand_off();
+    let limits = CollectLimits::default();
+    for (limits, check) in [
+        (
+            CollectLimits {
+                commits: 2,
+                ..limits
+            },
+            "commits",
+        ),
+        (
+            CollectLimits {
+                blob_bytes: 4999,
+                ..limits
+            },
+            "blob-size",
+        ),
+        (
+            CollectLimits {
+                total_bytes: 14_999,
+                ..limits
+            },
+            "total-size",
+        ),
+        (
+            CollectLimits {
+                bundle_bytes: 100,
+                ..limits
+            },
+            "handoff-file",
+        ),
+        (
+            CollectLimits {
+                deadline: Duration::ZERO,
+                ..limits
+            },
+            "objects",
+        ),
+    ] {
+        assert_refused_within(&site, &inside, limits, check);
+    }
+}
+
+#[test]
+fn tips_that_are_not_on_top_of_the_base() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let root = inside.git(&["commit-tree", "HEAD^{tree}", "-m", "orphan"]);
+    hand_off(&site, &inside, &root);
+    assert_refused(&site, &inside, "descends-from-base");
+
+    inside.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    inside.hand_off();
+    assert_refused(&site, &inside, "descends-from-base");
+    inside.git(&["reset", "-q", "--hard", site.base().as_str()]);
+
+    commit(&inside.tree(), "c", "c");
+    inside.git(&["tag", "-am", "t", "v"]);
+    hand_off(&site, &inside, &inside.git(&["rev-parse", "v"]));
+    assert_refused(&site, &inside, "tip-is-commit");
+}
+
+#[test]
+fn files_that_are_no_plain_files() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    commit(&inside.tree(), "c", "c");
+    inside.hand_off();
+    let bundle = inside.workspace.out().join("result.bundle");
+    let saved = site.scratch.path("saved");
+    fs::rename(&bundle, &saved).unwrap();
+    for name in ["result.bundle", "status"] {
+        let path = inside.workspace.out().join(name);
+        let put = |make: &dyn Fn(&Path)| {
+            let _ = fs::remove_file(&path);
+            make(&path);
+            assert!(needs_collector(&inside.workspace));
+            assert_refused(&site, &inside, "handoff-file");
+        };
+        put(&|path| symlink(&saved, path).unwrap());
+        put(&|path| assert!(program("mkfifo").arg(path).status().unwrap().success()));
+        put(&|path| fs::hard_link(&saved, path).unwrap());
+        put(&|path| fs::create_dir(path).unwrap());
+        fs::remove_dir(&path).unwrap();
+        write_status(&inside, site.base().as_str());
+    }
+}
+
+#[test]
+fn bundles_that_are_cut_or_lie() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let tip = commit(&inside.tree(), "c", &"content ".repeat(1000));
+    inside.hand_off();
+    let path = inside.workspace.out().join("result.bundle");
+    let good = fs::read(&path).unwrap();
+    let pack = good.windows(4).position(|w| w == b"PACK").unwrap();
+    let header = String::from_utf8(good[..pack].to_vec()).unwrap();
+    let with = |header: String| [header.as_bytes(), &good[pack..]].concat();
+    let stranger = "1".repeat(40);
+    let many: Vec<_> = (0..200_000)
+        .map(|n| format!("{tip} refs/heads/b{n}\n"))
+        .collect();
+    let many = many.concat();
+    let mut flipped = good.clone();
+    flipped[pack + 40] ^= 0xff;
+    for (bytes, check) in [
+        (good[..good.len() - 30].to_vec(), "objects"),
+        (flipped, "objects"),
+        (good[..pack].to_vec(), "objects"),
+        (good[..20].to_vec(), "bundle-header"),
+        (Vec::new(), "bundle-header"),
+        (with(header.replace("# v2", "# v9")), "bundle-header"),
+        (
+            with(header.replace(tip.as_str(), &stranger)),
+            "tip-is-commit",
+        ),
+        (
+            with(header.replace("/head\n", "/head\u{1b}[2J\n")),
+            "bundle-header",
+        ),
+        (
+            with(header.replace("refs/agent-run/out/head", "refs/heads/main")),
+            "bundle-header",
+        ),
+        (
+            with(header.replace("refs/agent-run/out/head", "refs/agent-run/out/side/99")),
+            "bundle-header",
+        ),
+        (
+            with(header.replace("\n\n", &format!("\n{tip} refs/agent-run/out/head\n\n"))),
+            "bundle-header",
+        ),
+        (
+            with(header.replace("\n\n", &format!("\n{many}\n"))),
+            "bundle-header",
+        ),
+        (vec![b'a'; 100_000], "bundle-header"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert_refused(&site, &inside, check);
+    }
+    fs::write(&path, good).unwrap();
+    for status in [
+        "",
+        "format=1\n",
+        "format=2\nhead=x\n",
+        "format=1\nhead=zz\n",
+        "format=1\nevil=1\n",
+        "format=1\nside.99=x\n",
+    ] {
+        fs::write(inside.workspace.out().join("status"), status).unwrap();
+        assert_refused(&site, &inside, "handoff-status");
+    }
+}
+
+#[test]
+fn objects_that_are_missing() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let missing = "2".repeat(40);
+    let tree = tree(&inside, &[("100644", "f", &missing)]);
+    let tip = commit_of(&site, &inside, &tree);
+    // A pack of just these two objects, as git itself would refuse to bundle.
+    let list = format!("{tip}\n{tree}\n");
+    let mut child = program("git")
+        .args(["pack-objects", "-q", "--stdout"])
+        .current_dir(inside.tree())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(list.as_bytes())
+        .unwrap();
+    let pack = child.wait_with_output().unwrap().stdout;
+    let header = format!("# v2 git bundle\n{tip} refs/agent-run/out/head\n\n");
+    fs::write(
+        inside.workspace.out().join("result.bundle"),
+        [header.as_bytes(), &pack].concat(),
+    )
+    .unwrap();
+    write_status(&inside, &tip);
+    assert_refused(&site, &inside, "objects");
+}
+
+#[test]
+fn a_delta_bomb_dies_within_its_limits() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let bundle = [
+        b"# v2 git bundle\n".as_slice(),
+        format!("{} refs/agent-run/out/head\n\n", "3".repeat(40)).as_bytes(),
+        &delta_bomb(),
+    ]
+    .concat();
+    assert!(bundle.len() < 1000);
+    fs::write(inside.workspace.out().join("result.bundle"), bundle).unwrap();
+    write_status(&inside, &"3".repeat(40));
+    assert_refused(&site, &inside, "objects");
+}
+
+/// A pack whose one delta makes 4 GB of 64 KiB.
+fn delta_bomb() -> Vec<u8> {
+    const SCRIPT: &str = r"
+import zlib, struct, hashlib, sys
+base = b'x' * 0x10000
+def header(kind, size):
+    out = bytearray(); byte = (kind << 4) | (size & 15); size >>= 4
+    while size: out.append(byte | 0x80); byte = size & 0x7f; size >>= 7
+    out.append(byte); return bytes(out)
+def varint(size):
+    out = bytearray()
+    while size >= 0x80: out.append(size & 0x7f | 0x80); size >>= 7
+    out.append(size); return bytes(out)
+copies = 65535
+delta = varint(len(base)) + varint(copies * len(base)) + bytes([0x80]) * copies
+pack = b'PACK' + struct.pack('>II', 2, 2)
+pack += header(3, len(base)) + zlib.compress(base, 9)
+pack += header(7, len(delta)) + hashlib.sha1(b'blob %d\0' % len(base) + base).digest() + zlib.compress(delta, 9)
+sys.stdout.buffer.write(pack + hashlib.sha1(pack).digest())
+";
+    let output = program("python3").args(["-c", SCRIPT]).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+#[test]
+fn no_hand_off_is_kept_with_the_reason() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let before = snapshot(&site.dir);
+    let report = collect_as(&site, &inside, "t", CollectLimits::default());
+    let BranchResult::Kept { path, reason } = &report.result else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        (path.as_path(), reason.as_str()),
+        (
+            inside.workspace.directory(),
+            "the task's work was not handed off"
+        )
+    );
+    write_status(&inside, site.base().as_str());
+    assert!(needs_collector(&inside.workspace));
+    assert!(matches!(
+        collect_as(&site, &inside, "t", CollectLimits::default()).result,
+        BranchResult::Kept { .. }
+    ));
+    assert_eq!(snapshot(&site.dir), before);
+    assert_eq!(git(&site.dir, &["for-each-ref", "refs/agent-run"]), "");
+}
+
+/// The traps of a repository that an agent wrote, live for any git that looks there.
+fn plant_traps(inside: &Inside, trace: &Path) {
+    let script = inside.tree().join("trap.sh");
+    fs::write(
+        &script,
+        format!("#!/bin/sh\necho ran >>{}\n", trace.display()),
+    )
+    .unwrap();
+    let executable = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&script, executable()).unwrap();
+    let trap = script.to_str().unwrap();
+    let git_dir = inside.workspace.git_dir();
+    for hook in [
+        "post-index-change",
+        "reference-transaction",
+        "post-checkout",
+        "pre-auto-gc",
+    ] {
+        fs::copy(&script, git_dir.join("hooks").join(hook)).unwrap();
+    }
+    git(&inside.tree(), &["init", "-q", "nested"]);
+    commit(&inside.tree().join("nested"), "file", "x");
+    for dir in [inside.tree(), inside.tree().join("nested")] {
+        for (key, value) in [
+            ("core.fsmonitor", trap),
+            ("core.pager", trap),
+            ("core.sshCommand", trap),
+            ("diff.external", trap),
+            ("filter.x.clean", trap),
+            ("filter.x.smudge", trap),
+            ("uploadpack.packObjectsHook", trap),
+        ] {
+            git(&dir, &["config", key, value]);
+        }
+        fs::write(dir.join(".gitattributes"), "* filter=x diff=x\n").unwrap();
+    }
+}
+
+#[test]
+fn no_trap_of_the_agents_runs_on_the_host() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let trace = site.scratch.path("trace");
+    commit(&inside.tree(), "c", "c");
+    inside.hand_off();
+    plant_traps(&inside, &trace);
+    let report = collect_as(&site, &inside, "t", CollectLimits::default());
+    assert!(
+        matches!(report.result, BranchResult::Created { .. }),
+        "{report:?}"
+    );
+    assert!(!trace.exists(), "collecting ran a trap");
+    inside.git(&["status"]);
+    assert!(trace.exists(), "the traps are live");
+    fs::remove_file(&trace).unwrap();
+    agent_run::workspace::remove(&site.scratch.state(), inside.workspace.directory()).unwrap();
+    assert!(!trace.exists(), "removing ran a trap");
+}

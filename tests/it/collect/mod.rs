@@ -1,0 +1,54 @@
+//! Collection with real git: what becomes a branch, and what hostile hand-offs leave behind.
+
+mod honest;
+mod hostile;
+
+use std::fs;
+use std::path::Path;
+
+use agent_run::collect::{CollectLimits, CollectRequest, collect};
+use agent_run::event::BranchReport;
+
+use crate::git::fixture::{attempt, git};
+use crate::workspace::{Inside, Site};
+
+/// Collects the attempt `task`/1 onto the branch `agent/<task>`.
+fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -> BranchReport {
+    collect(&CollectRequest {
+        repository: &site.repository,
+        state: &site.scratch.state(),
+        store: &site.store,
+        workspace: &inside.workspace,
+        attempt: &attempt(task, 1),
+        branch: &format!("agent/{task}").parse().unwrap(),
+        limits,
+    })
+}
+
+fn collected(site: &Site, inside: &Inside, task: &str) -> BranchReport {
+    collect_as(site, inside, task, CollectLimits::default())
+}
+
+/// Everything of a repository that a refused result could have changed.
+fn snapshot(dir: &Path) -> String {
+    let mut files = Vec::new();
+    let mut pending = vec![dir.join(".git")];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else {
+            files.push(format!(
+                "{} {}",
+                path.display(),
+                fs::metadata(&path).unwrap().len()
+            ));
+        }
+    }
+    files.sort();
+    format!(
+        "{}\n{}\n{}",
+        git(dir, &["for-each-ref"]),
+        git(dir, &["count-objects", "-v"]),
+        files.join("\n")
+    )
+}

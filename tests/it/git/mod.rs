@@ -1,0 +1,5 @@
+//! Host git, and every shape of repository that the user may have. Real git; `PATH` says which.
+
+mod command;
+pub mod fixture;
+mod repository;

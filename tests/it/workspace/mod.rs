@@ -1,0 +1,214 @@
+//! A task's worktree: its files, modes and mounts, the base store behind it, the two scripts that
+//! run inside, and removal. The scripts run here in every shell there is, with their paths moved.
+
+mod hand_off;
+mod layout;
+mod removal;
+mod wrapper;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use agent_run::git::Repository;
+use agent_run::id::{AttemptId, CommitId};
+use agent_run::workspace::{
+    BaseStore, RemovalError, Timing, Workspace, WorkspaceError, WorkspaceRequest, empty_trash,
+    remove,
+};
+
+use crate::git::fixture::{Scratch, attempt, commit, git, program, search_path, try_git};
+
+/// A repository, its base store, and what else attempts are made of.
+pub struct Site {
+    pub scratch: Scratch,
+    pub dir: PathBuf,
+    pub repository: Repository,
+    pub store: BaseStore,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let scratch = Scratch::new();
+        let dir = scratch.repository("repo");
+        Self::of(scratch, dir, None)
+    }
+
+    /// A site below a path with characters that are special somewhere.
+    pub fn odd() -> Self {
+        let scratch = Scratch::odd();
+        let dir = scratch.repository("repo");
+        Self::of(scratch, dir, None)
+    }
+
+    /// A site whose tasks see only the newest commits.
+    pub fn cut(depth: u32) -> Self {
+        let scratch = Scratch::new();
+        let dir = scratch.repository("repo");
+        Self::of(scratch, dir, Some(depth))
+    }
+
+    /// The same site at the repository's present HEAD.
+    pub fn again(self) -> Self {
+        Self::of(self.scratch, self.dir, None)
+    }
+
+    fn of(scratch: Scratch, dir: PathBuf, depth: Option<u32>) -> Self {
+        let repository = scratch.open(&dir);
+        let base = repository.resolve_base("HEAD").unwrap();
+        let store = BaseStore::ensure(&repository, &scratch.state(), "HEAD", &base, depth).unwrap();
+        Self {
+            scratch,
+            dir,
+            repository,
+            store,
+        }
+    }
+
+    pub fn base(&self) -> &CommitId {
+        self.store.base()
+    }
+
+    pub fn try_workspace(
+        &self,
+        attempt: &AttemptId,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Workspace, WorkspaceError> {
+        Workspace::create(&WorkspaceRequest {
+            git: self.repository.git(),
+            state: &self.scratch.state(),
+            attempt,
+            branch: &"agent/x".parse().unwrap(),
+            store: &self.store,
+            owner,
+            author: ("agent-run", "u@example.org"),
+            exclude: b"*.ignored\n",
+            script: Some("#!/bin/sh\n"),
+            prompt: Some("do it"),
+            passwd: "root:x:0:0::/root:/bin/sh\n",
+            group: "root:x:0:\n",
+            timing: Timing {
+                deadline: Duration::from_secs(60),
+                grace: Duration::from_secs(2),
+                handoff: Duration::from_secs(30),
+            },
+        })
+    }
+
+    pub fn workspace(&self, task: &str) -> Inside {
+        let workspace = self.try_workspace(&attempt(task, 1), None).unwrap();
+        Inside::new(self, workspace)
+    }
+}
+
+/// A workspace seen from inside, by links instead of mounts.
+pub struct Inside {
+    pub workspace: Workspace,
+    pub root: PathBuf,
+}
+
+impl Inside {
+    fn new(site: &Site, workspace: Workspace) -> Self {
+        let name = workspace.directory().parent().unwrap().file_name().unwrap();
+        let root = site.scratch.path("inside").join(name);
+        for name in ["agent/base", "run/secrets"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        for (name, target) in [
+            ("agent/git", workspace.git_dir()),
+            ("agent/out", workspace.out()),
+            ("agent/handoff", workspace.directory().join("handoff")),
+            ("agent/base/objects", site.store.objects()),
+            ("workspace", workspace.worktree()),
+        ] {
+            symlink(target, root.join(name)).unwrap();
+        }
+        let gitfile = workspace.worktree().join(".git");
+        fs::remove_file(&gitfile).unwrap();
+        fs::write(
+            &gitfile,
+            format!("gitdir: {}\n", root.join("agent/git").display()),
+        )
+        .unwrap();
+        let alternates = workspace.git_dir().join("objects/info/alternates");
+        assert_eq!(
+            fs::read_to_string(&alternates).unwrap(),
+            "/agent/base/objects\n"
+        );
+        fs::write(alternates, format!("{}\n", site.store.objects().display())).unwrap();
+        Self { workspace, root }
+    }
+
+    pub fn tree(&self) -> PathBuf {
+        self.workspace.worktree()
+    }
+
+    pub fn git(&self, arguments: &[&str]) -> String {
+        git(&self.tree(), arguments)
+    }
+
+    /// Runs the hand-off with `shell` and returns the status it wrote.
+    pub fn hand_off_with(&self, shell: &[&str], extra: &[(&str, &str)]) -> String {
+        let output = self.shell(shell, &["handoff"], extra, "");
+        let status = fs::read_to_string(self.workspace.out().join("status"));
+        status.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    pub fn hand_off(&self) -> String {
+        self.hand_off_with(&["dash"], &[])
+    }
+
+    fn shell(
+        &self,
+        shell: &[&str],
+        arguments: &[&str],
+        extra: &[(&str, &str)],
+        input: &str,
+    ) -> Output {
+        use std::io::Write;
+        let mut command = program(shell[0]);
+        command
+            .args(&shell[1..])
+            .arg(self.workspace.directory().join(arguments[0]))
+            .args(&arguments[1..])
+            .env_clear()
+            .env("PATH", search_path())
+            .envs(self.workspace.environment().iter().cloned())
+            .env("HOME", self.workspace.directory().join("home"))
+            .env("AGENT_ROOT", &self.root)
+            .envs(extra.iter().copied())
+            .current_dir(self.tree())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// The commits in the bundle by ref.
+    pub fn bundle(&self) -> Vec<(String, String)> {
+        let path = self.workspace.out().join("result.bundle");
+        let text = git(
+            Path::new("/"),
+            &["bundle", "list-heads", path.to_str().unwrap()],
+        );
+        text.lines()
+            .map(|l| l.split_once(' ').unwrap())
+            .map(|(id, name)| (name.into(), id.into()))
+            .collect()
+    }
+
+    fn files_of(&self, commit: &str) -> String {
+        self.git(&["ls-tree", "-r", "--name-only", commit])
+    }
+}
+
+const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
