@@ -13,4 +13,6 @@ pub mod spec;
 pub mod plan;
 pub mod git;
 pub mod workspace;
+pub mod journal;
 pub mod collect;
+pub mod runner;

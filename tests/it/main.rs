@@ -8,6 +8,7 @@ mod engine;
 mod fake;
 mod git;
 mod plan;
+mod runner;
 mod sanitize;
 mod secrets;
 mod spec;

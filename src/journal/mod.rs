@@ -1,0 +1,153 @@
+//! A run's directory: plan, result, logs, and the lock that says whether its run is alive.
+//!
+//! The kernel gives the lock back when the process dies, however it dies; the owner label on the
+//! engine's objects is for messages and against reused process ids.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::id::{RunId, StateDir};
+
+/// What can go wrong with a run's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file or directory could not be made, read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The run is alive: another process holds its lock.
+    #[error("run {0} is running")]
+    Live(RunId),
+}
+
+fn io_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -> JournalError {
+    JournalError::Io {
+        action,
+        path: path.to_owned(),
+        source: source.into(),
+    }
+}
+
+/// A run's directory, locked by this process.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDirectory {
+    /// Makes the directory of a new run, open to its user only, and locks it.
+    pub fn create(state: &StateDir, run: &RunId) -> Result<Self, JournalError> {
+        let path = state.run(run);
+        fs::create_dir_all(state.runs())
+            .map_err(|e| io_error("create the directory", &state.runs(), e))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|e| io_error("create the directory", &path, e))?;
+        for part in ["logs", "tasks"] {
+            let part = path.join(part);
+            fs::create_dir(&part).map_err(|e| io_error("create the directory", &part, e))?;
+        }
+        Self::lock(path, run)
+    }
+
+    /// Locks the directory of a run that has ended or died.
+    pub fn take_over(state: &StateDir, run: &RunId) -> Result<Self, JournalError> {
+        Self::lock(state.run(run), run)
+    }
+
+    fn lock(path: PathBuf, run: &RunId) -> Result<Self, JournalError> {
+        let file = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|e| io_error("open", &file, e))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(Errno::WOULDBLOCK) => Err(JournalError::Live(run.clone())),
+            Err(e) => Err(io_error("lock", &file, e)),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a JSON file of the directory, whole or not at all.
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
+        let path = self.path.join(name);
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            serde_json::to_writer_pretty(&mut file, value)?;
+            file.write_all(b"\n")?;
+            file.as_file().sync_data()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|e| io_error("write", &path, e))
+    }
+
+    /// Reads a JSON file of the directory; nothing if it is not there or not whole.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.path.join(name)).ok()?).ok()
+    }
+
+    /// Creates a file of the directory for appending.
+    pub fn create_file(&self, name: &str) -> Result<File, JournalError> {
+        let path = self.path.join(name);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| io_error("open", &path, e))
+    }
+}
+
+/// All runs that have a directory, oldest first.
+pub fn runs(state: &StateDir) -> Result<Vec<RunId>, JournalError> {
+    let directory = state.runs();
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io_error("read", &directory, e)),
+    };
+    let mut runs: Vec<RunId> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    runs.sort();
+    Ok(runs)
+}
+
+/// `boot_id:pid:starttime` of this process, for the owner label.
+///
+/// Start time is field 22 of `/proc/self/stat`, proc(5). Where there is no `/proc`, the two others
+/// stay empty: the lock decides, the label only informs.
+pub fn owner() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let since = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(19))
+        .unwrap_or_default();
+    format!("{}:{}:{since}", boot.trim(), std::process::id())
+}

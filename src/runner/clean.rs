@@ -1,0 +1,310 @@
+//! Removes what dead runs left behind, after collecting the work that is still in it.
+//!
+//! A run is dead when its lock can be taken. Only runs of this state directory are touched: by their
+//! directories, their labels on the engine, and their refs. Never a bare prune.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, mpsc, watch};
+
+use super::container::Launch;
+use super::probe::{Images, PreparedImage};
+use super::teardown::{Remains, remove_network, teardown};
+use super::user::container_user;
+use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
+use crate::engine::{Engine, EngineInfo, ImageInfo, OwnedKind, OwnedObject};
+use crate::event::BranchReport;
+use crate::git::Repository;
+use crate::id::{AttemptId, RunId, StateDir, TaskId, label};
+use crate::journal::{JournalError, RunDirectory};
+use crate::plan::{History, RunPlan, TaskPlan};
+use crate::secrets::Needles;
+use crate::workspace::{self, BaseStore, Workspace};
+
+/// What an orphaned container gets to hand its work off, beside its own grace.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What became of one run's leftovers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CleanReport {
+    /// Work that was found: the task and what became of it.
+    pub collected: Vec<(TaskId, BranchReport)>,
+    /// What was removed, or would be: a kind and a name.
+    pub removed: Vec<String>,
+    /// What could not be removed or collected, each a sentence.
+    pub problems: Vec<String>,
+}
+
+impl CleanReport {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What cleaning works with.
+pub struct Cleaner<E: Engine> {
+    /// The engine.
+    pub engine: Arc<E>,
+    /// What the engine said of itself.
+    pub info: EngineInfo,
+    /// The state directory.
+    pub state: StateDir,
+    /// Everything that the engine has under agent-run's labels.
+    pub owned: Vec<OwnedObject>,
+}
+
+impl<E: Engine> Cleaner<E> {
+    /// Takes over a dead run, collects its work, and removes what it left.
+    ///
+    /// # Errors
+    /// [`JournalError::Live`] if the run is alive.
+    pub async fn clean(
+        &self,
+        run: &RunId,
+        open: impl Fn(&RunPlan) -> Result<Repository, String> + Send,
+        dry_run: bool,
+    ) -> Result<CleanReport, JournalError> {
+        let directory = RunDirectory::take_over(&self.state, run)?;
+        let mut report = CleanReport::default();
+        let objects = self.objects_of(run);
+        let attempts = attempts(&self.state, run);
+        let plan: Option<RunPlan> = directory.read_json("plan.json");
+        let repository = plan.as_ref().map(open).transpose();
+        if dry_run {
+            let named = objects.iter().map(|o| format!("{:?} {}", o.kind, o.name));
+            report.removed.extend(named);
+            let named = attempts.iter().map(|a| format!("work of {a}"));
+            report.removed.extend(named);
+            return Ok(report);
+        }
+        for object in &objects {
+            if object.kind == OwnedKind::Container && object.running {
+                let stopped = self.engine.stop(&object.name, GRACE).await;
+                report.note(stopped.err().map(|e| StepError::new("stop", &e).message));
+            }
+        }
+        match (plan, repository) {
+            (Some(plan), Ok(Some(repository))) => {
+                self.collect(&mut report, plan, &repository, &attempts)
+                    .await;
+                let pins = blocking({
+                    let (repository, run) = (repository.clone(), run.clone());
+                    move || remove_refs(&repository, &run)
+                });
+                report.problems.extend(pins.await);
+            }
+            (_, Err(why)) if !attempts.is_empty() => {
+                report
+                    .problems
+                    .push(format!("work of {run} is kept: {why}"));
+            }
+            (None, _) if !attempts.is_empty() => {
+                let why = "its plan cannot be read";
+                report
+                    .problems
+                    .push(format!("work of {run} is kept: {why}"));
+            }
+            _ => {}
+        }
+        self.remove(&mut report, &objects).await;
+        Ok(report)
+    }
+
+    fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
+        let of_run =
+            |o: &&OwnedObject| o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str());
+        self.owned.iter().filter(of_run).cloned().collect()
+    }
+
+    /// Brings the work of every attempt that is still on disk into the repository.
+    async fn collect(
+        &self,
+        report: &mut CleanReport,
+        plan: RunPlan,
+        repository: &Repository,
+        attempts: &[AttemptId],
+    ) {
+        if attempts.is_empty() {
+            return;
+        }
+        let shared = match self.shared(plan, repository) {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => {
+                report
+                    .problems
+                    .push(format!("work is kept: {}", error.message));
+                return;
+            }
+        };
+        for attempt in attempts {
+            let task = shared
+                .context
+                .plan
+                .tasks
+                .iter()
+                .find(|t| t.id == attempt.task);
+            let collected = match task {
+                Some(task) => collect_one(&shared, task, attempt).await,
+                None => Err("the plan does not know the task".into()),
+            };
+            match collected {
+                Ok((branch, errors)) => {
+                    report.collected.push((attempt.task.clone(), branch));
+                    report.problems.extend(errors);
+                }
+                Err(why) => report
+                    .problems
+                    .push(format!("work of {attempt} is kept: {why}")),
+            }
+        }
+    }
+
+    /// What the runner's own steps need, for a run that has no loop any more.
+    fn shared(&self, plan: RunPlan, repository: &Repository) -> Result<Shared<E>, StepError> {
+        let from = &plan.repository;
+        let depth = match from.history {
+            History::Full => None,
+            History::Depth(depth) => Some(depth),
+        };
+        let store = BaseStore::ensure(repository, &self.state, &from.base_ref, &from.base, depth)
+            .map_err(|e| StepError::new("base store", &e))?;
+        let pool =
+            network::Pool::new([10, 213, 0, 0].into(), 16, &plan.run).map_err(|why| StepError {
+                stage: "network",
+                message: why.into(),
+            })?;
+        Ok(Shared {
+            context: RunContext {
+                engine: self.engine.clone(),
+                info: self.info.clone(),
+                repository: repository.clone(),
+                store,
+                state: self.state.clone(),
+                secrets: Vec::new(),
+                needles: Needles::default(),
+                owner: crate::journal::owner(),
+                pool,
+                plan,
+            },
+            events: mpsc::unbounded_channel().0,
+            lines: mpsc::channel(1).0,
+            shutdown: watch::channel(Shutdown::None).1,
+            images: Images::default(),
+            bind_proof: OnceCell::new(),
+            fatal: std::sync::OnceLock::new(),
+        })
+    }
+
+    async fn remove(&self, report: &mut CleanReport, objects: &[OwnedObject]) {
+        // Containers first: a network with endpoints cannot go.
+        for object in objects.iter().filter(|o| o.kind == OwnedKind::Container) {
+            match self.engine.remove_container(&object.name).await {
+                Ok(()) => report.removed.push(format!("container {}", object.name)),
+                Err(error) => report.note(Some(StepError::new("remove", &error).message)),
+            }
+        }
+        for object in objects.iter().filter(|o| o.kind == OwnedKind::Network) {
+            match remove_network(&*self.engine, object.name.clone()).await {
+                None => report.removed.push(format!("network {}", object.name)),
+                problem => report.note(problem),
+            }
+        }
+    }
+}
+
+impl CleanReport {
+    fn note(&mut self, problem: Option<String>) {
+        self.problems.extend(problem);
+    }
+}
+
+/// Collects one attempt, and removes its directory unless work is left in it.
+async fn collect_one<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    attempt: &AttemptId,
+) -> Result<(BranchReport, Vec<String>), String> {
+    let context = &shared.context;
+    let runner = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let user = container_user(&context.info, runner, task.user.as_deref())?;
+    let workspace =
+        super::task::workspace_request(shared, attempt, task, user, ("", ""), Workspace::existing);
+    let workspace = Arc::new(workspace.ok_or("its directory was never finished")?);
+    // Of the task's own image nothing is known any more: the base image collects.
+    let unknown = PreparedImage {
+        info: ImageInfo {
+            id: String::new(),
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+        },
+        facts: super::probe::ImageFacts::default(),
+    };
+    let launch = Launch {
+        context,
+        task,
+        attempt,
+        image: &unknown,
+        user,
+        workspace: &workspace,
+    };
+    let mut remains = Remains {
+        attempt: Some(attempt.clone()),
+        ..Remains::default()
+    };
+    let notes = collector::hand_off_if_missing(shared, &launch, &mut remains).await;
+    let mut report = collector::collect(shared, task, attempt, workspace.clone()).await;
+    report.notes.extend(notes);
+    remains.keep_work = report.content_left_behind;
+    Ok((report, teardown(shared, remains).await))
+}
+
+/// The attempts of a run that still have a directory.
+fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
+    let names = |path: std::path::PathBuf| -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect()
+    };
+    let mut attempts = Vec::new();
+    for task in names(state.run(run).join("tasks")) {
+        let Ok(task) = task.parse::<TaskId>() else {
+            continue;
+        };
+        for number in names(state.task(run, &task)) {
+            attempts.extend(number.parse().ok().map(|number| AttemptId {
+                run: run.clone(),
+                task: task.clone(),
+                number,
+            }));
+        }
+    }
+    attempts.sort_by(|a, b| (&a.task, a.number).cmp(&(&b.task, b.number)));
+    attempts
+}
+
+/// Removes a run's pins and half-arrived results; kept work stays.
+fn remove_refs(repository: &Repository, run: &RunId) -> Vec<String> {
+    let refs = match repository.agent_run_refs() {
+        Ok(refs) => refs,
+        Err(error) => return vec![StepError::new("remove", &error).message],
+    };
+    let prefixes = ["base", "incoming"].map(|kind| format!("refs/agent-run/{kind}/{run}/"));
+    refs.iter()
+        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .filter_map(|(name, old)| repository.delete_ref(name, old).err())
+        .map(|error| StepError::new("remove", &error).message)
+        .collect()
+}
+
+/// Deletes what removals that were cut short left in the trash.
+pub async fn empty_trash(state: &StateDir) -> Option<String> {
+    let state = state.clone();
+    let emptied = blocking(move || workspace::empty_trash(&state)).await;
+    emptied.err().map(|e| StepError::new("remove", &e).message)
+}

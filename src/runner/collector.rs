@@ -1,0 +1,133 @@
+//! From an ended container to a branch: the collector where the wrapper could not hand off, then
+//! the checks and the promotion of `collect`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::container::{Launch, collector_config};
+use super::probe::PreparedImage;
+use super::teardown::Remains;
+use super::{Shared, StepError, blocking};
+use crate::collect::{self, CollectLimits, CollectRequest};
+use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
+use crate::engine::{Engine, EngineError};
+use crate::event::{BranchReport, BranchResult};
+use crate::id::{AttemptId, ImageRef};
+use crate::plan::TaskPlan;
+use crate::secrets::Needles;
+use crate::workspace::Workspace;
+
+/// What a collector may take besides the task's own `handoff_timeout`.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Runs the hand-off in a container of its own where the task's wrapper did not finish it.
+/// Gives what is to be known of that, each a sentence.
+pub(super) async fn hand_off_if_missing<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    launch: &Launch<'_, E>,
+    remains: &mut Remains,
+) -> Vec<String> {
+    let (workspace, missing) = (launch.workspace, collect::needs_collector(launch.workspace));
+    if !missing {
+        return Vec::new();
+    }
+    let image = match collector_image(shared, launch.image).await {
+        Ok(image) => image,
+        Err(error) => {
+            return vec![format!(
+                "the work could not be collected: {}",
+                error.message
+            )];
+        }
+    };
+    let launch = Launch {
+        image: &image,
+        workspace,
+        ..*launch
+    };
+    let config = collector_config(&launch);
+    remains.containers.push(config.name.clone());
+    let limit = launch.task.handoff_timeout + MARGIN;
+    match timeout(limit, run_to_end(&*shared.context.engine, &config)).await {
+        Ok(Ok(())) => Vec::new(),
+        Ok(Err(error)) => {
+            let message = StepError::new("collect", &error).message;
+            vec![format!("the collector failed: {message}")]
+        }
+        Err(_) => {
+            let _ = shared
+                .context
+                .engine
+                .stop(&config.name, Duration::ZERO)
+                .await;
+            vec![format!("the collector did not end within {limit:?}")]
+        }
+    }
+}
+
+/// The task's image where it can do it, else the base image.
+async fn collector_image<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    own: &PreparedImage,
+) -> Result<Arc<PreparedImage>, StepError> {
+    if own.facts.has_shell && own.facts.has_git {
+        return Ok(Arc::new(own.clone()));
+    }
+    let request = ImageRequest {
+        reference: ImageRef::base(),
+        pull_policy: PullPolicy::Missing,
+        build: Some(BuildConfig::EmbeddedBase),
+    };
+    shared.images.request(shared, &request).await
+}
+
+async fn run_to_end<E: Engine>(engine: &E, config: &ContainerConfig) -> Result<(), EngineError> {
+    engine.create_container(config).await?;
+    engine.start(&config.name).await?;
+    // Its code says nothing that the hand-off's own files do not say.
+    engine.wait(&config.name).await.map(|_| ())
+}
+
+/// Checks what was handed off and promotes it.
+pub(super) async fn collect<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    attempt: &AttemptId,
+    workspace: Arc<Workspace>,
+) -> BranchReport {
+    let (shared, branch, attempt) = (shared.clone(), task.branch.clone(), attempt.clone());
+    blocking(move || {
+        let context = &shared.context;
+        collect::collect(&CollectRequest {
+            state: &context.state,
+            repository: &context.repository,
+            store: &context.store,
+            workspace: &workspace,
+            attempt: &attempt,
+            branch: &branch,
+            limits: CollectLimits::default(),
+        })
+    })
+    .await
+}
+
+/// Masks what an agent could have put a secret into.
+pub(super) fn masked(mut report: BranchReport, needles: &Needles) -> BranchReport {
+    let mask = |text: &mut String| *text = needles.mask(text);
+    if let BranchResult::Rejected { detail, .. } = &mut report.result {
+        mask(detail);
+    }
+    report
+        .diffstat
+        .iter_mut()
+        .for_each(|file| mask(&mut file.path));
+    report.side_refs.iter_mut().for_each(|(_, what)| mask(what));
+    report
+        .risky_paths
+        .iter_mut()
+        .for_each(|(path, _)| mask(path));
+    report.notes.iter_mut().for_each(mask);
+    report
+}

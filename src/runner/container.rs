@@ -1,0 +1,223 @@
+//! What the engine is handed for a task: the wrapper, its words, its environment, its mounts. Pure.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::probe::PreparedImage;
+use super::user::ContainerUser;
+use super::{RunContext, StepError};
+use crate::engine::Engine;
+use crate::engine::config::{ContainerConfig, NetworkAttachment};
+use crate::id::{AttemptId, Role, label};
+use crate::plan::{TaskPlan, Work};
+use crate::secrets::SecretBytes;
+use crate::workspace::Workspace;
+
+/// Where a task finds its secrets: in memory, never on a disk.
+const SECRETS: &str = "/run/secrets";
+/// What a collector may use at least, in bytes: the task's own limit may be what ended it.
+const COLLECTOR_MEMORY: i64 = 512 << 20;
+/// Longest prompt that is also an environment variable, in bytes.
+const PROMPT_IN_ENVIRONMENT: usize = 64 * 1024;
+
+/// An attempt and all that its containers are made of.
+pub(super) struct Launch<'a, E: Engine> {
+    pub(super) context: &'a RunContext<E>,
+    pub(super) task: &'a TaskPlan,
+    pub(super) attempt: &'a AttemptId,
+    pub(super) image: &'a PreparedImage,
+    pub(super) user: ContainerUser,
+    pub(super) workspace: &'a Workspace,
+}
+
+/// The task's own container, and what is written to its wrapper's standard input.
+pub(super) fn task_config<E: Engine>(
+    launch: &Launch<'_, E>,
+    network: NetworkAttachment,
+) -> Result<(ContainerConfig, Option<SecretBytes>), StepError> {
+    let mut config = base_config(launch, Role::Task, network);
+    let (as_files, as_variables) = grants(launch);
+    config.entrypoint = if launch.image.facts.has_shell {
+        vec!["/bin/sh".into(), "/agent/entry".into()]
+    } else {
+        needs_no_shell(launch, !as_files.is_empty())?;
+        Vec::new()
+    };
+    config.command = words(launch)?;
+    config.working_dir.clone_from(&launch.task.working_dir);
+    config.read_only = launch.task.read_only;
+    config.environment.extend(limits_environment(launch));
+    for (name, value) in &launch.task.environment {
+        config
+            .environment
+            .push((name.clone(), value.expose().into()));
+    }
+    config.environment.extend(as_variables);
+    let input = if as_files.is_empty() {
+        None
+    } else {
+        let user = launch.user;
+        let options = format!(
+            "rw,noexec,nosuid,nodev,size=16m,mode=0700,uid={},gid={}",
+            user.uid, user.gid
+        );
+        config.limits.tmpfs.insert(SECRETS.into(), options);
+        let names: Vec<&str> = as_files.iter().map(|(name, _)| name.as_str()).collect();
+        config
+            .environment
+            .push(("AGENT_SECRETS".into(), names.join(" ")));
+        let lines: Vec<String> = as_files
+            .iter()
+            .map(|(_, value)| BASE64.encode(value) + "\n")
+            .collect();
+        config.open_stdin = true;
+        Some(SecretBytes::new(lines.concat().into_bytes()))
+    };
+    // The spec's word on a variable is the last one, and a variable is there once.
+    let last_words: BTreeMap<_, _> = config.environment.into_iter().collect();
+    config.environment = last_words.into_iter().collect();
+    Ok((config, input))
+}
+
+/// A container that commits and bundles what an attempt left: same mounts and user, no network, no
+/// secrets, no words of the spec.
+pub(super) fn collector_config<E: Engine>(launch: &Launch<'_, E>) -> ContainerConfig {
+    let mut config = base_config(launch, Role::Collector, NetworkAttachment::None);
+    config.entrypoint = vec!["/bin/sh".into(), "/agent/handoff".into()];
+    config.limits.memory = config.limits.memory.max(COLLECTOR_MEMORY);
+    config.limits.memory_swap = config.limits.memory;
+    config
+}
+
+fn base_config<E: Engine>(
+    launch: &Launch<'_, E>,
+    role: Role,
+    network: NetworkAttachment,
+) -> ContainerConfig {
+    let Launch {
+        context,
+        task,
+        attempt,
+        image,
+        user,
+        workspace,
+    } = launch;
+    let mut labels = attempt.labels(role);
+    labels.push((label::OWNER.into(), context.owner.clone()));
+    labels.push((label::REPO.into(), context.plan.repository.key.to_string()));
+    ContainerConfig {
+        name: attempt.container_name(role),
+        labels,
+        image: image.info.id.clone(),
+        entrypoint: Vec::new(),
+        command: Vec::new(),
+        environment: workspace.environment().to_vec(),
+        working_dir: "/workspace".into(),
+        user: format!("{}:{}", user.uid, user.gid),
+        host_name: attempt.host_name(),
+        mounts: workspace.mounts(),
+        limits: task.limits.clone(),
+        read_only: false,
+        network,
+        stop_timeout: task.stop_grace_period + task.handoff_timeout,
+        open_stdin: false,
+    }
+}
+
+/// Secrets by how they are granted: (name, bytes) as files, (variable, value) as variables.
+type Grants = (Vec<(String, Vec<u8>)>, Vec<(String, String)>);
+
+fn grants<E: Engine>(launch: &Launch<'_, E>) -> Grants {
+    let mut as_files = Vec::new();
+    let mut as_variables = Vec::new();
+    for grant in &launch.task.secrets {
+        let found = launch
+            .context
+            .secrets
+            .iter()
+            .find(|(name, _)| *name == grant.name);
+        let Some((name, value)) = found else { continue };
+        match &grant.environment {
+            Some(variable) => as_variables.push((variable.clone(), value.expose().to_owned())),
+            None => as_files.push((name.clone(), value.expose().as_bytes().to_vec())),
+        }
+    }
+    (as_files, as_variables)
+}
+
+/// An image without a shell can run its own command, and nothing that needs the wrapper.
+fn needs_no_shell<E: Engine>(
+    launch: &Launch<'_, E>,
+    has_secret_files: bool,
+) -> Result<(), StepError> {
+    let reference = &launch.task.image.reference;
+    let refuse = |what: &str| {
+        Err(StepError {
+            stage: "image",
+            message: format!("image {reference} has no /bin/sh, which {what} needs"),
+        })
+    };
+    match &launch.task.work {
+        Work::Script(_) => refuse("`run`"),
+        Work::Command(_) if has_secret_files => refuse("a secret as a file"),
+        Work::Command(_) => Ok(()),
+    }
+}
+
+/// The command and its arguments.
+fn words<E: Engine>(launch: &Launch<'_, E>) -> Result<Vec<String>, StepError> {
+    let Launch { task, image, .. } = launch;
+    let words = match &task.work {
+        Work::Script(script) if script.starts_with("#!") => vec!["/agent/script".into()],
+        Work::Script(_) => vec!["/bin/sh".into(), "-eu".into(), "/agent/script".into()],
+        Work::Command(command) => {
+            // As Docker does: an ENTRYPOINT given anew drops the image's CMD.
+            let entrypoint = task.entrypoint.as_ref().unwrap_or(&image.info.entrypoint);
+            let default = match task.entrypoint {
+                Some(_) => &[][..],
+                None => &image.info.command[..],
+            };
+            let command = command.as_deref().unwrap_or(default);
+            [entrypoint, command].concat()
+        }
+    };
+    if words.is_empty() {
+        return Err(StepError {
+            stage: "image",
+            message: format!(
+                "image {} has no command; give the task `run` or `command`",
+                task.image.reference
+            ),
+        });
+    }
+    Ok(words)
+}
+
+/// What the wrapper and build tools inside want to know of the limits.
+fn limits_environment<E: Engine>(launch: &Launch<'_, E>) -> Vec<(String, String)> {
+    let task = launch.task;
+    let cpus = (task.limits.nano_cpus + 999_999_999) / 1_000_000_000;
+    let mut environment = vec![("AGENT_CPUS".to_owned(), cpus.to_string())];
+    // A CPU quota is not visible inside; these are what make, cargo, Go, OpenMP and Node read.
+    for name in [
+        "MAKEFLAGS",
+        "CARGO_BUILD_JOBS",
+        "GOMAXPROCS",
+        "OMP_NUM_THREADS",
+        "NPM_CONFIG_JOBS",
+    ] {
+        let value = match name {
+            "MAKEFLAGS" => format!("-j{cpus}"),
+            _ => cpus.to_string(),
+        };
+        environment.push((name.to_owned(), value));
+    }
+    if let Some(prompt) = &task.prompt
+        && prompt.len() <= PROMPT_IN_ENVIRONMENT
+    {
+        environment.push(("AGENT_PROMPT".to_owned(), prompt.clone()));
+    }
+    environment
+}

@@ -1,0 +1,324 @@
+//! The run loop: admits tasks to slots, stamps events, hands them on, ends when all is done.
+//!
+//! Tasks are spawned and never dropped. Everything they report comes through here, so that what is
+//! shown is always consistent; what they leave to remove is removed in the background meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::network::Slot;
+use super::task::{TaskDone, run_task};
+use super::teardown::{remove_network, teardown};
+use super::{RunContext, RunError, Shared, Shutdown, probe};
+use crate::engine::Engine;
+use crate::event::{Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport};
+use crate::id::TaskId;
+use crate::plan::TaskPlan;
+
+/// How many lines may wait for the observer before further ones are only counted.
+const LINES_WAITING: usize = 4096;
+
+/// A line of a task's output, masked and sanitised, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// The task.
+    pub task: TaskId,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// What is told of a run as it goes. Called from one place, in order.
+pub trait Observer: Send {
+    /// Something happened.
+    fn event(&mut self, event: &Event);
+    /// A task wrote a line.
+    fn line(&mut self, line: &LogLine);
+}
+
+/// Runs a plan to its end, whatever happens on the way.
+///
+/// # Errors
+/// When it turned out, before any task had run, that none can.
+pub async fn run<E: Engine>(
+    context: RunContext<E>,
+    shutdown: watch::Receiver<Shutdown>,
+    observer: &mut impl Observer,
+) -> Result<RunSummary, RunError> {
+    let (events, mut event_receiver) = mpsc::unbounded_channel();
+    let (lines, mut line_receiver) = mpsc::channel(LINES_WAITING);
+    let (stop, run_shutdown) = watch::channel(Shutdown::None);
+    let stop = Arc::new(stop);
+    let shared = Arc::new(Shared {
+        context,
+        events,
+        lines,
+        shutdown: run_shutdown,
+        images: probe::Images::default(),
+        bind_proof: OnceCell::new(),
+        fatal: std::sync::OnceLock::new(),
+    });
+    let mut stamp = Stamp::new();
+    let watcher = tokio::spawn(forward_shutdown(shared.clone(), shutdown, stop));
+    let mut work = tokio::spawn(Dispatch::new(shared.clone()).until_the_end());
+    let summary = loop {
+        tokio::select! {
+            biased;
+            Some((task, kind)) = event_receiver.recv() => observer.event(&stamp.event(task, kind)),
+            Some(line) = line_receiver.recv() => observer.line(&line),
+            ended = &mut work => break ended,
+        }
+    };
+    watcher.abort();
+    while let Ok((task, kind)) = event_receiver.try_recv() {
+        observer.event(&stamp.event(task, kind));
+    }
+    while let Ok(line) = line_receiver.try_recv() {
+        observer.line(&line);
+    }
+    let mut summary = match summary {
+        Ok(summary) => summary,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    if let Some(error) = shared.fatal.get() {
+        let nothing_ran = summary.tasks.iter().all(|task| task.ran.is_zero());
+        if nothing_ran {
+            return Err(error.clone());
+        }
+    }
+    summary.took = stamp.began.elapsed();
+    let finished = EventKind::RunFinished {
+        summary: summary.clone(),
+    };
+    observer.event(&stamp.event(None, finished));
+    Ok(summary)
+}
+
+/// Passes the caller's shutdown on, and adds the time limit of the whole run.
+async fn forward_shutdown<E: Engine>(
+    shared: Arc<Shared<E>>,
+    mut asked: watch::Receiver<Shutdown>,
+    stop: Arc<watch::Sender<Shutdown>>,
+) {
+    let limit = shared.context.plan.timeout;
+    let over = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(over);
+    let mut timed_out = false;
+    loop {
+        let next = tokio::select! {
+            changed = asked.changed() => match changed {
+                Ok(()) => *asked.borrow_and_update(),
+                Err(_) => return,
+            },
+            () = &mut over, if !timed_out => {
+                timed_out = true;
+                Shutdown::Graceful(StopReason::TimedOut)
+            }
+        };
+        // The first reason stays the reason; a later request can only make it more urgent.
+        let now = match (*stop.borrow(), next) {
+            (Shutdown::None, next) => next,
+            (Shutdown::Graceful(why), Shutdown::Forced(_)) => Shutdown::Forced(why),
+            (now, _) => now,
+        };
+        if *stop.borrow() == now {
+            continue;
+        }
+        if let Shutdown::Graceful(reason) | Shutdown::Forced(reason) = now {
+            let forced = matches!(now, Shutdown::Forced(_));
+            shared.event(None, EventKind::Stopping { reason, forced });
+        }
+        stop.send_replace(now);
+    }
+}
+
+/// Numbers events and stamps them with both clocks.
+struct Stamp {
+    began: Instant,
+    seq: u64,
+}
+
+impl Stamp {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            seq: 0,
+        }
+    }
+
+    fn event(&mut self, task: Option<TaskId>, kind: EventKind) -> Event {
+        let event = Event {
+            seq: self.seq,
+            at: format!("{:.3}", jiff::Timestamp::now()),
+            elapsed_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            task,
+            kind,
+        };
+        self.seq += 1;
+        event
+    }
+}
+
+struct Dispatch<E: Engine> {
+    shared: Arc<Shared<E>>,
+    queue: VecDeque<TaskPlan>,
+    free: Vec<Slot>,
+    running: JoinSet<TaskDone>,
+    removing: JoinSet<(TaskId, Vec<String>)>,
+    reports: Vec<TaskReport>,
+}
+
+impl<E: Engine> Dispatch<E> {
+    fn new(shared: Arc<Shared<E>>) -> Self {
+        let plan = &shared.context.plan;
+        let slots = plan.parallel.min(plan.tasks.len()).max(1);
+        Self {
+            queue: plan.tasks.clone().into(),
+            // The last one is taken first: hand out low numbers first.
+            free: (0..slots).rev().map(Slot::new).collect(),
+            running: JoinSet::new(),
+            removing: JoinSet::new(),
+            reports: Vec::new(),
+            shared,
+        }
+    }
+
+    async fn until_the_end(mut self) -> RunSummary {
+        let plan = &self.shared.context.plan;
+        let started = EventKind::RunStarted {
+            run: plan.run.clone(),
+            tasks: plan.tasks.len(),
+            parallel: self.free.len(),
+        };
+        self.shared.event(None, started);
+        for warning in &self.shared.context.plan.warnings {
+            let message = warning.clone();
+            self.shared.event(None, EventKind::Warning { message });
+        }
+        loop {
+            self.admit();
+            tokio::select! {
+                Some(done) = self.running.join_next() => self.finish(done),
+                Some(removed) = self.removing.join_next(), if !self.removing.is_empty() => {
+                    self.removed(removed);
+                }
+                else => break,
+            }
+        }
+        self.summary().await
+    }
+
+    /// Starts tasks while there are free slots and nobody has asked to stop.
+    fn admit(&mut self) {
+        let stopping = *self.shared.shutdown.borrow() != Shutdown::None;
+        if stopping || self.shared.fatal.get().is_some() {
+            let reason = if stopping {
+                "the run stopped before it began"
+            } else {
+                "no task can run here"
+            };
+            while let Some(task) = self.queue.pop_front() {
+                self.report(skipped(task.id, reason));
+            }
+            return;
+        }
+        while !self.queue.is_empty()
+            && let Some(slot) = self.free.pop()
+            && let Some(task) = self.queue.pop_front()
+        {
+            self.running
+                .spawn(run_task(self.shared.clone(), task, slot));
+        }
+    }
+
+    fn finish(&mut self, done: Result<TaskDone, tokio::task::JoinError>) {
+        // A panic in a task is a fault of ours: the run ends as loudly as it can.
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let task = done.report.task.clone();
+        self.free.push(done.slot);
+        self.report(done.report);
+        let shared = self.shared.clone();
+        self.removing
+            .spawn(async move { (task, teardown(&shared, done.remains).await) });
+    }
+
+    fn removed(&mut self, removed: Result<(TaskId, Vec<String>), tokio::task::JoinError>) {
+        let (task, errors) = match removed {
+            Ok(removed) => removed,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        for message in &errors {
+            let message = message.clone();
+            self.shared
+                .event(Some(&task), EventKind::Warning { message });
+        }
+        if let Some(report) = self.reports.iter_mut().find(|r| r.task == task) {
+            report.teardown_errors.extend(errors);
+        }
+    }
+
+    fn report(&mut self, report: TaskReport) {
+        let kind = EventKind::TaskFinished {
+            report: Box::new(report.clone()),
+        };
+        self.shared.event(Some(&report.task), kind);
+        self.reports.push(report);
+    }
+
+    /// Removes the networks and puts the reports into the order of the spec.
+    async fn summary(self) -> RunSummary {
+        let context = &self.shared.context;
+        let removals = self
+            .free
+            .iter()
+            .filter_map(|slot| slot.network_name(&context.plan.run))
+            .map(|name| remove_network(&*context.engine, name));
+        let teardown_errors = futures::future::join_all(removals)
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut tasks = self.reports;
+        let place = |task: &TaskId| context.plan.tasks.iter().position(|t| t.id == *task);
+        tasks.sort_by_key(|report| place(&report.task));
+        let stopped = match *self.shared.shutdown.borrow() {
+            Shutdown::None => None,
+            Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
+        };
+        RunSummary {
+            run: context.plan.run.clone(),
+            tasks,
+            stopped,
+            took: std::time::Duration::ZERO,
+            teardown_errors,
+            directory: context.state.run(&context.plan.run),
+        }
+    }
+}
+
+fn skipped(task: TaskId, reason: &str) -> TaskReport {
+    TaskReport {
+        task,
+        attempt: 0,
+        outcome: TaskOutcome::Skipped {
+            reason: reason.into(),
+        },
+        branch: None,
+        ran: std::time::Duration::ZERO,
+        child_oom_killed: false,
+        log: None,
+        last_lines: Vec::new(),
+        teardown_errors: Vec::new(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Runs a plan: admission, the life of each task, teardown, shutdown. The only concurrent module.
+//!
+//! `dispatcher` owns the truth and talks to the outside; each task is a spawned state machine that
+//! reports events and is never dropped half-way; what it cannot do becomes its outcome.
+#![expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
+
+mod clean;
+
+mod collector;
+mod container;
+mod dispatcher;
+mod network;
+mod outcome;
+mod probe;
+mod pump;
+mod task;
+mod teardown;
+mod user;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{OnceCell, mpsc, watch};
+
+use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::event::{EventKind, StopReason};
+use crate::git::Repository;
+use crate::id::{StateDir, TaskId};
+use crate::plan::RunPlan;
+use crate::secrets::{Needles, SecretString};
+use crate::workspace::BaseStore;
+
+pub use clean::{CleanReport, Cleaner, empty_trash};
+pub use dispatcher::{LogLine, Observer, run};
+pub use network::Pool;
+
+/// What a run works with. Everything in it is decided before the first task starts.
+pub struct RunContext<E: Engine> {
+    /// The engine.
+    pub engine: Arc<E>,
+    /// What the engine said of itself.
+    pub info: EngineInfo,
+    /// The plan.
+    pub plan: RunPlan,
+    /// The user's repository.
+    pub repository: Repository,
+    /// What the tasks borrow objects from.
+    pub store: BaseStore,
+    /// Where agent-run keeps its own files.
+    pub state: StateDir,
+    /// The values of the plan's secrets, by name.
+    pub secrets: Vec<(String, SecretString)>,
+    /// What to mask in everything that is shown.
+    pub needles: Needles,
+    /// The owner label.
+    pub owner: String,
+    /// Where networks get their addresses from.
+    pub pool: Pool,
+}
+
+/// Why a run could not go on at all: nothing is known to work, so nothing more is started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// A directory of ours did not arrive in a container.
+    #[error(
+        "a bind mount of {} does not arrive in containers of the engine at {endpoint}",
+        path.display()
+    )]
+    BindMounts {
+        /// The directory.
+        path: PathBuf,
+        /// The engine.
+        endpoint: String,
+    },
+    /// The engine dropped a limit.
+    #[error("the engine at {endpoint} does not honour `{key}`")]
+    LimitNotHonoured {
+        /// The spec's key.
+        key: &'static str,
+        /// The engine.
+        endpoint: String,
+    },
+}
+
+/// Whether and how the run is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shutdown {
+    /// It is not.
+    #[default]
+    None,
+    /// Containers get their grace, what exists is collected.
+    Graceful(StopReason),
+    /// Containers are killed; what exists stays on disk for `clean`.
+    Forced(StopReason),
+}
+
+/// What tasks of a run share while it runs.
+struct Shared<E: Engine> {
+    context: RunContext<E>,
+    events: mpsc::UnboundedSender<(Option<TaskId>, EventKind)>,
+    lines: mpsc::Sender<LogLine>,
+    shutdown: watch::Receiver<Shutdown>,
+    images: probe::Images,
+    bind_proof: OnceCell<Result<(), RunError>>,
+    fatal: std::sync::OnceLock<RunError>,
+}
+
+impl<E: Engine> Shared<E> {
+    fn event(&self, task: Option<&TaskId>, kind: EventKind) {
+        // The receiver lives as long as the dispatcher, which outlives every task.
+        let _ = self.events.send((task.cloned(), kind));
+    }
+
+    /// Notes what makes the whole run pointless; the first reason stays.
+    fn give_up(&self, error: RunError) {
+        let _ = self.fatal.set(error);
+    }
+}
+
+/// A step of a task's life that failed: where, and what went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct StepError {
+    stage: &'static str,
+    message: String,
+}
+
+impl StepError {
+    fn new(stage: &'static str, error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !message.contains(&cause_text) {
+                message.push_str(": ");
+                message.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        Self { stage, message }
+    }
+
+    fn engine(stage: &'static str) -> impl FnOnce(EngineError) -> Self {
+        move |error| Self::new(stage, &error)
+    }
+}
+
+/// Runs blocking work on tokio's blocking threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

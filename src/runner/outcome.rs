@@ -1,0 +1,87 @@
+//! From how a container ended to what became of its task. Pure.
+
+use crate::engine::Exit;
+use crate::event::TaskOutcome;
+
+/// Why agent-run itself ended a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoppedBy {
+    /// The run stops.
+    Shutdown,
+    /// The attempt's time is over.
+    Deadline,
+}
+
+/// The cause, in the order that research on false causes asks for: what we did ourselves comes
+/// first, then success, then the engine's word on memory, and only then the number.
+///
+/// 137 alone is not "out of memory": it is what every SIGKILL gives.
+pub(super) fn outcome(stopped: Option<StoppedBy>, exit: Exit) -> TaskOutcome {
+    match (stopped, exit) {
+        (Some(StoppedBy::Shutdown), _) => TaskOutcome::Cancelled,
+        (Some(StoppedBy::Deadline), _) => TaskOutcome::TimedOut,
+        (None, Exit { code: 0, .. }) => TaskOutcome::Succeeded,
+        (
+            None,
+            Exit {
+                oom_killed: true, ..
+            },
+        ) => TaskOutcome::OutOfMemory,
+        (
+            None,
+            Exit {
+                code: code @ 129..=192,
+                ..
+            },
+        ) => TaskOutcome::Killed { signal: code - 128 },
+        (None, Exit { code, .. }) => TaskOutcome::Failed { exit_code: code },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: i64, oom_killed: bool) -> Exit {
+        Exit { code, oom_killed }
+    }
+
+    #[test]
+    fn what_we_did_ourselves_comes_first() {
+        let killed = exit(137, true);
+        assert_eq!(
+            outcome(Some(StoppedBy::Shutdown), killed),
+            TaskOutcome::Cancelled
+        );
+        assert_eq!(
+            outcome(Some(StoppedBy::Deadline), exit(0, false)),
+            TaskOutcome::TimedOut
+        );
+    }
+
+    #[test]
+    fn success_stays_success_though_a_child_ran_out_of_memory() {
+        assert_eq!(outcome(None, exit(0, true)), TaskOutcome::Succeeded);
+    }
+
+    #[test]
+    fn sigkill_is_out_of_memory_only_where_the_engine_says_so() {
+        assert_eq!(outcome(None, exit(137, true)), TaskOutcome::OutOfMemory);
+        assert_eq!(
+            outcome(None, exit(137, false)),
+            TaskOutcome::Killed { signal: 9 }
+        );
+    }
+
+    #[test]
+    fn other_codes_are_failures_of_the_command() {
+        assert_eq!(
+            outcome(None, exit(3, false)),
+            TaskOutcome::Failed { exit_code: 3 }
+        );
+        assert_eq!(
+            outcome(None, exit(255, false)),
+            TaskOutcome::Failed { exit_code: 255 }
+        );
+    }
+}

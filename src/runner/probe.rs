@@ -1,0 +1,334 @@
+//! What an image holds, asked once of a container of it, and whether our directories arrive there.
+//!
+//! The answers are an image's own words: they decide how its tasks are started, nothing on the host.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::user::ContainerUser;
+use super::{RunError, Shared, StepError, blocking};
+use crate::engine::config::{ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment};
+use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
+use crate::event::EventKind;
+use crate::id::{Role, hex_hash, label, run_container_name, run_labels};
+use crate::plan::TaskPlan;
+
+/// How long a probe may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How much of a probe's answer is read, in bytes.
+const ANSWER_LIMIT: usize = 256 * 1024;
+/// Exit codes for a program that is there and cannot run, and for one that is not there.
+const NOT_EXECUTABLE: i64 = 126;
+const NOT_FOUND: i64 = 127;
+/// Stands between the parts of the answer.
+const MARK: &str = "--agent-run-probe--";
+/// Asks for git, the accounts, and the directory that should have arrived.
+const QUESTIONS: &str = r#"
+command -v git >/dev/null 2>&1 && echo git
+echo "$AGENT_MARK"; cat /etc/passwd 2>/dev/null
+echo "$AGENT_MARK"; cat /etc/group 2>/dev/null
+echo "$AGENT_MARK"; cat /agent/probe/sent 2>/dev/null
+cat /agent/probe/sent > /agent/probe/received 2>/dev/null
+exit 0
+"#;
+
+/// What an image was found to hold. Kept in the state directory by image id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct ImageFacts {
+    pub(super) has_shell: bool,
+    pub(super) has_git: bool,
+    pub(super) passwd: String,
+    pub(super) group: String,
+}
+
+/// An image that is there and known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PreparedImage {
+    pub(super) info: ImageInfo,
+    pub(super) facts: ImageFacts,
+}
+
+type Preparation = Arc<OnceCell<Result<Arc<PreparedImage>, StepError>>>;
+
+/// The images of a run: each is pulled, built and probed once, whoever asks first.
+#[derive(Default)]
+pub(super) struct Images(Mutex<HashMap<ImageRequest, Preparation>>);
+
+impl Images {
+    /// The image of a task.
+    pub(super) async fn get<E: Engine>(
+        &self,
+        shared: &Arc<Shared<E>>,
+        task: &TaskPlan,
+    ) -> Result<Arc<PreparedImage>, StepError> {
+        self.request(shared, &task.image).await
+    }
+
+    /// An image by request.
+    pub(super) async fn request<E: Engine>(
+        &self,
+        shared: &Arc<Shared<E>>,
+        request: &ImageRequest,
+    ) -> Result<Arc<PreparedImage>, StepError> {
+        let preparation = {
+            let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            images.entry(request.clone()).or_default().clone()
+        };
+        let prepared = preparation.get_or_init(|| prepare(shared, request)).await;
+        prepared.clone()
+    }
+}
+
+async fn prepare<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    request: &ImageRequest,
+) -> Result<Arc<PreparedImage>, StepError> {
+    let context = &shared.context;
+    let began = tokio::time::Instant::now();
+    let info = context
+        .engine
+        .ensure_image(request)
+        .await
+        .map_err(StepError::engine("image"))?;
+    if began.elapsed() > Duration::from_secs(2) {
+        let kind = EventKind::Image {
+            image: request.reference.to_string(),
+            status: format!("ready after {:.0?}", began.elapsed()),
+        };
+        shared.event(None, kind);
+    }
+    let file = context.state.image_facts(&info.id);
+    let known = blocking({
+        let file = file.clone();
+        move || read_facts(&file)
+    })
+    .await;
+    let facts = if let Some(facts) = known {
+        facts
+    } else {
+        let facts = probe(shared, &info).await?;
+        let to_keep = facts.clone();
+        blocking(move || write_facts(&file, &to_keep)).await;
+        facts
+    };
+    Ok(Arc::new(PreparedImage { info, facts }))
+}
+
+fn read_facts(file: &Path) -> Option<ImageFacts> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+/// A cache that cannot be written costs the next run a probe and nothing else.
+fn write_facts(file: &Path, facts: &ImageFacts) {
+    let Some(directory) = file.parent() else {
+        return;
+    };
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| tempfile::NamedTempFile::new_in(directory))
+        .and_then(|mut temporary| {
+            serde_json::to_writer(&mut temporary, facts)?;
+            Ok(temporary)
+        });
+    if let Ok(temporary) = written {
+        let _ = temporary.persist(file);
+    }
+}
+
+async fn probe<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    image: &ImageInfo,
+) -> Result<ImageFacts, StepError> {
+    let config = config(shared, image, "image", "65534:65534".into(), Vec::new());
+    let answer = ask(&*shared.context.engine, &config)
+        .await
+        .map_err(StepError::engine("image"))?;
+    Ok(answer.map(|text| facts(&text)).unwrap_or_default())
+}
+
+/// Reads the answer; whatever is not as expected counts as absent.
+fn facts(answer: &str) -> ImageFacts {
+    let mut parts = answer.split(MARK).map(|part| part.trim_start_matches('\n'));
+    let mut part = || parts.next().unwrap_or_default().to_owned();
+    ImageFacts {
+        has_git: part().trim() == "git",
+        passwd: part(),
+        group: part(),
+        has_shell: true,
+    }
+}
+
+/// Sends a number into a container through a directory of the state directory and reads it back.
+///
+/// The outer error is one of this image; the inner one means that no task can run at all.
+pub(super) async fn prove_bind_mounts<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    image: &PreparedImage,
+    user: ContainerUser,
+) -> Result<Result<(), RunError>, StepError> {
+    let context = &shared.context;
+    if !image.facts.has_shell {
+        // The image cannot answer; what its tasks leave is read back by a collector that can.
+        return Ok(Ok(()));
+    }
+    let run = context.plan.run.clone();
+    let directory = context.state.run(&run).join("probe");
+    let sent = hex_hash(format!("{run} {}", context.owner).as_bytes(), 32);
+    let made = blocking({
+        let (directory, sent) = (directory.clone(), sent.clone());
+        move || make_probe_directory(&directory, &sent, user)
+    });
+    made.await.map_err(|e| StepError::new("bind mounts", &e))?;
+    let mount = Mount {
+        source: directory.clone(),
+        target: "/agent/probe".into(),
+        read_only: false,
+    };
+    let who = format!("{}:{}", user.uid, user.gid);
+    let config = config(shared, &image.info, "mounts", who, vec![mount]);
+    let answer = ask(&*context.engine, &config).await;
+    let received = blocking({
+        let directory = directory.clone();
+        move || {
+            let received = read_small(&directory.join("received"));
+            let _ = std::fs::remove_dir_all(&directory);
+            received
+        }
+    })
+    .await;
+    let not_there = |error: &EngineError| matches!(&error.kind, ErrorKind::Refused(text) if text.contains("bind source path"));
+    let arrived = match answer {
+        Ok(Some(answer)) => answer.rsplit(MARK).next().unwrap_or_default().trim() == sent,
+        Ok(None) => false,
+        Err(error) if not_there(&error) => false,
+        Err(error) => return Err(StepError::engine("bind mounts")(error)),
+    };
+    if arrived && received.as_deref().map(str::trim) == Some(sent.as_str()) {
+        return Ok(Ok(()));
+    }
+    Ok(Err(RunError::BindMounts {
+        path: context.state.path().to_owned(),
+        endpoint: context.info.endpoint.clone(),
+    }))
+}
+
+fn make_probe_directory(directory: &Path, sent: &str, user: ContainerUser) -> std::io::Result<()> {
+    std::fs::create_dir(directory)?;
+    std::fs::write(directory.join("sent"), sent)?;
+    if let Some((uid, gid)) = user.owner {
+        std::os::unix::fs::chown(directory, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// A regular file of at most 1 KiB; the container wrote it, so no link is followed.
+fn read_small(file: &Path) -> Option<String> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).ok()?)
+        .open(file)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(1024).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn config<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    image: &ImageInfo,
+    purpose: &str,
+    user: String,
+    mounts: Vec<Mount>,
+) -> ContainerConfig {
+    let run = &shared.context.plan.run;
+    let mut labels = run_labels(run, Role::Probe);
+    labels.push((label::OWNER.into(), shared.context.owner.clone()));
+    let purpose = format!("{purpose}-{}", hex_hash(image.id.as_bytes(), 12));
+    ContainerConfig {
+        name: run_container_name(run, Role::Probe, &purpose),
+        labels,
+        image: image.id.clone(),
+        entrypoint: vec!["/bin/sh".into(), "-c".into(), QUESTIONS.into()],
+        command: Vec::new(),
+        environment: vec![("AGENT_MARK".into(), MARK.into())],
+        working_dir: "/".into(),
+        user,
+        host_name: "probe".into(),
+        mounts,
+        limits: limits(),
+        read_only: false,
+        network: NetworkAttachment::None,
+        stop_timeout: Duration::ZERO,
+        open_stdin: false,
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        nano_cpus: 1_000_000_000,
+        memory: 128 << 20,
+        memory_swap: 128 << 20,
+        pids: 64,
+        shm_size: 1 << 20,
+        ulimits: std::collections::BTreeMap::new(),
+        tmpfs: std::collections::BTreeMap::new(),
+    }
+}
+
+/// Runs a probe to its end and gives its output; nothing if the image has no shell to run it.
+async fn ask<E: Engine>(
+    engine: &E,
+    config: &ContainerConfig,
+) -> Result<Option<String>, EngineError> {
+    let answer = timeout(LIMIT, answer(engine, config)).await;
+    // Removed also where the probe failed: creation may have succeeded all the same.
+    let removed = engine.remove_container(&config.name).await;
+    let answer = answer.unwrap_or(Err(EngineError {
+        operation: Operation::Wait,
+        subject: config.name.clone(),
+        kind: ErrorKind::Timeout,
+        source: None,
+    }))?;
+    removed?;
+    Ok(answer)
+}
+
+async fn answer<E: Engine>(
+    engine: &E,
+    config: &ContainerConfig,
+) -> Result<Option<String>, EngineError> {
+    engine.create_container(config).await?;
+    let mut output = engine.attach(&config.name, None).await?;
+    engine.start(&config.name).await?;
+    let mut bytes = Vec::new();
+    while let Some(frame) = output.next().await {
+        let frame = frame?;
+        let room = ANSWER_LIMIT.saturating_sub(bytes.len());
+        if frame.source == OutputSource::Stdout {
+            bytes.extend_from_slice(&frame.bytes[..frame.bytes.len().min(room)]);
+        }
+    }
+    match engine.wait(&config.name).await?.code {
+        0 => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        // The engine's init says so of a program that it cannot start.
+        NOT_EXECUTABLE | NOT_FOUND => Ok(None),
+        code => Err(EngineError {
+            operation: Operation::Wait,
+            subject: config.name.clone(),
+            kind: ErrorKind::Refused(format!("its /bin/sh ended with exit code {code}")),
+            source: None,
+        }),
+    }
+}

@@ -1,0 +1,462 @@
+//! One attempt at one task, from admission to a safe result.
+//!
+//! admit → prepare → start → watch → stop → drain log → collect. What it leaves on the engine and on
+//! disk is handed to `teardown`, which goes on after the slot is free again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::container::{Launch, task_config};
+use super::network::Slot;
+use super::outcome::{StoppedBy, outcome};
+use super::probe::PreparedImage;
+use super::pump::{Pump, Pumped};
+use super::teardown::Remains;
+use super::user::{ContainerUser, account_files, container_user};
+use super::{Shared, Shutdown, StepError, blocking, collector};
+use crate::engine::{Engine, ErrorKind, Exit};
+use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase, TaskReport};
+use crate::id::AttemptId;
+use crate::plan::{NetworkMode, TaskPlan, Work};
+use crate::workspace::{Timing, Workspace, WorkspaceRequest};
+
+/// How long the last output of an ended container may take to arrive.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the engine may take to report the end of a container that it says has stopped.
+const REAP: Duration = Duration::from_secs(10);
+/// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
+const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
+
+/// A finished attempt: its report, its slot, and what is still to be removed.
+pub(super) struct TaskDone {
+    pub(super) report: TaskReport,
+    pub(super) slot: Slot,
+    pub(super) remains: Remains,
+}
+
+/// Runs a task; whatever goes wrong becomes its outcome.
+pub(super) async fn run_task<E: Engine>(
+    shared: Arc<Shared<E>>,
+    task: TaskPlan,
+    mut slot: Slot,
+) -> TaskDone {
+    let attempt = AttemptId {
+        run: shared.context.plan.run.clone(),
+        task: task.id.clone(),
+        number: 1,
+    };
+    let mut life = Life {
+        shared: &shared,
+        task: &task,
+        attempt,
+        remains: Remains::default(),
+        ran: Duration::ZERO,
+        pumped: Pumped::default(),
+        child_oom_killed: false,
+        branch: None,
+    };
+    let outcome = match life.live(&mut slot).await {
+        Ok(outcome) => outcome,
+        Err(error) => life.failed(&error),
+    };
+    let report = life.report(outcome);
+    let remains = life.remains;
+    TaskDone {
+        report,
+        slot,
+        remains,
+    }
+}
+
+struct Life<'a, E: Engine> {
+    shared: &'a Arc<Shared<E>>,
+    task: &'a TaskPlan,
+    attempt: AttemptId,
+    remains: Remains,
+    ran: Duration,
+    pumped: Pumped,
+    child_oom_killed: bool,
+    branch: Option<BranchReport>,
+}
+
+/// Everything a started container needs to be watched.
+struct Running {
+    name: String,
+    pump: JoinHandle<Pumped>,
+    started: Instant,
+}
+
+impl<E: Engine> Life<'_, E> {
+    async fn live(&mut self, slot: &mut Slot) -> Result<TaskOutcome, StepError> {
+        self.phase(TaskPhase::Preparing);
+        let Some(image) = self.image().await? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let user = self.user()?;
+        self.prove_bind_mounts(&image, user).await?;
+        let workspace = self.workspace(&image, user).await?;
+        let Some(running) = self.start(&image, user, &workspace, slot).await? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let (stopped, exit) = self.watch(running).await;
+        self.collect(&image, user, workspace).await;
+        let exit = exit?;
+        self.child_oom_killed = exit.oom_killed && exit.code == 0;
+        Ok(outcome(stopped, exit))
+    }
+
+    fn phase(&self, phase: TaskPhase) {
+        self.shared
+            .event(Some(&self.task.id), EventKind::Phase { phase });
+    }
+
+    fn shutdown(&self) -> Shutdown {
+        *self.shared.shutdown.borrow()
+    }
+
+    /// The image, or nothing if the run stopped meanwhile.
+    async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
+        let mut shutdown = self.shared.shutdown.clone();
+        let get = self.shared.images.get(self.shared, self.task);
+        tokio::select! {
+            image = timeout(self.task.startup_timeout, get) => match image {
+                Ok(image) => image.map(Some),
+                Err(_) => Err(StepError {
+                    stage: "image",
+                    message: format!(
+                        "image {} was not there within startup_timeout ({} s)",
+                        self.task.image.reference,
+                        self.task.startup_timeout.as_secs()
+                    ),
+                }),
+            },
+            () = asked_to_stop(&mut shutdown) => Ok(None),
+        }
+    }
+
+    fn user(&self) -> Result<ContainerUser, StepError> {
+        let runner = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let info = &self.shared.context.info;
+        container_user(info, runner, self.task.user.as_deref()).map_err(|why| StepError {
+            stage: "user",
+            message: why.into(),
+        })
+    }
+
+    /// No container of a task is created before a directory of ours has arrived in one.
+    async fn prove_bind_mounts(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+    ) -> Result<(), StepError> {
+        let proof = self
+            .shared
+            .bind_proof
+            .get_or_try_init(|| super::probe::prove_bind_mounts(self.shared, image, user))
+            .await;
+        match proof {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.shared.give_up(error.clone());
+                Err(StepError::new("bind mounts", error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn workspace(
+        &mut self,
+        image: &PreparedImage,
+        user: ContainerUser,
+    ) -> Result<Arc<Workspace>, StepError> {
+        let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
+        self.remains.attempt = Some(self.attempt.clone());
+        let (shared, attempt, task) =
+            (self.shared.clone(), self.attempt.clone(), self.task.clone());
+        let made =
+            blocking(move || make_workspace(&shared, &attempt, &task, user, (&passwd, &group)));
+        let made = made.await;
+        let workspace = Arc::new(made?);
+        Ok(workspace)
+    }
+
+    /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.
+    async fn start(
+        &mut self,
+        image: &PreparedImage,
+        user: ContainerUser,
+        workspace: &Workspace,
+        slot: &mut Slot,
+    ) -> Result<Option<Running>, StepError> {
+        let context = &self.shared.context;
+        let engine = &*context.engine;
+        let network = match self.task.network_mode {
+            NetworkMode::None => crate::engine::config::NetworkAttachment::None,
+            NetworkMode::Bridge => slot
+                .attachment(engine, &context.plan.run, &context.pool, &context.owner)
+                .await
+                .map_err(StepError::engine("network"))?,
+        };
+        let launch = Launch {
+            context,
+            task: self.task,
+            attempt: &self.attempt,
+            image,
+            user,
+            workspace,
+        };
+        let (config, input) = task_config(&launch, network)?;
+        if self.shutdown() != Shutdown::None {
+            return Ok(None);
+        }
+        let name = config.name.clone();
+        self.remains.containers.push(name.clone());
+        engine.create_container(&config).await.map_err(|error| {
+            if let ErrorKind::LimitNotHonoured(key) = error.kind {
+                self.shared.give_up(super::RunError::LimitNotHonoured {
+                    key,
+                    endpoint: context.info.endpoint.clone(),
+                });
+            }
+            StepError::new("container", &error)
+        })?;
+        let output = engine
+            .attach(&name, input)
+            .await
+            .map_err(StepError::engine("container"))?;
+        let pump = self.pump(output)?;
+        // Before its first line can come.
+        self.phase(TaskPhase::Running);
+        engine
+            .start(&name)
+            .await
+            .map_err(StepError::engine("container"))?;
+        Ok(Some(Running {
+            name,
+            pump,
+            started: Instant::now(),
+        }))
+    }
+
+    fn pump(&self, output: crate::engine::OutputStream) -> Result<JoinHandle<Pumped>, StepError> {
+        let context = &self.shared.context;
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(context.state.log(&self.attempt))
+            .map_err(|e| StepError::new("log", &e))?;
+        let pump = Pump::new(
+            self.task.id.clone(),
+            file,
+            &context.needles,
+            self.shared.lines.clone(),
+        );
+        Ok(tokio::spawn(pump.run(output)))
+    }
+
+    /// Waits for the container's end, or ends it; then for the last of its output.
+    async fn watch(&mut self, running: Running) -> (Option<StoppedBy>, Result<Exit, StepError>) {
+        let engine = &*self.shared.context.engine;
+        let Running {
+            name,
+            pump,
+            started,
+        } = running;
+        let mut shutdown = self.shared.shutdown.clone();
+        let wait = engine.wait(&name);
+        tokio::pin!(wait);
+        let (stopped, exit) = tokio::select! {
+            exit = &mut wait => (None, Some(exit)),
+            () = tokio::time::sleep(self.task.timeout) => (Some(StoppedBy::Deadline), None),
+            () = asked_to_stop(&mut shutdown) => (Some(StoppedBy::Shutdown), None),
+        };
+        let exit = if let Some(exit) = exit {
+            exit.map_err(StepError::engine("container"))
+        } else {
+            self.phase(TaskPhase::Stopping);
+            self.stop(&name).await;
+            match timeout(REAP, &mut wait).await {
+                Ok(exit) => exit.map_err(StepError::engine("container")),
+                Err(_) => Err(StepError {
+                    stage: "container",
+                    message: format!("container {name} did not end after it was killed"),
+                }),
+            }
+        };
+        self.ran = started.elapsed().max(Duration::from_millis(1));
+        self.phase(TaskPhase::Collecting);
+        if exit.is_err() {
+            // Nobody may write while the work is collected.
+            self.stop(&name).await;
+        }
+        self.drain(pump).await;
+        (stopped, exit)
+    }
+
+    /// Ends the container: the command's grace and the hand-off first, a kill if asked twice.
+    async fn stop(&mut self, name: &str) {
+        let engine = &*self.shared.context.engine;
+        let grace = self.task.stop_grace_period + self.task.handoff_timeout;
+        let mut shutdown = self.shared.shutdown.clone();
+        let stopped = tokio::select! {
+            stopped = engine.stop(name, grace) => stopped,
+            () = asked_to_kill(&mut shutdown) => engine.stop(name, Duration::ZERO).await,
+        };
+        if let Err(error) = stopped {
+            let message = StepError::new("stop", &error).message;
+            self.remains.errors.push(message);
+        }
+    }
+
+    async fn drain(&mut self, mut pump: JoinHandle<Pumped>) {
+        self.pumped = match timeout(DRAIN, &mut pump).await {
+            Ok(Ok(pumped)) => pumped,
+            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {
+                pump.abort();
+                Pumped {
+                    gap: Some("the engine did not end the output".into()),
+                    ..Pumped::default()
+                }
+            }
+        };
+        if let Some(gap) = &self.pumped.gap {
+            let message = format!("the log may lack its end: {gap}");
+            self.shared
+                .event(Some(&self.task.id), EventKind::Warning { message });
+        }
+    }
+
+    /// Brings the work into the repository, or says where it is.
+    async fn collect(
+        &mut self,
+        image: &PreparedImage,
+        user: ContainerUser,
+        workspace: Arc<Workspace>,
+    ) {
+        let report = if matches!(self.shutdown(), Shutdown::Forced(_)) {
+            let mut report = BranchReport::bare(BranchResult::Kept {
+                path: workspace.directory().to_owned(),
+                reason: "interrupted twice; `agent-run clean` collects it".into(),
+            });
+            report.content_left_behind = true;
+            report
+        } else {
+            let launch = Launch {
+                context: &self.shared.context,
+                task: self.task,
+                attempt: &self.attempt,
+                image,
+                user,
+                workspace: &workspace,
+            };
+            let notes =
+                collector::hand_off_if_missing(self.shared, &launch, &mut self.remains).await;
+            let mut report =
+                collector::collect(self.shared, self.task, &self.attempt, workspace).await;
+            report.notes.extend(notes);
+            report
+        };
+        self.branch = Some(collector::masked(report, &self.shared.context.needles));
+    }
+
+    /// The outcome of an attempt that could not go on.
+    fn failed(&self, error: &StepError) -> TaskOutcome {
+        TaskOutcome::Infra {
+            stage: error.stage.into(),
+            message: self.shared.context.needles.mask(&error.message),
+        }
+    }
+
+    fn report(&mut self, outcome: TaskOutcome) -> TaskReport {
+        let log = self.shared.context.state.log(&self.attempt);
+        let left_behind = |branch: &BranchReport| branch.content_left_behind;
+        self.remains.keep_work = self.branch.as_ref().is_some_and(left_behind);
+        TaskReport {
+            task: self.task.id.clone(),
+            attempt: self.attempt.number,
+            last_lines: match outcome {
+                TaskOutcome::Succeeded => Vec::new(),
+                _ => std::mem::take(&mut self.pumped.last_lines),
+            },
+            outcome,
+            branch: self.branch.take(),
+            ran: self.ran,
+            child_oom_killed: self.child_oom_killed,
+            log: (!self.ran.is_zero()).then_some(log),
+            teardown_errors: Vec::new(),
+        }
+    }
+}
+
+fn make_workspace<E: Engine>(
+    shared: &Shared<E>,
+    attempt: &AttemptId,
+    task: &TaskPlan,
+    user: ContainerUser,
+    accounts: (&str, &str),
+) -> Result<Workspace, StepError> {
+    let context = &shared.context;
+    context
+        .repository
+        .pin(attempt, &context.plan.repository.base)
+        .map_err(|e| StepError::new("workspace", &e))?;
+    workspace_request(shared, attempt, task, user, accounts, Workspace::create)
+        .map_err(|e| StepError::new("workspace", &e))
+}
+
+/// Hands a task's workspace request on, to make the workspace or to find it again.
+pub(super) fn workspace_request<E: Engine, T>(
+    shared: &Shared<E>,
+    attempt: &AttemptId,
+    task: &TaskPlan,
+    user: ContainerUser,
+    (passwd, group): (&str, &str),
+    with: impl FnOnce(&WorkspaceRequest<'_>) -> T,
+) -> T {
+    let context = &shared.context;
+    let author = &context.plan.author;
+    with(&WorkspaceRequest {
+        git: context.repository.git(),
+        state: &context.state,
+        attempt,
+        branch: &task.branch,
+        store: &context.store,
+        owner: user.owner,
+        author: (&author.name, &author.email),
+        exclude: &context.repository.info_exclude(),
+        script: match &task.work {
+            Work::Script(script) => Some(script),
+            Work::Command(_) => None,
+        },
+        prompt: task.prompt.as_deref(),
+        passwd,
+        group,
+        timing: Timing {
+            deadline: task.timeout + ORPHAN_MARGIN,
+            grace: task.stop_grace_period,
+            handoff: task.handoff_timeout,
+        },
+    })
+}
+
+async fn asked_to_stop(shutdown: &mut watch::Receiver<Shutdown>) {
+    // The sender lives as long as the run; were it gone, nobody could ask any more.
+    if shutdown.wait_for(|s| *s != Shutdown::None).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn asked_to_kill(shutdown: &mut watch::Receiver<Shutdown>) {
+    let forced = |s: &Shutdown| matches!(s, Shutdown::Forced(_));
+    if shutdown.wait_for(forced).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! Removes what an attempt leaves behind. Goes on whatever fails, and says what did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Shared, StepError, blocking};
+use crate::engine::Engine;
+use crate::id::AttemptId;
+use crate::workspace;
+
+/// How often a removal that the engine refused is tried again, and how long apart.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What an attempt leaves on the engine, on disk and in the user's repository.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// Its containers, by name; some may never have been created.
+    pub(super) containers: Vec<String>,
+    /// Set once the base was pinned and the directory begun.
+    pub(super) attempt: Option<AttemptId>,
+    /// Whether the directory holds work that is nowhere else.
+    pub(super) keep_work: bool,
+    /// What failed to stop.
+    pub(super) errors: Vec<String>,
+}
+
+/// Removes it all; gives what could not be removed, each a sentence.
+pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remains) -> Vec<String> {
+    let mut errors = remains.errors;
+    let engine = &*shared.context.engine;
+    for name in &remains.containers {
+        errors.extend(remove_container(engine, name).await);
+    }
+    let shared = shared.clone();
+    let (attempt, keep_work) = (remains.attempt, remains.keep_work);
+    let on_disk = blocking(move || {
+        let mut errors = Vec::new();
+        let Some(attempt) = attempt else {
+            return errors;
+        };
+        let state = &shared.context.state;
+        let mut note = |error: &dyn std::error::Error| {
+            errors.push(StepError::new("remove", error).message);
+        };
+        if !keep_work
+            && let Err(error) = workspace::remove(state, &state.task(&attempt.run, &attempt.task))
+        {
+            note(&error);
+        }
+        if let Err(error) = shared.context.repository.unpin(&attempt) {
+            note(&error);
+        }
+        errors
+    });
+    errors.extend(on_disk.await);
+    errors
+}
+
+async fn remove_container<E: Engine>(engine: &E, name: &str) -> Option<String> {
+    let mut last = None;
+    for attempt in 1..=TRIES {
+        match engine.remove_container(name).await {
+            Ok(()) => return None,
+            Err(error) => last = Some(StepError::new("remove", &error).message),
+        }
+        if attempt < TRIES {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    last
+}
+
+/// Removes a network; gives a sentence if that failed.
+pub(super) async fn remove_network<E: Engine>(engine: &E, name: String) -> Option<String> {
+    let removed = engine.remove_network(&name).await;
+    removed
+        .err()
+        .map(|error| StepError::new("remove", &error).message)
+}

@@ -1,0 +1,208 @@
+//! Engine calls that fail, lie, or give no answer: one task suffers, its siblings do not.
+
+use agent_run::engine::{ErrorKind, Operation};
+use agent_run::event::{TaskOutcome, TaskReport};
+use agent_run::runner::RunError;
+
+use super::scene::{Scene, Seen, report};
+use crate::fake::{Fault, Script};
+
+const TWO: &str = "version: 1\nmax_parallel: 2\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
+
+fn broken() -> Fault {
+    Fault::Fail(ErrorKind::Broken("the connection broke".into()))
+}
+
+fn scene() -> Scene {
+    let scene = Scene::new();
+    scene.engine.script("task/a", Scene::hands_off(0));
+    scene.engine.script("task/b", Scene::hands_off(0));
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_faults_all_is_well_and_nothing_is_left() {
+    let scene = scene();
+    let summary = scene.run(TWO).await;
+    assert!(
+        summary.tasks.iter().all(TaskReport::is_good),
+        "{summary:#?}"
+    );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_is_that_tasks_infra_failure() {
+    let cases = [
+        (Operation::CreateContainer, "container"),
+        (Operation::Attach, "container"),
+        (Operation::Start, "container"),
+        (Operation::Wait, "container"),
+    ];
+    for (operation, stage) in cases {
+        for fault in [broken(), Fault::DoneButTimeout] {
+            let scene = scene();
+            scene.engine.fault("task/a", operation, fault);
+            let summary = scene.run(TWO).await;
+            let outcome = &report(&summary, "a").outcome;
+            let hit = matches!(outcome, TaskOutcome::Infra { stage: s, .. } if s == stage);
+            assert!(hit, "{operation:?}: {outcome:?}");
+            assert!(
+                report(&summary, "b").is_good(),
+                "{operation:?}: {summary:#?}"
+            );
+            scene.assert_nothing_left();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_cannot_be_made_is_infra_and_is_removed_all_the_same() {
+    let scene = scene();
+    scene
+        .engine
+        .fault("network", Operation::CreateNetwork, Fault::DoneButTimeout);
+    let summary = scene.run(TWO).await;
+    for task in ["a", "b"] {
+        let outcome = &report(&summary, task).outcome;
+        let hit = matches!(outcome, TaskOutcome::Infra { stage, .. } if stage == "network");
+        assert!(hit, "{outcome:?}");
+    }
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_had_fails_its_tasks_only() {
+    let scene = scene();
+    let missing = ErrorKind::ImageUnavailable("no such image".into());
+    scene
+        .engine
+        .fault("gone:1", Operation::EnsureImage, Fault::Fail(missing));
+    let yaml = "version: 1\ntasks:\n  a: { image: 'gone:1', run: x }\n  b: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    let outcome = &report(&summary, "a").outcome;
+    let hit = matches!(outcome, TaskOutcome::Infra { stage, message }
+        if stage == "image" && message.contains("no such image"));
+    assert!(hit, "{outcome:?}");
+    assert!(report(&summary, "b").is_good());
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_never_comes_ends_with_startup_timeout() {
+    let scene = scene();
+    scene
+        .engine
+        .fault("slow:1", Operation::EnsureImage, Fault::Hang);
+    let yaml = "version: 1\ntasks:\n  a: { image: 'slow:1', run: x, startup_timeout: 3m }\n  b: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    let outcome = &report(&summary, "a").outcome;
+    let hit = matches!(outcome, TaskOutcome::Infra { message, .. } if message.contains("startup_timeout"));
+    assert!(hit, "{outcome:?}");
+    assert!(report(&summary, "b").is_good());
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_removed_is_said_beside_the_outcome() {
+    let scene = scene();
+    scene
+        .engine
+        .fault("task/a", Operation::RemoveContainer, broken());
+    let summary = scene.run(TWO).await;
+    let a = report(&summary, "a");
+    assert!(a.is_good(), "{a:#?}");
+    assert_eq!(a.teardown_errors.len(), 1, "{a:#?}");
+    assert!(
+        a.teardown_errors[0].contains("the connection broke"),
+        "{a:#?}"
+    );
+    assert!(report(&summary, "b").teardown_errors.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_once_is_tried_again() {
+    let scene = scene();
+    scene
+        .engine
+        .fault_once("task/a", Operation::RemoveContainer, broken());
+    let summary = scene.run(TWO).await;
+    assert!(report(&summary, "a").teardown_errors.is_empty());
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_cannot_be_removed_is_said_of_the_run() {
+    let scene = scene();
+    scene
+        .engine
+        .fault("network", Operation::RemoveNetwork, broken());
+    let summary = scene.run(TWO).await;
+    assert_eq!(summary.teardown_errors.len(), 2, "{summary:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_limit_makes_the_environment_unusable() {
+    let scene = scene();
+    let dropped = Fault::Fail(ErrorKind::LimitNotHonoured("pids_limit"));
+    scene
+        .engine
+        .fault("task/a", Operation::CreateContainer, dropped.clone());
+    scene
+        .engine
+        .fault("task/b", Operation::CreateContainer, dropped);
+    let ended = scene.observed(TWO, &mut Seen::default()).await;
+    let hit = matches!(
+        ended,
+        Err(RunError::LimitNotHonoured {
+            key: "pids_limit",
+            ..
+        })
+    );
+    assert!(hit, "{ended:?}");
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn directories_that_do_not_arrive_stop_the_run_before_any_task() {
+    let scene = scene();
+    // It prints the right parts, but what was sent is not among them.
+    scene
+        .engine
+        .script("probe", Script::exits(0).prints("git\n"));
+    let ended = scene.observed(TWO, &mut Seen::default()).await;
+    assert!(
+        matches!(ended, Err(RunError::BindMounts { .. })),
+        "{ended:?}"
+    );
+    let created = scene.engine.calls();
+    let tasks = created.iter().filter(|(operation, name)| {
+        *operation == Operation::CreateContainer && !name.contains("probe")
+    });
+    assert_eq!(tasks.count(), 0, "{created:?}");
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_no_collector_can_fetch_is_kept() {
+    let scene = scene();
+    scene.engine.script("task/a", Script::exits(137));
+    scene
+        .engine
+        .fault("collector/a", Operation::Start, broken());
+    let summary = scene.run(TWO).await;
+    let branch = report(&summary, "a")
+        .branch
+        .as_ref()
+        .expect("a branch report");
+    let agent_run::event::BranchResult::Kept { path, .. } = &branch.result else {
+        panic!("{branch:#?}");
+    };
+    assert!(
+        path.join("worktree/readme.md").exists(),
+        "{}",
+        path.display()
+    );
+    scene.engine.assert_no_leaks();
+    assert_eq!(scene.left_on_disk().len(), 1, "{:?}", scene.left_on_disk());
+}

@@ -1,0 +1,205 @@
+//! Time, memory, causes, addresses and floods.
+
+use std::time::Duration;
+
+use agent_run::engine::Operation;
+use agent_run::engine::config::NetworkAttachment;
+use agent_run::event::{BranchResult, Event, TaskOutcome, TaskReport};
+use agent_run::runner::{LogLine, Observer};
+use std::sync::{Arc, Mutex};
+
+use super::scene::{Scene, Seen, nothing_changed, report};
+use crate::fake::Script;
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_past_its_time_is_stopped_and_collected() {
+    let scene = Scene::new();
+    let forever = Script::runs_forever().on_exit(nothing_changed);
+    scene.engine.script("task/a", forever);
+    let summary = scene
+        .run("version: 1\ntasks:\n  a: { run: x, timeout: 30m }\n")
+        .await;
+    let a = report(&summary, "a");
+    assert_eq!(a.outcome, TaskOutcome::TimedOut);
+    assert!(a.ran >= minutes(30) && a.ran < minutes(31), "{:?}", a.ran);
+    assert_eq!(a.branch.as_ref().unwrap().result, BranchResult::NoChange);
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ignores_term_is_killed_after_grace_and_hand_off() {
+    let scene = Scene::new();
+    let deaf = Script::runs_forever()
+        .ignoring_term()
+        .on_exit(nothing_changed);
+    scene.engine.script("task/a", deaf);
+    let yaml = "version: 1\ntasks:\n  a: { run: x, timeout: 1m, stop_grace_period: 10s, handoff_timeout: 20s }\n";
+    let summary = scene.run(yaml).await;
+    let a = report(&summary, "a");
+    assert_eq!(a.outcome, TaskOutcome::TimedOut);
+    let ran = a.ran.as_secs();
+    assert!((90..95).contains(&ran), "{ran}");
+    let collected = scene
+        .engine
+        .calls()
+        .iter()
+        .any(|(operation, name)| *operation == Operation::Start && name.contains("collector"));
+    assert!(
+        collected,
+        "a killed task is collected by a container of its own"
+    );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn causes_are_told_apart() {
+    let scene = Scene::new();
+    scene
+        .engine
+        .script("task/oom", Scene::hands_off(137).oom_killed());
+    scene.engine.script("task/killed", Scene::hands_off(137));
+    scene
+        .engine
+        .script("task/child", Scene::hands_off(0).oom_killed());
+    scene
+        .engine
+        .script("task/failed", Scene::hands_off(3).prints("last words"));
+    let yaml = "version: 1\ntasks:\n  oom: { run: x }\n  killed: { run: x }\n  child: { run: x }\n  failed: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    let outcome = |task| report(&summary, task).outcome.clone();
+    assert_eq!(outcome("oom"), TaskOutcome::OutOfMemory);
+    assert_eq!(outcome("killed"), TaskOutcome::Killed { signal: 9 });
+    assert_eq!(outcome("child"), TaskOutcome::Succeeded);
+    assert_eq!(outcome("failed"), TaskOutcome::Failed { exit_code: 3 });
+    assert!(report(&summary, "child").child_oom_killed);
+    assert_eq!(report(&summary, "failed").last_lines, ["last words"]);
+    let order: Vec<&str> = summary.tasks.iter().map(|t| t.task.as_str()).collect();
+    assert_eq!(
+        order,
+        ["oom", "killed", "child", "failed"],
+        "the order of the spec"
+    );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_max_parallel_run_at_once() {
+    let scene = Scene::new();
+    let mut yaml = "version: 1\nmax_parallel: 3\ntasks:\n".to_owned();
+    let running = Arc::new(Mutex::new((0_i32, 0_i32)));
+    for n in 0..9 {
+        yaml += &format!("  t{n}: {{ run: x }}\n");
+        let (up, down) = (running.clone(), running.clone());
+        let script = Script::exits(0)
+            .after(minutes(1))
+            .on_start(move |_| {
+                let mut count = up.lock().unwrap();
+                count.0 += 1;
+                count.1 = count.1.max(count.0);
+            })
+            .on_exit(move |config| {
+                down.lock().unwrap().0 -= 1;
+                nothing_changed(config);
+            });
+        scene.engine.script(&format!("task/t{n}"), script);
+    }
+    let summary = scene.run(&yaml).await;
+    assert!(
+        summary.tasks.iter().all(TaskReport::is_good),
+        "{summary:#?}"
+    );
+    assert_eq!(running.lock().unwrap().1, 3);
+    assert!(
+        summary.took >= minutes(3) && summary.took < minutes(4),
+        "{:?}",
+        summary.took
+    );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_address_is_given_twice_in_a_run() {
+    let scene = Scene::new();
+    let addresses = Arc::new(Mutex::new(Vec::new()));
+    let mut yaml = "version: 1\nmax_parallel: 2\ntasks:\n".to_owned();
+    for n in 0..40 {
+        yaml += &format!("  t{n}: {{ run: x }}\n");
+        let addresses = addresses.clone();
+        let script = Scene::hands_off(0).on_start(move |config| {
+            let NetworkAttachment::Network { address, .. } = &config.network else {
+                panic!("no network");
+            };
+            addresses.lock().unwrap().push(*address);
+        });
+        scene.engine.script(&format!("task/t{n}"), script);
+    }
+    let summary = scene.run(&yaml).await;
+    assert!(
+        summary.tasks.iter().all(TaskReport::is_good),
+        "{summary:#?}"
+    );
+    let mut addresses = addresses.lock().unwrap().clone();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 40);
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_whole_in_the_file_and_missing_lines_are_counted() {
+    /// Takes no line before the task has ended.
+    #[derive(Default)]
+    struct Slow(Seen);
+    impl Observer for Slow {
+        fn event(&mut self, event: &Event) {
+            self.0.event(event);
+        }
+        fn line(&mut self, line: &LogLine) {
+            std::thread::yield_now();
+            self.0.line(line);
+        }
+    }
+    let scene = Scene::new();
+    let mut script = Scene::hands_off(0);
+    let frame: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    for _ in 0..200 {
+        script = script.prints(&frame);
+    }
+    scene.engine.script("task/a", script.prints("the end"));
+    let mut slow = Slow::default();
+    let ended = scene
+        .observed("version: 1\ntasks:\n  a: { run: x }\n", &mut slow)
+        .await;
+    assert!(ended.unwrap().tasks[0].is_good());
+    let log = scene.log("a");
+    assert_eq!(log.len(), frame.len() * 200 + "the end".len());
+    let shown = slow
+        .0
+        .lines
+        .iter()
+        .filter(|line| line.contains("| line "))
+        .count();
+    let missing: usize = slow
+        .0
+        .lines
+        .iter()
+        .filter_map(|line| line.split_once("| … ")?.1.split_once(" lines not shown"))
+        .map(|(count, _)| count.parse::<usize>().unwrap())
+        .sum();
+    let end = slow
+        .0
+        .lines
+        .iter()
+        .filter(|line| line.ends_with("| the end"))
+        .count();
+    assert_eq!(
+        shown + missing + end,
+        200_001,
+        "{shown} shown, {missing} missing"
+    );
+    scene.assert_nothing_left();
+}

@@ -1,0 +1,237 @@
+//! A repository, a plan and the fake engine: all that a run needs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_run::engine::config::ContainerConfig;
+use agent_run::engine::{Engine as _, EngineInfo};
+use agent_run::event::{Event, RunSummary, TaskReport};
+use agent_run::git::{Git, Repository};
+use agent_run::id::{RunId, StateDir};
+use agent_run::journal::RunDirectory;
+use agent_run::plan::{
+    self, EngineCapacity, History, Identity, PlanInputs, RepositoryPlan, RunPlan,
+};
+use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, RunError, Shutdown};
+use agent_run::secrets::Needles;
+use agent_run::spec::{self, Context, SourceFile};
+use agent_run::workspace::BaseStore;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::fake::{FakeEngine, Script, host_path};
+
+/// One run on the fake engine.
+pub struct Scene {
+    directory: TempDir,
+    pub engine: FakeEngine,
+    pub shutdown: watch::Sender<Shutdown>,
+    repository: Repository,
+    run: RunId,
+}
+
+/// What an observer saw.
+#[derive(Default)]
+pub struct Seen {
+    pub events: Vec<Event>,
+    pub lines: Vec<String>,
+}
+
+impl Observer for Seen {
+    fn event(&mut self, event: &Event) {
+        self.events.push(event.clone());
+    }
+
+    fn line(&mut self, line: &LogLine) {
+        self.lines.push(format!("{} | {}", line.task, line.text));
+    }
+}
+
+impl Scene {
+    /// A scene whose images have a shell and whose collectors find nothing changed.
+    pub fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let repo = directory.path().join("repo");
+        std::fs::create_dir(&repo).unwrap();
+        git_in(&repo, &["init", "-q", "-b", "main"]);
+        std::fs::write(repo.join("readme.md"), "one\n").unwrap();
+        git_in(&repo, &["add", "-A"]);
+        git_in(&repo, &["commit", "-q", "-m", "first"]);
+        let search_path = search_path();
+        let git = Git::new(&search_path, &directory.path().join("git")).unwrap();
+        let repository = Repository::open(&git, &repo).unwrap();
+        let engine = FakeEngine::new();
+        engine.script(
+            "probe",
+            Script::exits(0).replies(|config, _| answer_probe(config)),
+        );
+        engine.script("collector", Script::exits(0).on_exit(nothing_changed));
+        Self {
+            directory,
+            engine,
+            shutdown: watch::channel(Shutdown::None).0,
+            repository,
+            run: "261120-101500-abcd".parse().unwrap(),
+        }
+    }
+
+    /// A script of a task that ends with `code` and hands off that nothing changed.
+    pub fn hands_off(code: i64) -> Script {
+        Script::exits(code).on_exit(nothing_changed)
+    }
+
+    pub fn state(&self) -> StateDir {
+        StateDir::new(self.directory.path().join("state"))
+    }
+
+    pub fn log(&self, task: &str) -> String {
+        let name = format!("logs/{task}.1.log");
+        std::fs::read_to_string(self.state().run(&self.run).join(name)).unwrap()
+    }
+
+    fn plan(&self, yaml: &str, info: &EngineInfo) -> RunPlan {
+        let source = SourceFile::new("spec.yaml", yaml.to_owned());
+        let context = Context {
+            run: &self.run,
+            directory: self.directory.path(),
+            environment: &|_| None,
+        };
+        let spec = spec::parse(&source, &context).unwrap_or_else(|e| panic!("{e}"));
+        let inputs = PlanInputs {
+            run: self.run.clone(),
+            repository: RepositoryPlan {
+                path: self.repository.directory().to_owned(),
+                git_dir: self.repository.common_dir().to_owned(),
+                key: self.repository.key().clone(),
+                base_ref: "main".into(),
+                base: self.repository.resolve_base("main").unwrap(),
+                history: History::Full,
+            },
+            branches: &["main".to_owned()],
+            engine: EngineCapacity {
+                cpus: info.cpus,
+                memory: info.memory,
+            },
+            identity_default: Identity {
+                name: "agent-run".into(),
+                email: "a@example.org".into(),
+            },
+            select: &[],
+            jobs: None,
+        };
+        plan::plan(&spec, inputs).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Runs a spec, showing it to an observer.
+    pub async fn observed(
+        &self,
+        yaml: &str,
+        observer: &mut impl Observer,
+    ) -> Result<RunSummary, RunError> {
+        let info = self.engine.info().await.unwrap();
+        let plan = self.plan(yaml, &info);
+        let state = self.state();
+        let _lock = RunDirectory::create(&state, &self.run).unwrap();
+        let base = plan.repository.base.clone();
+        let store = BaseStore::ensure(&self.repository, &state, "main", &base, None).unwrap();
+        let context = RunContext {
+            engine: Arc::new(self.engine.clone()),
+            info,
+            plan,
+            repository: self.repository.clone(),
+            store,
+            state,
+            secrets: Vec::new(),
+            needles: Needles::default(),
+            owner: "test".into(),
+            pool: Pool::new([10, 213, 0, 0].into(), 16, &self.run).unwrap(),
+        };
+        runner::run(context, self.shutdown.subscribe(), observer).await
+    }
+
+    /// Runs a spec to its summary.
+    pub async fn run(&self, yaml: &str) -> RunSummary {
+        let mut seen = Seen::default();
+        let ended = self.observed(yaml, &mut seen).await;
+        ended.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Expects that nothing is left on the engine, on disk, or in the repository.
+    pub fn assert_nothing_left(&self) {
+        self.engine.assert_no_leaks();
+        assert_eq!(self.left_on_disk(), Vec::<PathBuf>::new());
+    }
+
+    /// Task directories, trash and pins that are left.
+    pub fn left_on_disk(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let mut left = Vec::new();
+        for directory in [state.run(&self.run).join("tasks"), state.trash()] {
+            let entries = std::fs::read_dir(directory).into_iter().flatten();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        let refs = self.repository.agent_run_refs().unwrap();
+        left.extend(refs.into_iter().map(|(name, _)| name.into()));
+        left
+    }
+}
+
+/// A task's report.
+pub fn report<'a>(summary: &'a RunSummary, task: &str) -> &'a TaskReport {
+    let found = summary.tasks.iter().find(|t| t.task.as_str() == task);
+    found.unwrap_or_else(|| panic!("no task {task} in {summary:#?}"))
+}
+
+/// What the probe's script prints and writes, done by hand.
+fn answer_probe(config: &ContainerConfig) -> Vec<u8> {
+    let mark = &config
+        .environment
+        .iter()
+        .find(|(name, _)| name == "AGENT_MARK")
+        .expect("a mark")
+        .1;
+    let sent = if config.mounts.is_empty() {
+        String::new()
+    } else {
+        let sent = std::fs::read_to_string(host_path(config, "/agent/probe/sent")).unwrap();
+        std::fs::write(host_path(config, "/agent/probe/received"), &sent).unwrap();
+        sent
+    };
+    format!("git\n{mark}\nroot:x:0:0::/root:/bin/sh\n{mark}\nroot:x:0:\n{mark}\n{sent}")
+        .into_bytes()
+}
+
+/// The hand-off of a task that changed nothing.
+pub fn nothing_changed(config: &ContainerConfig) {
+    let base = &config
+        .environment
+        .iter()
+        .find(|(name, _)| name == "AGENT_BASE")
+        .expect("the base")
+        .1;
+    let status = format!("format=1\nhead={base}\nchanged=0\n");
+    std::fs::write(host_path(config, "/agent/out/status"), status).unwrap();
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's repository is made with plain git"
+)]
+fn git_in(directory: &std::path::Path, arguments: &[&str]) {
+    let output = std::process::Command::new("git")
+        .args(["-c", "user.name=Tester", "-c", "user.email=t@example.org"])
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .expect("git");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "host git is found as the command finds it"
+)]
+fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}

@@ -1,0 +1,113 @@
+//! One interrupt, two, and the time limit of the whole run.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the person who interrupts is a task of his own"
+)]
+
+use std::time::Duration;
+
+use agent_run::event::{BranchResult, StopReason, TaskOutcome};
+use agent_run::runner::Shutdown;
+
+use super::scene::{Scene, nothing_changed, report};
+use crate::fake::{Fault, Script};
+use agent_run::engine::Operation;
+
+const QUEUE: &str = "version: 1\nmax_parallel: 1\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
+
+/// Asks the run to stop as soon as a task's container has started.
+fn stops_at_start(scene: &Scene, script: Script, how: &'static [Shutdown]) -> Script {
+    let shutdown = scene.shutdown.clone();
+    script.on_start(move |_| {
+        for &step in how {
+            shutdown.send_replace(step);
+        }
+    })
+}
+
+const ONCE: &[Shutdown] = &[Shutdown::Graceful(StopReason::Interrupted)];
+
+#[tokio::test(start_paused = true)]
+async fn one_interrupt_stops_collects_and_skips_the_rest() {
+    let scene = Scene::new();
+    let forever = Script::runs_forever().on_exit(nothing_changed);
+    scene
+        .engine
+        .script("task/a", stops_at_start(&scene, forever, ONCE));
+    let summary = scene.run(QUEUE).await;
+    assert_eq!(summary.stopped, Some(StopReason::Interrupted));
+    let a = report(&summary, "a");
+    assert_eq!(a.outcome, TaskOutcome::Cancelled);
+    assert_eq!(a.branch.as_ref().unwrap().result, BranchResult::NoChange);
+    let b = &report(&summary, "b").outcome;
+    assert!(matches!(b, TaskOutcome::Skipped { .. }), "{b:?}");
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_interrupt_cuts_the_grace_but_never_the_removal() {
+    let scene = Scene::new();
+    let deaf = Script::runs_forever().ignoring_term();
+    scene
+        .engine
+        .script("task/a", stops_at_start(&scene, deaf, ONCE));
+    let shutdown = scene.shutdown.clone();
+    let second = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        shutdown.send_replace(Shutdown::Forced(StopReason::Terminated));
+    });
+    let yaml = "version: 1\nmax_parallel: 1\ndefaults: { stop_grace_period: 10m }\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    second.await.unwrap();
+    assert_eq!(
+        summary.stopped,
+        Some(StopReason::Interrupted),
+        "the first reason stays"
+    );
+    assert!(summary.took < Duration::from_secs(30), "{:?}", summary.took);
+    let kept = &report(&summary, "a").branch.as_ref().unwrap().result;
+    let BranchResult::Kept { path, .. } = kept else {
+        panic!("{kept:?}");
+    };
+    assert!(path.join("worktree/readme.md").exists());
+    scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_while_an_image_is_pulled_ends_at_once() {
+    let scene = Scene::new();
+    scene
+        .engine
+        .fault("slow:1", Operation::EnsureImage, Fault::Hang);
+    let shutdown = scene.shutdown.clone();
+    let first = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        shutdown.send_replace(Shutdown::Graceful(StopReason::Interrupted));
+    });
+    let summary = scene
+        .run("version: 1\ntasks:\n  a: { image: 'slow:1', run: x }\n")
+        .await;
+    first.await.unwrap();
+    assert_eq!(report(&summary, "a").outcome, TaskOutcome::Cancelled);
+    assert!(summary.took < Duration::from_secs(6), "{:?}", summary.took);
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_runs_own_time_limit_stops_it() {
+    let scene = Scene::new();
+    scene
+        .engine
+        .script("task/a", Script::runs_forever().on_exit(nothing_changed));
+    let yaml =
+        "version: 1\ntimeout: 20m\nmax_parallel: 1\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    assert_eq!(summary.stopped, Some(StopReason::TimedOut));
+    assert_eq!(report(&summary, "a").outcome, TaskOutcome::Cancelled);
+    assert!(
+        summary.took >= Duration::from_secs(1200),
+        "{:?}",
+        summary.took
+    );
+    scene.assert_nothing_left();
+}
