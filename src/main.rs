@@ -1,3 +1,7 @@
-//! The agent-run command.
+//! The agent-run command: see the library's documentation for what it is made of.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent_run::cli::main()
+}

@@ -4,9 +4,11 @@
 
 mod collect;
 mod docker;
+mod e2e;
 mod engine;
 mod fake;
 mod git;
+mod layering;
 mod plan;
 mod runner;
 mod sanitize;

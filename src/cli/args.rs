@@ -1,0 +1,167 @@
+//! The command line. Every flag has an `AGENT_RUN_*` variable; the flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::id::RunId;
+
+/// What `--help` ends with.
+const AFTER_HELP: &str = "\
+`agent-run spec.yaml` is `agent-run run spec.yaml`.
+
+Exit codes: 0 every task succeeded, 1 unexpected error or something not removed, 2 usage,
+4 nothing selected, 94 spec invalid, 96 environment unusable, 100 tasks failed,
+124 the whole run's time limit, 130 interrupted, 143 terminated";
+
+/// Run many coding agents on one repository at once, each in its own git worktree and container.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agent-run",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = AFTER_HELP
+)]
+pub struct Cli {
+    /// What to do; a run if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run's arguments, where no command is named.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the tasks of a spec and collect their branches
+    Run(RunArgs),
+    /// Show what a run would do, and do nothing
+    Plan(PlanArgs),
+    /// Check a spec without an engine or a repository
+    Validate(SpecArgs),
+    /// Remove what dead runs left behind; work that was not collected is collected first
+    Clean(CleanArgs),
+    /// Print the JSON Schema of the spec
+    Schema,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// Work as if started in this directory
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DIR",
+        env = "AGENT_RUN_DIRECTORY",
+        global = true
+    )]
+    pub directory: Option<PathBuf>,
+    /// The container engine, as the docker command's --host
+    #[arg(long, value_name = "URL", env = "AGENT_RUN_HOST", global = true)]
+    pub host: Option<String>,
+    /// Where agent-run keeps its own files
+    #[arg(long, value_name = "DIR", env = "AGENT_RUN_STATE_DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Whether output has colours
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        env = "AGENT_RUN_COLOR",
+        global = true
+    )]
+    pub color: When,
+}
+
+/// Which spec, and which of its tasks.
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// The spec (`-`, or a path with a `/` or ending in .yaml or .yml), then tasks; all if none
+    #[arg(value_name = "SPEC] [TASK")]
+    pub words: Vec<String>,
+    /// The spec, whatever its name; else agent-run.yaml here or above, up to the repository's root
+    #[arg(short, long, value_name = "FILE", env = "AGENT_RUN_FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// What `plan` takes.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Which spec.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
+    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Print the plan as JSON
+    #[arg(long, env = "AGENT_RUN_JSON")]
+    pub json: bool,
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Which spec.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
+    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// How the run is shown on standard error
+    #[arg(long, value_enum, default_value_t, env = "AGENT_RUN_PROGRESS")]
+    pub progress: ProgressWhen,
+    /// Show warnings and the summary only
+    #[arg(short, long, env = "AGENT_RUN_QUIET", conflicts_with = "progress")]
+    pub quiet: bool,
+    /// The range that tasks' networks are cut from
+    #[arg(
+        long,
+        value_name = "CIDR",
+        default_value = "10.213.0.0/16",
+        env = "AGENT_RUN_NETWORK_POOL"
+    )]
+    pub network_pool: String,
+}
+
+/// What `clean` takes.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// This run only
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
+    /// Show what would be removed, and remove nothing
+    #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN")]
+    pub dry_run: bool,
+}
+
+/// Whether to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum When {
+    /// As the output suggests.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ProgressWhen {
+    /// In place on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// In place.
+    Tty,
+    /// Plain lines.
+    Plain,
+    /// Warnings and the summary only.
+    Quiet,
+}

@@ -1,0 +1,85 @@
+//! `clean`: removes what dead runs left behind; work that was not collected is collected first.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::args::CleanArgs;
+use super::error::Failure;
+use super::exit_code::Exit;
+use super::print_result;
+use super::surroundings::Surroundings;
+use crate::engine::Engine as _;
+use crate::engine::docker::DockerEngine;
+use crate::git::{Git, Repository};
+use crate::id::RunId;
+use crate::journal::{self, JournalError};
+use crate::plan::RunPlan;
+use crate::report;
+use crate::runner::{CleanReport, Cleaner, empty_trash};
+
+pub(super) async fn clean(
+    surroundings: &Surroundings,
+    arguments: &CleanArgs,
+) -> Result<Exit, Failure> {
+    let state = &surroundings.state;
+    let runs = match &arguments.run {
+        Some(run) if !state.run(run).is_dir() => {
+            let error = anyhow::anyhow!("there is no run {run} in {}", state.path().display());
+            return Err(Failure::new(Exit::Usage, error));
+        }
+        Some(run) => vec![run.clone()],
+        None => journal::runs(state)?,
+    };
+    let engine = Arc::new(DockerEngine::connect(&surroundings.engine).await?);
+    let cleaner = Cleaner {
+        info: engine.info().await?,
+        owned: engine.list_owned().await?,
+        state: state.clone(),
+        engine,
+    };
+    let git = Git::new(&surroundings.search_path, &state.path().join("git"))?;
+    let open = |plan: &RunPlan| {
+        Repository::open(&git, &plan.repository.path).map_err(|error| error.to_string())
+    };
+    let mut problems = 0;
+    let mut found = 0;
+    for run in &runs {
+        let report = match cleaner.clean(run, open, arguments.dry_run).await {
+            Err(JournalError::Live(_)) if arguments.run.is_none() => {
+                print_result(&format!("{run}  is running; left alone\n"));
+                continue;
+            }
+            report => report?,
+        };
+        problems += report.problems.len();
+        found += usize::from(!report.is_empty());
+        print_result(&render(run, &report, arguments.dry_run));
+    }
+    if !arguments.dry_run {
+        problems += empty_trash(state).await.iter().count();
+    }
+    if found == 0 {
+        print_result("nothing to clean\n");
+    }
+    Ok(if problems == 0 {
+        Exit::Success
+    } else {
+        Exit::Unexpected
+    })
+}
+
+fn render(run: &RunId, report: &CleanReport, dry_run: bool) -> String {
+    let mut text = String::new();
+    let removed = if dry_run { "would remove" } else { "removed" };
+    // Writing to a string cannot fail.
+    for (task, branch) in &report.collected {
+        let _ = writeln!(text, "{run}  collected {task}: {}", report::work(branch));
+    }
+    for name in &report.removed {
+        let _ = writeln!(text, "{run}  {removed} {name}");
+    }
+    for problem in &report.problems {
+        let _ = writeln!(text, "{run}  warning: {problem}");
+    }
+    text
+}

@@ -1,0 +1,77 @@
+//! The command line: the composition root. Reads the environment, wires the rooms together, prints
+//! errors, and decides the exit code. One file per command.
+
+mod args;
+mod clean;
+mod error;
+pub mod exit_code;
+mod plan;
+mod prepare;
+mod run;
+mod schema;
+mod signals;
+mod surroundings;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use args::Cli;
+use args::Command;
+use error::Failure;
+use exit_code::Exit;
+use surroundings::Surroundings;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let surroundings = Surroundings::of_process(&cli.global);
+    let done = match &surroundings {
+        Ok(surroundings) => dispatch(cli.command.unwrap_or(Command::Run(cli.run)), surroundings),
+        Err(failure) => {
+            print_error(&failure.render(surroundings::paint(cli.global.color)));
+            return failure.exit.into();
+        }
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            print_error(&failure.render(surroundings::paint(cli.global.color)));
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(arguments) => block_on(run::run(surroundings, &arguments)),
+        Command::Plan(arguments) => block_on(plan::plan(surroundings, &arguments)),
+        Command::Clean(arguments) => block_on(clean::clean(surroundings, &arguments)),
+        Command::Validate(arguments) => validate::validate(surroundings, &arguments),
+        Command::Schema => schema::schema(),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Unexpected, e))?;
+    runtime.block_on(command)
+}
+
+/// Nobody may be reading standard error any more; the exit code says it too.
+fn print_error(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes results to standard output; a reader that has gone is no error of ours.
+fn print_result(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}

@@ -1,0 +1,214 @@
+//! From arguments to a plan: finds and reads the spec, the repository and the engine.
+
+use std::path::{Path, PathBuf};
+
+use super::args::SpecArgs;
+use super::error::Failure;
+use super::exit_code::Exit;
+use super::surroundings::{self, Surroundings};
+use crate::engine::docker::DockerEngine;
+use crate::engine::{Engine as _, EngineInfo};
+use crate::git::{Git, Repository};
+use crate::id::{RunId, TaskId};
+use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan};
+use crate::spec::{self, Context, RunSpec, SourceFile};
+
+/// The names that are looked for where no spec is named.
+const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
+
+/// A spec as it was asked for.
+pub(super) struct Asked {
+    /// What people call it.
+    pub(super) name: String,
+    /// The directory that its paths are relative to.
+    pub(super) directory: PathBuf,
+    pub(super) spec: RunSpec,
+    pub(super) select: Vec<TaskId>,
+}
+
+/// All that a run needs before it may touch anything.
+pub(super) struct Prepared {
+    pub(super) plan: RunPlan,
+    pub(super) repository: Repository,
+    pub(super) engine: DockerEngine,
+    pub(super) info: EngineInfo,
+}
+
+/// The id of a run that starts now.
+pub(super) fn new_run_id() -> RunId {
+    let now = jiff::Timestamp::now();
+    let entropy = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(12);
+    RunId::new(now, entropy)
+}
+
+/// Reads and checks the spec that the words name, and the files that it names.
+pub(super) fn read_spec(
+    surroundings: &Surroundings,
+    arguments: &SpecArgs,
+    run: &RunId,
+) -> Result<Asked, Failure> {
+    let (path, tasks) = split_words(arguments);
+    let (source, directory) = if path.as_deref() == Some(Path::new("-")) {
+        let source = SourceFile::from_reader("standard input", std::io::stdin().lock())?;
+        (source, surroundings.directory.clone())
+    } else {
+        let path = match path {
+            Some(path) => path,
+            None => find_spec(&surroundings.directory)?,
+        };
+        let directory = surroundings.directory.join(&path);
+        let directory = directory.parent().map(Path::to_owned).unwrap_or_default();
+        (SourceFile::read(&path)?, directory)
+    };
+    let name = source.name().to_owned();
+    let context = Context {
+        run,
+        directory: &directory,
+        environment: &surroundings::exact,
+    };
+    let mut spec = spec::parse(&source, &context)?;
+    spec::read_files(&mut spec)?;
+    let select = tasks
+        .iter()
+        .map(|task| task.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|e| Failure::new(Exit::Usage, e))?;
+    Ok(Asked {
+        name,
+        directory,
+        spec,
+        select,
+    })
+}
+
+/// The first word is the spec iff it is `-`, has a `/`, or ends in .yaml or .yml.
+fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, Vec<String>) {
+    let mut words = arguments.words.clone();
+    let is_spec = |word: &String| {
+        word == "-" || word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
+    };
+    if let Some(file) = &arguments.file {
+        return (Some(file.clone()), words);
+    }
+    if words.first().is_some_and(is_spec) {
+        let spec = words.remove(0);
+        return (Some(spec.into()), words);
+    }
+    (None, words)
+}
+
+/// Looks for a spec from here upwards to the repository's root.
+fn find_spec(from: &Path) -> Result<PathBuf, Failure> {
+    for directory in from.ancestors() {
+        for name in DEFAULT_NAMES {
+            let path = directory.join(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+        if directory.join(".git").exists() {
+            break;
+        }
+    }
+    let error =
+        anyhow::anyhow!("there is no agent-run.yaml here or above, up to the repository's root");
+    Err(Failure::new(Exit::Usage, error).hint("name a spec: agent-run path/to/spec.yaml"))
+}
+
+/// Plans a run: nothing is created on the way, neither on the engine nor in the repository.
+pub(super) async fn prepare(
+    surroundings: &Surroundings,
+    arguments: &SpecArgs,
+    jobs: Option<u16>,
+) -> Result<Prepared, Failure> {
+    let run = new_run_id();
+    let asked = read_spec(surroundings, arguments, &run)?;
+    let git = Git::new(
+        &surroundings.search_path,
+        &surroundings.state.path().join("git"),
+    )?;
+    let place = asked
+        .spec
+        .repo
+        .as_ref()
+        .map(|repo| asked.directory.join(&repo.value));
+    let repository = Repository::open(&git, place.as_deref().unwrap_or(&asked.directory))?;
+    refuse_state_inside(surroundings, &repository)?;
+    let base_ref = asked
+        .spec
+        .base
+        .as_ref()
+        .map_or("HEAD", |base| base.value.as_str());
+    let base = repository.resolve_base(base_ref)?;
+    let engine = DockerEngine::connect(&surroundings.engine).await?;
+    let info = engine.info().await?;
+    let email = repository.user_email()?;
+    let inputs = PlanInputs {
+        run,
+        repository: RepositoryPlan {
+            path: repository.directory().to_owned(),
+            git_dir: repository.common_dir().to_owned(),
+            key: repository.key().clone(),
+            base_ref: base_ref.to_owned(),
+            base,
+            history: asked.spec.history.unwrap_or_default(),
+        },
+        branches: &repository.branches()?,
+        engine: EngineCapacity {
+            cpus: info.cpus,
+            memory: info.memory,
+        },
+        identity_default: Identity {
+            name: "agent-run".into(),
+            email: email.unwrap_or_else(|| "agent-run@localhost".into()),
+        },
+        select: &asked.select,
+        jobs: jobs.map(usize::from),
+    };
+    let mut plan = plan::plan(&asked.spec, inputs)?;
+    if plan.tasks.is_empty() {
+        let error = anyhow::anyhow!("no task of {} was selected", asked.name);
+        return Err(Failure::new(Exit::NothingSelected, error));
+    }
+    plan.warnings.extend(uncommitted(&repository, &plan)?);
+    plan.warnings.extend(missing_limits(&info));
+    Ok(Prepared {
+        plan,
+        repository,
+        engine,
+        info,
+    })
+}
+
+/// An agent could otherwise reach our own files through a commit, and git would list them.
+fn refuse_state_inside(
+    surroundings: &Surroundings,
+    repository: &Repository,
+) -> Result<(), Failure> {
+    let state = surroundings.state.path();
+    let inside = |directory: &Path| state.starts_with(directory);
+    if !repository.work_tree().is_some_and(inside) && !inside(repository.common_dir()) {
+        return Ok(());
+    }
+    let error = anyhow::anyhow!(
+        "the state directory {} lies inside the repository",
+        state.display()
+    );
+    Err(Failure::new(Exit::EnvironmentUnusable, error).hint("name another with --state-dir"))
+}
+
+fn uncommitted(repository: &Repository, plan: &RunPlan) -> Result<Option<String>, Failure> {
+    let base = plan.repository.base.short();
+    Ok(repository.uncommitted()?.map(|what| {
+        format!(
+            "{what} in {} not committed: tasks start from {base} without it",
+            repository.directory().display()
+        )
+    }))
+}
+
+fn missing_limits(info: &EngineInfo) -> Option<String> {
+    let missing = info.missing_limits.join(", ");
+    let found = !missing.is_empty();
+    found.then(|| format!("the engine says that it cannot limit: {missing}"))
+}

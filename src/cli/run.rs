@@ -1,0 +1,200 @@
+//! `run`: runs the tasks of a spec and collects their branches.
+
+use std::io::Read as _;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::watch;
+
+use super::args::{ProgressWhen, RunArgs};
+use super::error::Failure;
+use super::exit_code::{Exit, of_run};
+use super::prepare::{Prepared, prepare};
+use super::signals::Signals;
+use super::surroundings::{self, Surroundings};
+use super::{print_error, print_result};
+use crate::event::Event;
+use crate::id::RunId;
+use crate::journal::{self, JournalError, RunDirectory};
+use crate::plan::{History, RunPlan, SecretOrigin, SecretSource};
+use crate::report::{Hints, Mode, Reporter, summary};
+use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
+use crate::secrets::{Needles, SecretString};
+use crate::workspace::BaseStore;
+
+/// The largest secret, in bytes.
+const SECRET_LIMIT: u64 = 1 << 20;
+/// A base store that took longer than this to fill is told of.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Result<Exit, Failure> {
+    // Containers of another uid must be able to read what we make for them.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let mut prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
+    let run = prepared.plan.run.clone();
+    let pool = pool(&arguments.network_pool, &run)?;
+    let secrets = read_secrets(&prepared.plan, surroundings)?;
+    let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
+    for index in too_short {
+        let name = &secrets[index].0;
+        let warning = format!("secret {name} is too short to be masked in output");
+        prepared.plan.warnings.push(warning);
+    }
+    let signals = Signals::catch()?;
+    let directory = RunDirectory::create(&surroundings.state, &run)?;
+    directory.write_json("plan.json", &prepared.plan)?;
+    let store = base_store(surroundings, &prepared)?;
+    let paint = surroundings.paint;
+    let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
+    let reporter = Reporter::new(
+        mode(arguments),
+        paint,
+        &tasks,
+        directory.create_file("events.ndjson")?,
+    );
+    let hints = Hints {
+        base: prepared.plan.repository.base_ref.clone(),
+    };
+    let context = context(prepared, store, surroundings, (secrets, needles), pool);
+    let (sender, shutdown) = watch::channel(Shutdown::None);
+    let mut view = View(reporter);
+    let ended = tokio::select! {
+        ended = runner::run(context, shutdown, &mut view) => ended,
+        () = signals.forward(&run, &sender) => return Ok(Exit::Interrupted),
+    };
+    let ended = ended?;
+    directory.write_json("result.json", &ended)?;
+    print_result(&summary(&ended, &hints, surroundings.result_paint));
+    Ok(of_run(&ended))
+}
+
+/// Bridges the runner's observer to the reporter: neither knows the other.
+struct View(Reporter);
+
+impl Observer for View {
+    fn event(&mut self, event: &Event) {
+        self.0.event(event);
+    }
+
+    fn line(&mut self, line: &LogLine) {
+        self.0.line(&line.task, &line.text);
+    }
+}
+
+type Secrets = (Vec<(String, SecretString)>, Needles);
+
+fn context(
+    prepared: Prepared,
+    store: BaseStore,
+    surroundings: &Surroundings,
+    (secrets, needles): Secrets,
+    pool: Pool,
+) -> RunContext<crate::engine::docker::DockerEngine> {
+    RunContext {
+        engine: Arc::new(prepared.engine),
+        info: prepared.info,
+        plan: prepared.plan,
+        repository: prepared.repository,
+        store,
+        state: surroundings.state.clone(),
+        secrets,
+        needles,
+        owner: journal::owner(),
+        pool,
+    }
+}
+
+fn base_store(surroundings: &Surroundings, prepared: &Prepared) -> Result<BaseStore, Failure> {
+    let plan = &prepared.plan.repository;
+    let depth = match plan.history {
+        History::Full => None,
+        History::Depth(depth) => Some(depth),
+    };
+    let state = &surroundings.state;
+    let store = BaseStore::ensure(
+        &prepared.repository,
+        state,
+        &plan.base_ref,
+        &plan.base,
+        depth,
+    )
+    .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
+    if let Some(cost) = store.cold_cost()
+        && cost.took > WORTH_TELLING
+    {
+        print_error(&format!(
+            "copied {} MiB of history in {:.1?}; later runs copy only what is new\n",
+            cost.bytes >> 20,
+            cost.took
+        ));
+    }
+    Ok(store)
+}
+
+fn mode(arguments: &RunArgs) -> Mode {
+    match arguments.progress {
+        _ if arguments.quiet => Mode::Quiet,
+        ProgressWhen::Quiet => Mode::Quiet,
+        ProgressWhen::Tty => Mode::Terminal,
+        ProgressWhen::Auto if surroundings::can_stay_in_place() => Mode::Terminal,
+        ProgressWhen::Plain | ProgressWhen::Auto => Mode::Plain,
+    }
+}
+
+fn pool(cidr: &str, run: &RunId) -> Result<Pool, Failure> {
+    let refuse = |why: &str| {
+        let error = anyhow!("the network pool `{cidr}` {why}");
+        Failure::new(Exit::Usage, error).hint("give a range such as 10.213.0.0/16")
+    };
+    let parsed = cidr.split_once('/').and_then(|(address, prefix)| {
+        let address: Ipv4Addr = address.parse().ok()?;
+        Some((address, prefix.parse().ok()?))
+    });
+    let (address, prefix) = parsed.ok_or_else(|| refuse("is not an address and a prefix"))?;
+    Pool::new(address, prefix, run).map_err(refuse)
+}
+
+/// Reads the secrets that some task is granted. Their values go nowhere but into containers.
+fn read_secrets(
+    plan: &RunPlan,
+    surroundings: &Surroundings,
+) -> Result<Vec<(String, SecretString)>, Failure> {
+    let read = |source: &SecretSource| -> anyhow::Result<(String, SecretString)> {
+        let name = &source.name;
+        let value = match &source.origin {
+            SecretOrigin::Environment(variable) => surroundings::exact(variable)
+                .ok_or_else(|| anyhow!("secret {name}: the variable {variable} is not set"))?,
+            SecretOrigin::File(path) => read_secret_file(&surroundings.directory.join(path))
+                .with_context(|| format!("secret {name}: cannot read {}", path.display()))?,
+        };
+        Ok((name.clone(), SecretString::new(value)))
+    };
+    plan.secrets
+        .iter()
+        .map(read)
+        .collect::<anyhow::Result<_>>()
+        .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))
+}
+
+fn read_secret_file(path: &std::path::Path) -> anyhow::Result<String> {
+    let mut value = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(SECRET_LIMIT + 1).read_to_string(&mut value)?;
+    if value.len() as u64 > SECRET_LIMIT {
+        return Err(anyhow!("it is larger than 1 MiB"));
+    }
+    Ok(value)
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let live = matches!(error, JournalError::Live(_));
+        let failure = Self::new(Exit::EnvironmentUnusable, error);
+        if live {
+            return failure.hint("wait for it, or interrupt it with Ctrl-C where it runs");
+        }
+        failure
+    }
+}

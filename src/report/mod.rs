@@ -1,0 +1,71 @@
+//! Renders events for people and files. One small subscriber per output; nothing else prints.
+//!
+//! Live output goes to standard error, the summary of a run to standard output.
+
+mod live;
+mod paint;
+mod summary;
+mod words;
+
+use std::fs::File;
+use std::io::Write as _;
+
+use crate::event::{Event, EventKind};
+use crate::id::TaskId;
+
+pub use live::Progress;
+pub use paint::Paint;
+pub use summary::{Hints, summary};
+pub use words::{count, limit, work};
+
+/// How a run is shown while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A line per running task that stays in place, everything else above it.
+    Terminal,
+    /// Plain lines, for files and CI.
+    Plain,
+    /// Nothing but warnings.
+    Quiet,
+}
+
+/// All outputs of a run.
+pub struct Reporter {
+    live: Progress,
+    events: Option<File>,
+}
+
+impl Reporter {
+    /// A reporter that shows a run of these tasks, and writes its events to a file, one JSON object
+    /// a line.
+    pub fn new(mode: Mode, paint: Paint, tasks: &[TaskId], events: File) -> Self {
+        Self {
+            live: Progress::new(mode, paint, tasks),
+            events: Some(events),
+        }
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, event: &Event) {
+        if let Some(file) = &mut self.events {
+            let written = serde_json::to_writer(&mut *file, event)
+                .map_err(std::io::Error::from)
+                .and_then(|()| file.write_all(b"\n"));
+            if let Err(error) = written {
+                // The run goes on: its work matters more than its record.
+                self.events = None;
+                self.live
+                    .note(&format!("warning: cannot write the events file: {error}"));
+            }
+        }
+        self.live.event(event);
+        if matches!(event.kind, EventKind::RunFinished { .. }) {
+            self.live.finish();
+        }
+    }
+
+    /// A task wrote a line; it is masked and sanitised already.
+    pub fn line(&mut self, task: &TaskId, text: &str) {
+        self.live.line(task, text);
+    }
+}

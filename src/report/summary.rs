@@ -1,0 +1,153 @@
+//! What became of a run, and what to type next.
+
+use std::fmt::Write as _;
+
+use super::Paint;
+use super::words::{amount, cause, count, padded, time, verdict, work};
+use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
+
+/// The most files that a branch's diffstat shows.
+const FILES_SHOWN: usize = 5;
+
+/// What the summary needs to know to say what to type next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hints {
+    /// The base, as the spec names it.
+    pub base: String,
+}
+
+/// The summary of a run, for standard output.
+pub fn summary(run: &RunSummary, hints: &Hints, paint: Paint) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = render(&mut text, run, hints, paint);
+    text
+}
+
+fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> std::fmt::Result {
+    writeln!(text, "{}", paint.faint(&"─".repeat(60)))?;
+    let word = paint.strong(&padded("Summary"));
+    writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
+    for task in run.tasks.iter().filter(|t| !t.is_good()) {
+        failure(text, task, paint)?;
+    }
+    let branches: Vec<(&TaskReport, &BranchReport)> = run
+        .tasks
+        .iter()
+        .filter_map(|task| Some((task, task.branch.as_ref()?)))
+        .filter(|(_, report)| matches!(report.result, BranchResult::Created { .. }))
+        .collect();
+    if !branches.is_empty() {
+        writeln!(text, "\n{}", paint.strong("Branches"))?;
+    }
+    for (_, report) in &branches {
+        branch(text, report, paint)?;
+    }
+    for task in &run.tasks {
+        for error in &task.teardown_errors {
+            let word = paint.careful("warning:");
+            writeln!(text, "{word} {}: not removed: {error}", task.task)?;
+        }
+    }
+    for error in &run.teardown_errors {
+        writeln!(text, "{} not removed: {error}", paint.careful("warning:"))?;
+    }
+    next(
+        text,
+        run,
+        branches.first().map(|(_, report)| *report),
+        hints,
+        paint,
+    )
+}
+
+fn totals(run: &RunSummary) -> String {
+    let passed = run.tasks.iter().filter(|t| t.is_good()).count();
+    let skipped = run
+        .tasks
+        .iter()
+        .filter(|t| matches!(t.outcome, TaskOutcome::Skipped { .. }))
+        .count();
+    let failed = run.tasks.len() - passed - skipped;
+    let mut parts = vec![format!("{passed} passed")];
+    if failed > 0 {
+        parts.push(format!("{failed} failed"));
+    }
+    if skipped > 0 {
+        parts.push(format!("{skipped} skipped"));
+    }
+    let tasks = count(run.tasks.len() as u64, "task");
+    format!("{tasks}: {}", parts.join(", "))
+}
+
+fn failure(text: &mut String, task: &TaskReport, paint: Paint) -> std::fmt::Result {
+    let cause = cause(&task.outcome).unwrap_or_default();
+    let word = verdict(paint, task);
+    writeln!(text, "{word} [{}] {} {cause}", time(task.ran), task.task)?;
+    if let Some(report) = &task.branch {
+        writeln!(text, "             work  {}", work(report))?;
+        notes(text, report, paint)?;
+    }
+    if let Some(log) = &task.log {
+        writeln!(text, "             log   {}", log.display())?;
+    }
+    for line in &task.last_lines {
+        writeln!(text, "             {} {line}", paint.faint("|"))?;
+    }
+    Ok(())
+}
+
+fn branch(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::Result {
+    let BranchResult::Created { branch, .. } = &report.result else {
+        return Ok(());
+    };
+    writeln!(
+        text,
+        "  {}  {}",
+        paint.strong(branch.as_str()),
+        amount(report)
+    )?;
+    for file in report.diffstat.iter().take(FILES_SHOWN) {
+        let (plus, minus) = (file.insertions, file.deletions);
+        writeln!(text, "    {}  +{plus} −{minus}", file.path)?;
+    }
+    let more = report.files.saturating_sub(FILES_SHOWN as u64);
+    if more > 0 {
+        writeln!(text, "    and {}", count(more, "more file"))?;
+    }
+    for (path, why) in &report.risky_paths {
+        let word = paint.careful("look at");
+        writeln!(text, "    {word} {path}: {why}")?;
+    }
+    notes(text, report, paint)
+}
+
+fn notes(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::Result {
+    for (name, what) in &report.side_refs {
+        writeln!(text, "    {} {name}: {what}", paint.faint("also"))?;
+    }
+    for note in &report.notes {
+        writeln!(text, "    {} {note}", paint.faint("note"))?;
+    }
+    Ok(())
+}
+
+fn next(
+    text: &mut String,
+    run: &RunSummary,
+    first: Option<&BranchReport>,
+    hints: &Hints,
+    paint: Paint,
+) -> std::fmt::Result {
+    writeln!(text, "\n{}", paint.strong("Next"))?;
+    if let Some(BranchReport {
+        result: BranchResult::Created { branch, .. },
+        ..
+    }) = first
+    {
+        let base = &hints.base;
+        writeln!(text, "  git log -p {base}..{branch}")?;
+        writeln!(text, "  git merge {branch}")?;
+    }
+    writeln!(text, "  logs and results: {}", run.directory.display())
+}

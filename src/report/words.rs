@@ -1,0 +1,115 @@
+//! The words for outcomes, times and results. Those of cargo-nextest where it has one.
+
+use std::time::Duration;
+
+use super::Paint;
+use crate::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
+
+/// The word for how a task ended, painted.
+pub(super) fn verdict(paint: Paint, report: &TaskReport) -> String {
+    let word = match &report.outcome {
+        TaskOutcome::Succeeded if report.is_good() => return paint.good(&padded("PASS")),
+        TaskOutcome::Succeeded => "REJECT",
+        TaskOutcome::Failed { .. } => "FAIL",
+        TaskOutcome::OutOfMemory => "OOM",
+        TaskOutcome::TimedOut => "TIMEOUT",
+        TaskOutcome::Killed { .. } => "KILLED",
+        TaskOutcome::Infra { .. } => "INFRA",
+        TaskOutcome::Cancelled => return paint.careful(&padded("CANCEL")),
+        TaskOutcome::Skipped { .. } => return paint.faint(&padded("SKIP")),
+    };
+    paint.bad(&padded(word))
+}
+
+/// A word at the right of the first column.
+pub(super) fn padded(word: &str) -> String {
+    format!("{word:>12}")
+}
+
+/// Why a task ended as it did, as a clause; nothing for success.
+pub(super) fn cause(outcome: &TaskOutcome) -> Option<String> {
+    Some(match outcome {
+        TaskOutcome::Succeeded => return None,
+        TaskOutcome::Failed { exit_code } => format!("exit code {exit_code}"),
+        TaskOutcome::OutOfMemory => "ran out of memory (limit: mem_limit)".into(),
+        TaskOutcome::TimedOut => "ran past its time (limit: timeout)".into(),
+        TaskOutcome::Killed { signal: 9 } => {
+            "killed by signal 9, not by agent-run, and the engine reports no lack of memory".into()
+        }
+        TaskOutcome::Killed { signal } => format!("killed by signal {signal}"),
+        TaskOutcome::Cancelled => "the run was stopped".into(),
+        TaskOutcome::Skipped { reason } => reason.clone(),
+        TaskOutcome::Infra { stage, message } => format!("{stage}: {message}"),
+    })
+}
+
+/// What became of the work, in a line.
+pub fn work(report: &BranchReport) -> String {
+    match &report.result {
+        BranchResult::Created { branch, .. } => format!("{branch}  {}", amount(report)),
+        BranchResult::NoChange => "no change".into(),
+        BranchResult::Rejected {
+            check,
+            detail,
+            path,
+        } => format!("rejected ({check}: {detail}), kept in {}", path.display()),
+        BranchResult::Taken {
+            branch, kept_ref, ..
+        } => format!("branch {branch} was taken meanwhile, kept as {kept_ref}"),
+        BranchResult::Kept { path, reason } => {
+            format!("not collected ({reason}), kept in {}", path.display())
+        }
+    }
+}
+
+/// How much work it is.
+pub(super) fn amount(report: &BranchReport) -> String {
+    let BranchReport {
+        commits,
+        files,
+        insertions,
+        deletions,
+        ..
+    } = report;
+    format!(
+        "{}, {}, +{insertions} −{deletions}",
+        count(*commits, "commit"),
+        count(*files, "file")
+    )
+}
+
+/// A number and its noun.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// A duration in seven columns.
+pub(super) fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let text = match seconds {
+        0..60 => format!("{:.1}s", duration.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    };
+    format!("{text:>7}")
+}
+
+/// A time limit, as a spec would write it.
+pub fn limit(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    let text: String = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if duration.subsec_millis() > 0 || text.is_empty() {
+        return format!("{}ms", duration.as_millis());
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! The real command on a real engine and real repositories: what a person gets.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests start the command and git as a person does"
+)]
+
+mod endings;
+mod engine;
+mod environment;
+mod readme;
+mod scene;
+mod whole;

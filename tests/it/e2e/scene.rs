@@ -1,0 +1,223 @@
+//! A repository, a state directory and the command, each test with its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The place of one test. Everything below it is deleted when it is dropped.
+pub struct Scene {
+    directory: TempDir,
+}
+
+/// A command that has ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "exit {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
+    }
+}
+
+impl Scene {
+    /// A scene with a repository of two commits on `main`.
+    pub fn new() -> Self {
+        let scene = Self::empty();
+        std::fs::create_dir(scene.repo()).expect("a directory");
+        scene.git(&["init", "-q", "-b", "main"]);
+        scene.write("readme.md", "one\n");
+        scene.commit("first");
+        scene.write("src/lib.rs", "fn main() {}\n");
+        scene.commit("second");
+        scene
+    }
+
+    /// A scene without a repository.
+    pub fn empty() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        Self { directory }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn repo(&self) -> PathBuf {
+        self.path().join("repo")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// Writes a file of the repository.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.repo().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    pub fn commit(&self, subject: &str) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", subject]);
+    }
+
+    /// Runs git in the repository, as its user; gives what it printed.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        let ended: Ended = Command::new("git")
+            .args([
+                "-c",
+                "user.name=Tester",
+                "-c",
+                "user.email=tester@example.org",
+            ])
+            .args(arguments)
+            .current_dir(self.repo())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .expect("git")
+            .into();
+        assert_eq!(ended.code, Some(0), "git {arguments:?}: {ended}");
+        ended.stdout
+    }
+
+    /// Writes a spec beside the repository, so that the working tree stays clean.
+    pub fn spec(&self, yaml: &str) -> PathBuf {
+        let path = self.path().join("spec.yaml");
+        let text = if yaml.contains("\nrepo:") {
+            yaml.to_owned()
+        } else {
+            format!("repo: repo\n{yaml}")
+        };
+        std::fs::write(&path, text).expect("a spec");
+        path
+    }
+
+    /// The command, to be started in this scene.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agent-run"));
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env("AGENT_RUN_STATE_DIR", self.state())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .stdin(std::process::Stdio::null());
+        for name in ["CI", "GITHUB_ACTIONS", "GITLAB_CI", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs the command to its end.
+    pub fn agent_run(&self, arguments: &[&str]) -> Ended {
+        self.command(arguments).output().expect("agent-run").into()
+    }
+
+    /// Runs a spec to its end and gives its result as well.
+    pub fn run(&self, yaml: &str) -> (Ended, Value) {
+        let spec = self.spec(yaml);
+        let ended = self.agent_run(&["run", spec.to_str().expect("a path")]);
+        let result = self.result();
+        assert!(!result.is_null(), "no result: {ended}");
+        (ended, result)
+    }
+
+    /// The result of the newest run; null if there is none.
+    pub fn result(&self) -> Value {
+        let Some(run) = self.runs().pop() else {
+            return Value::Null;
+        };
+        let file = self.state().join("runs").join(run).join("result.json");
+        match std::fs::read(file) {
+            Ok(text) => serde_json::from_slice(&text).expect("JSON"),
+            Err(_) => Value::Null,
+        }
+    }
+
+    /// The ids of all runs, oldest first.
+    pub fn runs(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.state().join("runs")) else {
+            return Vec::new();
+        };
+        let mut runs: Vec<String> = entries
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("UTF-8")
+            })
+            .collect();
+        runs.sort();
+        runs
+    }
+
+    /// What is left on the engine, on disk and in the repository of this scene's runs.
+    pub fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for run in self.runs() {
+            let filter = format!("label=agent-run.run={run}");
+            for kind in [["ps", "-aq"], ["network", "ls"]] {
+                let mut arguments = kind.to_vec();
+                if kind[0] == "network" {
+                    arguments.push("-q");
+                }
+                arguments.extend(["--filter", &filter]);
+                let found: Ended = docker(&arguments);
+                assert_eq!(found.code, Some(0), "docker {arguments:?}: {found}");
+                left.extend(found.stdout.lines().map(|id| format!("{} {id}", kind[0])));
+            }
+            let tasks = self.state().join("runs").join(&run).join("tasks");
+            for entry in std::fs::read_dir(tasks).expect("tasks") {
+                left.push(entry.expect("an entry").path().display().to_string());
+            }
+        }
+        let trash = self.state().join("trash");
+        if let Ok(entries) = std::fs::read_dir(trash) {
+            left.extend(entries.map(|e| e.expect("an entry").path().display().to_string()));
+        }
+        if self.repo().exists() {
+            let refs = self.git(&["for-each-ref", "--format=%(refname)", "refs/agent-run"]);
+            let own = |name: &&str| !name.starts_with("refs/agent-run/attempts/");
+            left.extend(refs.lines().filter(own).map(str::to_owned));
+        }
+        left
+    }
+}
+
+/// Runs the docker command.
+pub fn docker(arguments: &[&str]) -> Ended {
+    let output = Command::new("docker").args(arguments).output();
+    output
+        .expect("the docker command; make engine installs it")
+        .into()
+}
+
+/// A task's report out of a result.
+pub fn task<'a>(result: &'a Value, id: &str) -> &'a Value {
+    let tasks = result["tasks"].as_array().expect("tasks");
+    let found = tasks.iter().find(|task| task["task"] == id);
+    found.unwrap_or_else(|| panic!("no task {id} in {result:#}"))
+}
