@@ -1,6 +1,6 @@
 //! The one sanitiser: text that an agent may have written becomes one harmless line.
 //!
-//! Everything of an agent's that reaches a terminal, a report or an error goes through [`line`].
+//! Everything of an agent's that reaches a terminal, a report or an error goes through [`line()`].
 
 /// Longest result, in bytes, before the mark that shows the cut.
 const LIMIT: usize = 4096;

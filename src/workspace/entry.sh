@@ -25,6 +25,7 @@ stop_agent() {
     kill -s TERM -- -1
     (trap '' TERM INT HUP; exec 3>&- >/dev/null; sleep "${AGENT_GRACE:-10}"; kill -s KILL "$agent") &
 }
+# shellcheck disable=SC2317 # called by the trap
 on_signal() {
     interrupted=1
     [ -z "$stop" ] || return 0

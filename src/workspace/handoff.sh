@@ -61,10 +61,10 @@ done
 
 # Uncommitted work, through an index of our own. The agent's keeps what was added with --force.
 export GIT_INDEX_FILE="$work/index"
-cp "$git_dir/index" "$GIT_INDEX_FILE" && g ls-files >/dev/null || {
+if ! cp "$git_dir/index" "$GIT_INDEX_FILE" || ! g ls-files >/dev/null; then
     rm -f "$GIT_INDEX_FILE"
     g read-tree "$head"
-}
+fi
 left=
 size=0
 for bytes in $(g ls-files -z --others --modified --exclude-standard | (cd "$root/workspace" && xargs -0 stat -c %s --)); do
