@@ -15,7 +15,7 @@ use crate::id::RunId;
 use crate::journal::{self, JournalError};
 use crate::plan::RunPlan;
 use crate::report;
-use crate::runner::{CleanReport, Cleaner, empty_trash};
+use crate::runner::{CleanReport, Cleaner, empty_trash, remove_unused_stores};
 
 pub(super) async fn clean(
     surroundings: &Surroundings,
@@ -56,7 +56,22 @@ pub(super) async fn clean(
         print_result(&render(run, &report, arguments.dry_run));
     }
     if !arguments.dry_run {
-        problems += empty_trash(state).await.iter().count();
+        let emptied = empty_trash(state).await;
+        let (stores, not_removed) = match remove_unused_stores(&git, state).await {
+            Ok(stores) => (stores, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        found += stores.len();
+        for store in stores {
+            print_result(&format!(
+                "removed {}, unused for a month\n",
+                store.display()
+            ));
+        }
+        for problem in emptied.into_iter().chain(not_removed) {
+            problems += 1;
+            print_result(&format!("warning: {problem}\n"));
+        }
     }
     if found == 0 {
         print_result("nothing to clean\n");
@@ -74,6 +89,9 @@ fn render(run: &RunId, report: &CleanReport, dry_run: bool) -> String {
     // Writing to a string cannot fail.
     for (task, branch) in &report.collected {
         let _ = writeln!(text, "{run}  collected {task}: {}", report::work(branch));
+    }
+    for path in &report.kept {
+        let _ = writeln!(text, "{run}  kept {}", path.display());
     }
     for name in &report.removed {
         let _ = writeln!(text, "{run}  {removed} {name}");

@@ -45,26 +45,27 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
     let signals = Signals::catch()?;
     let directory = RunDirectory::create(&surroundings.state, &run)?;
     directory.write_json("plan.json", &prepared.plan)?;
-    let store = base_store(surroundings, &prepared)?;
-    let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
-    let reporter = Reporter::new(
+    let events = directory.create_file("events.ndjson")?;
+    let mut view = View(Reporter::new(
         mode(arguments),
-        paint,
+        surroundings.paint,
         &tasks,
-        directory.create_file("events.ndjson")?,
-    );
+        events,
+    ));
     let hints = Hints {
         base: prepared.plan.repository.base_ref.clone(),
     };
-    let context = context(prepared, store, surroundings, (secrets, needles), pool);
     let (sender, shutdown) = watch::channel(Shutdown::None);
-    let mut view = View(reporter);
+    let work = async {
+        let store = base_store(surroundings, &prepared).await?;
+        let context = context(prepared, store, surroundings, (secrets, needles), pool);
+        Ok::<_, Failure>(runner::run(context, shutdown, &mut view).await?)
+    };
     let ended = tokio::select! {
-        ended = runner::run(context, shutdown, &mut view) => ended,
+        ended = work => ended?,
         () = signals.forward(&run, &sender) => return Ok(Exit::Interrupted),
     };
-    let ended = ended?;
     directory.write_json("result.json", &ended)?;
     print_result(&summary(&ended, &hints, surroundings.result_paint));
     Ok(of_run(&ended))
@@ -106,21 +107,24 @@ fn context(
     }
 }
 
-fn base_store(surroundings: &Surroundings, prepared: &Prepared) -> Result<BaseStore, Failure> {
-    let plan = &prepared.plan.repository;
+async fn base_store(
+    surroundings: &Surroundings,
+    prepared: &Prepared,
+) -> Result<BaseStore, Failure> {
+    let plan = prepared.plan.repository.clone();
     let depth = match plan.history {
         History::Full => None,
         History::Depth(depth) => Some(depth),
     };
-    let state = &surroundings.state;
-    let store = BaseStore::ensure(
-        &prepared.repository,
-        state,
-        &plan.base_ref,
-        &plan.base,
-        depth,
-    )
-    .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
+    let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
+    // The first copy of a long history takes a while, in which signals must be heard.
+    let store = tokio::task::spawn_blocking(move || {
+        BaseStore::ensure(&repository, &state, &plan.base_ref, &plan.base, depth)
+    });
+    let store = store
+        .await
+        .map_err(|e| Failure::new(Exit::Unexpected, e))?
+        .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
     if let Some(cost) = store.cold_cost()
         && cost.took > WORTH_TELLING
     {

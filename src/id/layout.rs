@@ -19,9 +19,14 @@ impl StateDir {
         &self.0
     }
 
+    /// What belongs to repositories.
+    pub fn repos(&self) -> PathBuf {
+        self.0.join("repos")
+    }
+
     /// What belongs to one repository: base stores, results, locks.
     pub fn repo(&self, repo: &RepoKey) -> PathBuf {
-        self.0.join("repos").join(repo.as_str())
+        self.repos().join(repo.as_str())
     }
 
     /// The bare store of the objects that tasks borrow; `key` tells stores of a repository apart.

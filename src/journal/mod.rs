@@ -54,15 +54,21 @@ impl RunDirectory {
         let path = state.run(run);
         fs::create_dir_all(state.runs())
             .map_err(|e| io_error("create the directory", &state.runs(), e))?;
+        // Locked before it has its name: `clean` must not find a run that is not locked yet.
+        let unnamed = state.runs().join(format!(".new-{run}"));
         fs::DirBuilder::new()
             .mode(0o700)
-            .create(&path)
-            .map_err(|e| io_error("create the directory", &path, e))?;
+            .create(&unnamed)
+            .map_err(|e| io_error("create the directory", &unnamed, e))?;
         for part in ["logs", "tasks"] {
-            let part = path.join(part);
+            let part = unnamed.join(part);
             fs::create_dir(&part).map_err(|e| io_error("create the directory", &part, e))?;
         }
-        Self::lock(path, run)
+        let mut directory = Self::lock(unnamed, run)?;
+        fs::rename(&directory.path, &path)
+            .map_err(|e| io_error("create the directory", &path, e))?;
+        directory.path = path;
+        Ok(directory)
     }
 
     /// Locks the directory of a run that has ended or died.

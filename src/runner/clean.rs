@@ -3,6 +3,7 @@
 //! A run is dead when its lock can be taken. Only runs of this state directory are touched: by their
 //! directories, their labels on the engine, and their refs. Never a bare prune.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use super::probe::{Images, PreparedImage};
 use super::teardown::{Remains, remove_network, teardown};
 use super::user::container_user;
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
+use crate::collect;
 use crate::engine::{Engine, EngineInfo, ImageInfo, OwnedKind, OwnedObject};
-use crate::event::BranchReport;
-use crate::git::Repository;
-use crate::id::{AttemptId, RunId, StateDir, TaskId, label};
+use crate::event::{BranchReport, BranchResult, RunSummary};
+use crate::git::{Git, GitError, Repository};
+use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
 use crate::journal::{JournalError, RunDirectory};
 use crate::plan::{History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
@@ -24,12 +26,16 @@ use crate::workspace::{self, BaseStore, Workspace};
 
 /// What an orphaned container gets to hand its work off, beside its own grace.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long a base store may lie unused.
+const STORE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What became of one run's leftovers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CleanReport {
     /// Work that was found: the task and what became of it.
     pub collected: Vec<(TaskId, BranchReport)>,
+    /// Work that was collected as far as it can be and is kept: its directory.
+    pub kept: Vec<PathBuf>,
     /// What was removed, or would be: a kind and a name.
     pub removed: Vec<String>,
     /// What could not be removed or collected, each a sentence.
@@ -37,7 +43,7 @@ pub struct CleanReport {
 }
 
 impl CleanReport {
-    /// Whether there was nothing to do.
+    /// Whether there was nothing to do, and nothing to tell.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -69,7 +75,8 @@ impl<E: Engine> Cleaner<E> {
         let directory = RunDirectory::take_over(&self.state, run)?;
         let mut report = CleanReport::default();
         let objects = self.objects_of(run);
-        let attempts = attempts(&self.state, run);
+        let (attempts, kept) = self.attempts(run, &directory);
+        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
         let plan: Option<RunPlan> = directory.read_json("plan.json");
         let repository = plan.as_ref().map(open).transpose();
         if dry_run {
@@ -110,6 +117,23 @@ impl<E: Engine> Cleaner<E> {
         }
         self.remove(&mut report, &objects).await;
         Ok(report)
+    }
+
+    /// The attempts that still have a directory: those to collect, and those that a run which came
+    /// to its end has kept on purpose.
+    fn attempts(&self, run: &RunId, directory: &RunDirectory) -> (Vec<AttemptId>, Vec<AttemptId>) {
+        let result: Option<RunSummary> = directory.read_json("result.json");
+        let decided = |attempt: &AttemptId| {
+            let tasks = result.iter().flat_map(|result| &result.tasks);
+            let report = tasks.into_iter().find(|t| t.task == attempt.task);
+            let branch = report.and_then(|report| report.branch.as_ref());
+            let left = |b: &BranchReport| {
+                b.content_left_behind && !matches!(b.result, BranchResult::Kept { .. })
+            };
+            branch.is_some_and(left)
+        };
+        let (kept, open) = attempts(&self.state, run).into_iter().partition(decided);
+        (open, kept)
     }
 
     fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
@@ -265,7 +289,7 @@ async fn collect_one<E: Engine>(
 
 /// The attempts of a run that still have a directory.
 fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
-    let names = |path: std::path::PathBuf| -> Vec<String> {
+    let names = |path: PathBuf| -> Vec<String> {
         let entries = std::fs::read_dir(path).into_iter().flatten();
         entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -299,6 +323,30 @@ fn remove_refs(repository: &Repository, run: &RunId) -> Vec<String> {
         .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .filter_map(|(name, old)| repository.delete_ref(name, old).err())
         .map(|error| StepError::new("remove", &error).message)
+        .collect()
+}
+
+/// Removes base stores that no run has used for a month, and the results that build on them: the
+/// user's repository has its branches whole.
+pub async fn remove_unused_stores(git: &Git, state: &StateDir) -> Result<Vec<PathBuf>, String> {
+    let (git, state) = (git.clone(), state.clone());
+    let removed = blocking(move || {
+        let mut removed = Vec::new();
+        for repo in repositories(&state) {
+            removed.extend(collect::remove_unused(&git, &state, &repo, STORE_AGE)?);
+        }
+        Ok(removed)
+    });
+    removed
+        .await
+        .map_err(|e: GitError| StepError::new("remove", &e).message)
+}
+
+/// The repositories that have a directory in the state directory.
+fn repositories(state: &StateDir) -> Vec<RepoKey> {
+    let entries = std::fs::read_dir(state.repos()).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect()
 }
 

@@ -30,7 +30,7 @@ use crate::plan::RunPlan;
 use crate::secrets::{Needles, SecretString};
 use crate::workspace::BaseStore;
 
-pub use clean::{CleanReport, Cleaner, empty_trash};
+pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_stores};
 pub use dispatcher::{LogLine, Observer, run};
 pub use network::Pool;
 

@@ -359,9 +359,15 @@ impl<E: Engine> Life<'_, E> {
             };
             let notes =
                 collector::hand_off_if_missing(self.shared, &launch, &mut self.remains).await;
+            let path = workspace.directory().display().to_string();
             let mut report =
                 collector::collect(self.shared, self.task, &self.attempt, workspace).await;
             report.notes.extend(notes);
+            let created = matches!(report.result, BranchResult::Created { .. });
+            if created && report.content_left_behind {
+                let note = format!("what is not in the branch is kept in {path}");
+                report.notes.push(note);
+            }
             report
         };
         self.branch = Some(collector::masked(report, &self.shared.context.needles));

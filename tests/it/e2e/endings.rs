@@ -134,6 +134,9 @@ fn every_bad_ending_has_its_outcome_and_keeps_its_work() {
         .collect();
     assert_eq!(names, ["nested-repository", "wipes-git"], "{ended}");
     let inner = format!("{}/1/worktree/app/inner.txt", left[0]);
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert!(cleaned.stdout.contains("kept"), "{cleaned}");
     assert_eq!(
         std::fs::read_to_string(inner).expect("the nested file"),
         "inner\n"
