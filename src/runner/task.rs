@@ -18,6 +18,7 @@ use super::pump::{Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files, container_user};
 use super::{Shared, Shutdown, StepError, blocking, collector};
+use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit};
 use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::AttemptId;
@@ -97,9 +98,15 @@ impl<E: Engine> Life<'_, E> {
             return Ok(TaskOutcome::Cancelled);
         };
         let user = self.user()?;
-        self.prove_bind_mounts(&image, user).await?;
-        let workspace = self.workspace(&image, user).await?;
-        let Some(running) = self.start(&image, user, &workspace, slot).await? else {
+        self.remains.attempt = Some(self.attempt.clone());
+        let (proof, workspace, network) = tokio::join!(
+            self.prove_bind_mounts(&image, user),
+            self.workspace(&image, user),
+            self.network(slot),
+        );
+        proof?;
+        let (workspace, network) = (workspace?, network?);
+        let Some(running) = self.start(&image, user, &workspace, network).await? else {
             return Ok(TaskOutcome::Cancelled);
         };
         let (stopped, exit) = self.watch(running).await;
@@ -172,12 +179,11 @@ impl<E: Engine> Life<'_, E> {
     }
 
     async fn workspace(
-        &mut self,
+        &self,
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<Arc<Workspace>, StepError> {
         let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
-        self.remains.attempt = Some(self.attempt.clone());
         let (shared, attempt, task) =
             (self.shared.clone(), self.attempt.clone(), self.task.clone());
         let made =
@@ -187,23 +193,28 @@ impl<E: Engine> Life<'_, E> {
         Ok(workspace)
     }
 
+    async fn network(&self, slot: &mut Slot) -> Result<NetworkAttachment, StepError> {
+        let context = &self.shared.context;
+        let (engine, plan) = (&*context.engine, &context.plan);
+        match self.task.network_mode {
+            NetworkMode::None => Ok(NetworkAttachment::None),
+            NetworkMode::Bridge => slot
+                .attachment(engine, &plan.run, &context.pool, &context.owner)
+                .await
+                .map_err(StepError::engine("network")),
+        }
+    }
+
     /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.
     async fn start(
         &mut self,
         image: &PreparedImage,
         user: ContainerUser,
         workspace: &Workspace,
-        slot: &mut Slot,
+        network: NetworkAttachment,
     ) -> Result<Option<Running>, StepError> {
         let context = &self.shared.context;
         let engine = &*context.engine;
-        let network = match self.task.network_mode {
-            NetworkMode::None => crate::engine::config::NetworkAttachment::None,
-            NetworkMode::Bridge => slot
-                .attachment(engine, &context.plan.run, &context.pool, &context.owner)
-                .await
-                .map_err(StepError::engine("network"))?,
-        };
         let launch = Launch {
             context,
             task: self.task,
