@@ -62,10 +62,8 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
         let context = context(prepared, store, surroundings, (secrets, needles), pool);
         Ok::<_, Failure>(runner::run(context, shutdown, &mut view).await?)
     };
-    let ended = tokio::select! {
-        ended = work => ended?,
-        () = signals.forward(&run, &sender) => return Ok(Exit::Interrupted),
-    };
+    signals.forward(run.clone(), sender);
+    let ended = work.await?;
     directory.write_json("result.json", &ended)?;
     print_result(&summary(&ended, &hints, surroundings.result_paint));
     Ok(of_run(&ended))

@@ -35,8 +35,16 @@ impl Signals {
         }
     }
 
-    /// Turns signals into requests for as long as the run lasts.
-    pub(super) async fn forward(mut self, run: &RunId, shutdown: &watch::Sender<Shutdown>) {
+    /// Turns signals into requests from now on, also while the terminal blocks what is shown.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "who listens for signals must wait for nothing else"
+    )]
+    pub(super) fn forward(self, run: RunId, shutdown: watch::Sender<Shutdown>) {
+        tokio::spawn(self.requests(run, shutdown));
+    }
+
+    async fn requests(mut self, run: RunId, shutdown: watch::Sender<Shutdown>) {
         let reason = self.next().await;
         shutdown.send_replace(Shutdown::Graceful(reason));
         shutdown.send_replace(Shutdown::Forced(self.next().await));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::container::Launch;
-use super::probe::{Images, PreparedImage};
+use super::images::{Images, PreparedImage};
 use super::teardown::{Remains, remove_network, teardown};
 use super::user::container_user;
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};

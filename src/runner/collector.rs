@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::container::{Launch, collector_config};
-use super::probe::PreparedImage;
+use super::images::PreparedImage;
 use super::teardown::Remains;
 use super::{Shared, StepError, blocking};
 use crate::collect::{self, CollectLimits, CollectRequest};
@@ -21,6 +21,8 @@ use crate::workspace::Workspace;
 
 /// What a collector may take besides the task's own `handoff_timeout`.
 const MARGIN: Duration = Duration::from_secs(60);
+/// What building the base image may take, where a collector needs it.
+const BASE_IMAGE: Duration = Duration::from_secs(15 * 60);
 
 /// Runs the hand-off in a container of its own where the task's wrapper did not finish it.
 /// Gives what is to be known of that, each a sentence.
@@ -80,7 +82,12 @@ async fn collector_image<E: Engine>(
         pull_policy: PullPolicy::Missing,
         build: Some(BuildConfig::EmbeddedBase),
     };
-    shared.images.request(shared, &request).await
+    let image = timeout(BASE_IMAGE, shared.images.obtain(shared, &request)).await;
+    image.map_err(|_| StepError {
+        stage: "collect",
+        message: format!("image {} could not be had in time", request.reference),
+    })??;
+    shared.images.prepare(shared, &request).await
 }
 
 async fn run_to_end<E: Engine>(engine: &E, config: &ContainerConfig) -> Result<(), EngineError> {

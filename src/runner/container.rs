@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::probe::PreparedImage;
+use super::images::PreparedImage;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
 use crate::engine::Engine;

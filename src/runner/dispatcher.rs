@@ -10,10 +10,11 @@ use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::images::Images;
 use super::network::Slot;
 use super::task::{TaskDone, run_task};
 use super::teardown::{remove_network, teardown};
-use super::{RunContext, RunError, Shared, Shutdown, probe};
+use super::{RunContext, RunError, Shared, Shutdown};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
@@ -57,7 +58,7 @@ pub async fn run<E: Engine>(
         events,
         lines,
         shutdown: run_shutdown,
-        images: probe::Images::default(),
+        images: Images::default(),
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
     });

@@ -9,6 +9,7 @@ mod clean;
 mod collector;
 mod container;
 mod dispatcher;
+mod images;
 mod network;
 mod outcome;
 mod probe;
@@ -100,7 +101,7 @@ struct Shared<E: Engine> {
     events: mpsc::UnboundedSender<(Option<TaskId>, EventKind)>,
     lines: mpsc::Sender<LogLine>,
     shutdown: watch::Receiver<Shutdown>,
-    images: probe::Images,
+    images: images::Images,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
 }

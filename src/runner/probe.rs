@@ -2,23 +2,20 @@
 //!
 //! The answers are an image's own words: they decide how its tasks are started, nothing on the host.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::images::PreparedImage;
 use super::user::ContainerUser;
 use super::{RunError, Shared, StepError, blocking};
-use crate::engine::config::{ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment};
+use crate::engine::config::{ContainerConfig, Limits, Mount, NetworkAttachment};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
-use crate::event::EventKind;
 use crate::id::{Role, hex_hash, label, run_container_name, run_labels};
-use crate::plan::TaskPlan;
 
 /// How long a probe may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,77 +45,23 @@ pub(super) struct ImageFacts {
     pub(super) group: String,
 }
 
-/// An image that is there and known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PreparedImage {
-    pub(super) info: ImageInfo,
-    pub(super) facts: ImageFacts,
-}
-
-type Preparation = Arc<OnceCell<Result<Arc<PreparedImage>, StepError>>>;
-
-/// The images of a run: each is pulled, built and probed once, whoever asks first.
-#[derive(Default)]
-pub(super) struct Images(Mutex<HashMap<ImageRequest, Preparation>>);
-
-impl Images {
-    /// The image of a task.
-    pub(super) async fn get<E: Engine>(
-        &self,
-        shared: &Arc<Shared<E>>,
-        task: &TaskPlan,
-    ) -> Result<Arc<PreparedImage>, StepError> {
-        self.request(shared, &task.image).await
-    }
-
-    /// An image by request.
-    pub(super) async fn request<E: Engine>(
-        &self,
-        shared: &Arc<Shared<E>>,
-        request: &ImageRequest,
-    ) -> Result<Arc<PreparedImage>, StepError> {
-        let preparation = {
-            let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            images.entry(request.clone()).or_default().clone()
-        };
-        let prepared = preparation.get_or_init(|| prepare(shared, request)).await;
-        prepared.clone()
-    }
-}
-
-async fn prepare<E: Engine>(
+/// What an image holds: known from an earlier run, or asked now.
+pub(super) async fn facts_of<E: Engine>(
     shared: &Arc<Shared<E>>,
-    request: &ImageRequest,
-) -> Result<Arc<PreparedImage>, StepError> {
-    let context = &shared.context;
-    let began = tokio::time::Instant::now();
-    let info = context
-        .engine
-        .ensure_image(request)
-        .await
-        .map_err(StepError::engine("image"))?;
-    if began.elapsed() > Duration::from_secs(2) {
-        let kind = EventKind::Image {
-            image: request.reference.to_string(),
-            status: format!("ready after {:.0?}", began.elapsed()),
-        };
-        shared.event(None, kind);
-    }
-    let file = context.state.image_facts(&info.id);
+    image: &ImageInfo,
+) -> Result<ImageFacts, StepError> {
+    let file = shared.context.state.image_facts(&image.id);
     let known = blocking({
         let file = file.clone();
         move || read_facts(&file)
-    })
-    .await;
-    let facts = if let Some(facts) = known {
-        facts
-    } else {
-        let facts = probe(shared, &info).await?;
-        let to_keep = facts.clone();
-        blocking(move || write_facts(&file, &to_keep)).await;
-        facts
-    };
-    Ok(Arc::new(PreparedImage { info, facts }))
+    });
+    if let Some(facts) = known.await {
+        return Ok(facts);
+    }
+    let facts = probe(shared, image).await?;
+    let to_keep = facts.clone();
+    blocking(move || write_facts(&file, &to_keep)).await;
+    Ok(facts)
 }
 
 fn read_facts(file: &Path) -> Option<ImageFacts> {
@@ -173,10 +116,6 @@ pub(super) async fn prove_bind_mounts<E: Engine>(
     user: ContainerUser,
 ) -> Result<Result<(), RunError>, StepError> {
     let context = &shared.context;
-    if !image.facts.has_shell {
-        // The image cannot answer; what its tasks leave is read back by a collector that can.
-        return Ok(Ok(()));
-    }
     let run = context.plan.run.clone();
     let directory = context.state.run(&run).join("probe");
     let sent = hex_hash(format!("{run} {}", context.owner).as_bytes(), 32);

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::container::{Launch, task_config};
+use super::images::PreparedImage;
 use super::network::Slot;
 use super::outcome::{StoppedBy, outcome};
-use super::probe::PreparedImage;
 use super::pump::{Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files, container_user};
@@ -21,7 +21,7 @@ use super::{Shared, Shutdown, StepError, blocking, collector};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit};
 use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase, TaskReport};
-use crate::id::AttemptId;
+use crate::id::{AttemptId, Role};
 use crate::plan::{NetworkMode, TaskPlan, Work};
 use crate::workspace::{Timing, Workspace, WorkspaceRequest};
 
@@ -58,6 +58,7 @@ pub(super) async fn run_task<E: Engine>(
         ran: Duration::ZERO,
         pumped: Pumped::default(),
         child_oom_killed: false,
+        may_have_run: false,
         branch: None,
     };
     let outcome = match life.live(&mut slot).await {
@@ -81,6 +82,7 @@ struct Life<'a, E: Engine> {
     ran: Duration,
     pumped: Pumped,
     child_oom_killed: bool,
+    may_have_run: bool,
     branch: Option<BranchReport>,
 }
 
@@ -106,8 +108,16 @@ impl<E: Engine> Life<'_, E> {
         );
         proof?;
         let (workspace, network) = (workspace?, network?);
-        let Some(running) = self.start(&image, user, &workspace, network).await? else {
-            return Ok(TaskOutcome::Cancelled);
+        let running = match self.start(&image, user, &workspace, network).await {
+            Ok(Some(running)) => running,
+            Ok(None) => return Ok(TaskOutcome::Cancelled),
+            Err(error) => {
+                if self.may_have_run {
+                    self.stop(&self.attempt.container_name(Role::Task)).await;
+                    self.collect(&image, user, workspace).await;
+                }
+                return Err(error);
+            }
         };
         let (stopped, exit) = self.watch(running).await;
         self.collect(&image, user, workspace).await;
@@ -128,21 +138,24 @@ impl<E: Engine> Life<'_, E> {
     /// The image, or nothing if the run stopped meanwhile.
     async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
         let mut shutdown = self.shared.shutdown.clone();
-        let get = self.shared.images.get(self.shared, self.task);
+        let (images, request) = (&self.shared.images, &self.task.image);
+        let limit = self.task.startup_timeout;
         tokio::select! {
-            image = timeout(self.task.startup_timeout, get) => match image {
-                Ok(image) => image.map(Some),
-                Err(_) => Err(StepError {
+            image = timeout(limit, images.obtain(self.shared, request)) => match image {
+                Ok(image) => image?,
+                Err(_) => return Err(StepError {
                     stage: "image",
                     message: format!(
                         "image {} was not there within startup_timeout ({} s)",
-                        self.task.image.reference,
-                        self.task.startup_timeout.as_secs()
+                        request.reference,
+                        limit.as_secs()
                     ),
                 }),
             },
-            () = asked_to_stop(&mut shutdown) => Ok(None),
-        }
+            () = asked_to_stop(&mut shutdown) => return Ok(None),
+        };
+        let image = images.prepare(self.shared, request).await?;
+        Ok((self.shutdown() == Shutdown::None).then_some(image))
     }
 
     fn user(&self) -> Result<ContainerUser, StepError> {
@@ -163,6 +176,10 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<(), StepError> {
+        // An image without a shell cannot answer; its tasks' work is collected by one that can.
+        if !image.facts.has_shell {
+            return Ok(());
+        }
         let proof = self
             .shared
             .bind_proof
@@ -245,10 +262,11 @@ impl<E: Engine> Life<'_, E> {
         let pump = self.pump(output)?;
         // Before its first line can come.
         self.phase(TaskPhase::Running);
-        engine
-            .start(&name)
-            .await
-            .map_err(StepError::engine("container"))?;
+        engine.start(&name).await.map_err(|error| {
+            // Without an answer nobody knows: what it may have done is collected.
+            self.may_have_run = matches!(error.kind, ErrorKind::Timeout | ErrorKind::Broken(_));
+            StepError::new("container", &error)
+        })?;
         Ok(Some(Running {
             name,
             pump,

@@ -47,6 +47,10 @@ async fn a_call_that_fails_is_that_tasks_infra_failure() {
             let outcome = &report(&summary, "a").outcome;
             let hit = matches!(outcome, TaskOutcome::Infra { stage: s, .. } if s == stage);
             assert!(hit, "{operation:?}: {outcome:?}");
+            // A start without an answer may have started: what it did is not thrown away.
+            let started = operation == Operation::Wait || operation == Operation::Start;
+            let collected = report(&summary, "a").branch.is_some();
+            assert_eq!(collected, started, "{operation:?}");
             assert!(
                 report(&summary, "b").is_good(),
                 "{operation:?}: {summary:#?}"

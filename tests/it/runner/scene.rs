@@ -183,7 +183,7 @@ pub fn report<'a>(summary: &'a RunSummary, task: &str) -> &'a TaskReport {
 }
 
 /// What the probe's script prints and writes, done by hand.
-fn answer_probe(config: &ContainerConfig) -> Vec<u8> {
+pub fn answer_probe(config: &ContainerConfig) -> Vec<u8> {
     let mark = &config
         .environment
         .iter()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_run::event::{BranchResult, StopReason, TaskOutcome};
 use agent_run::runner::Shutdown;
 
-use super::scene::{Scene, nothing_changed, report};
+use super::scene::{Scene, answer_probe, nothing_changed, report};
 use crate::fake::{Fault, Script};
 use agent_run::engine::Operation;
 
@@ -109,5 +109,22 @@ async fn the_runs_own_time_limit_stops_it() {
         "{:?}",
         summary.took
     );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_while_an_image_is_probed_leaves_no_probe() {
+    let scene = Scene::new();
+    let slow = Script::exits(0).after(Duration::from_secs(20));
+    let slow = slow.replies(|config, _| answer_probe(config));
+    scene.engine.script("probe", slow);
+    let shutdown = scene.shutdown.clone();
+    let first = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        shutdown.send_replace(Shutdown::Graceful(StopReason::Interrupted));
+    });
+    let summary = scene.run("version: 1\ntasks:\n  a: { run: x }\n").await;
+    first.await.unwrap();
+    assert_eq!(report(&summary, "a").outcome, TaskOutcome::Cancelled);
     scene.assert_nothing_left();
 }
