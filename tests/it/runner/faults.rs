@@ -210,3 +210,18 @@ async fn work_that_no_collector_can_fetch_is_kept() {
     scene.engine.assert_no_leaks();
     assert_eq!(scene.left_on_disk().len(), 1, "{:?}", scene.left_on_disk());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_waited_for_is_stopped_before_its_work_is_collected() {
+    let scene = scene();
+    let forever = Script::runs_forever().on_exit(super::scene::nothing_changed);
+    scene.engine.script("task/a", forever);
+    scene.engine.fault("task/a", Operation::Wait, broken());
+    let summary = scene.run(TWO).await;
+    let branch = report(&summary, "a").branch.as_ref().unwrap();
+    assert_eq!(branch.result, agent_run::event::BranchResult::NoChange);
+    let calls = scene.engine.calls();
+    let collected = calls.iter().any(|(_, name)| name.contains("collector"));
+    assert!(!collected, "its own hand-off was in time: {calls:?}");
+    scene.assert_nothing_left();
+}
