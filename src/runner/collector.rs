@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
+use super::task::asked_to_kill;
 use super::teardown::Remains;
 use super::{Shared, StepError, blocking};
 use crate::collect::{self, CollectLimits, CollectRequest};
@@ -51,22 +52,22 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     };
     let config = collector_config(&launch);
     remains.containers.push(config.name.clone());
+    let engine = &*shared.context.engine;
     let limit = launch.task.handoff_timeout + MARGIN;
-    match timeout(limit, run_to_end(&*shared.context.engine, &config)).await {
-        Ok(Ok(())) => Vec::new(),
-        Ok(Err(error)) => {
-            let message = StepError::new("collect", &error).message;
-            vec![format!("the collector failed: {message}")]
-        }
-        Err(_) => {
-            let _ = shared
-                .context
-                .engine
-                .stop(&config.name, Duration::ZERO)
-                .await;
-            vec![format!("the collector did not end within {limit:?}")]
-        }
-    }
+    let mut shutdown = shared.shutdown.clone();
+    let problem = tokio::select! {
+        ended = timeout(limit, run_to_end(engine, &config)) => match ended {
+            Ok(Ok(())) => return Vec::new(),
+            Ok(Err(error)) => {
+                let message = StepError::new("collect", &error).message;
+                return vec![format!("the collector failed: {message}")];
+            }
+            Err(_) => format!("the collector did not end within {limit:?}"),
+        },
+        () = asked_to_kill(&mut shutdown) => "the collector was interrupted".into(),
+    };
+    let _ = engine.stop(&config.name, Duration::ZERO).await;
+    vec![problem]
 }
 
 /// The task's image where it can do it, else the base image.

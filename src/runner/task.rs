@@ -489,7 +489,7 @@ async fn asked_to_stop(shutdown: &mut watch::Receiver<Shutdown>) {
     }
 }
 
-async fn asked_to_kill(shutdown: &mut watch::Receiver<Shutdown>) {
+pub(super) async fn asked_to_kill(shutdown: &mut watch::Receiver<Shutdown>) {
     let forced = |s: &Shutdown| matches!(s, Shutdown::Forced(_));
     if shutdown.wait_for(forced).await.is_err() {
         std::future::pending::<()>().await;

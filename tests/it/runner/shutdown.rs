@@ -94,6 +94,27 @@ async fn an_interrupt_while_an_image_is_pulled_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_interrupt_does_not_wait_for_a_collector() {
+    let scene = Scene::new();
+    scene.engine.script("task/a", Script::exits(137));
+    let shutdown = scene.shutdown.clone();
+    let stuck = Script::runs_forever().ignoring_term().on_start(move |_| {
+        shutdown.send_replace(Shutdown::Graceful(StopReason::Interrupted));
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            shutdown.send_replace(Shutdown::Forced(StopReason::Interrupted));
+        });
+    });
+    scene.engine.script("collector", stuck);
+    let summary = scene.run(QUEUE).await;
+    assert!(summary.took < Duration::from_secs(10), "{:?}", summary.took);
+    let kept = &report(&summary, "a").branch.as_ref().unwrap().result;
+    assert!(matches!(kept, BranchResult::Kept { .. }), "{kept:?}");
+    scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_runs_own_time_limit_stops_it() {
     let scene = Scene::new();
     scene
