@@ -92,7 +92,15 @@ impl<E: Engine> Cleaner<E> {
                 report.note(stopped.err().map(|e| StepError::new("stop", &e).message));
             }
         }
+        // Before the work is collected: nobody may write meanwhile, and the names are needed.
+        let all_gone = self.remove_containers(&mut report, &objects).await;
         match (plan, repository) {
+            _ if !all_gone && !attempts.is_empty() => {
+                let why = "a container of it may still run";
+                report
+                    .problems
+                    .push(format!("work of {run} is kept: {why}"));
+            }
             (Some(plan), Ok(Some(repository))) => {
                 self.collect(&mut report, plan, &repository, &attempts)
                     .await;
@@ -115,7 +123,7 @@ impl<E: Engine> Cleaner<E> {
             }
             _ => {}
         }
-        self.remove(&mut report, &objects).await;
+        self.remove_networks(&mut report, &objects).await;
         Ok(report)
     }
 
@@ -221,14 +229,22 @@ impl<E: Engine> Cleaner<E> {
         })
     }
 
-    async fn remove(&self, report: &mut CleanReport, objects: &[OwnedObject]) {
-        // Containers first: a network with endpoints cannot go.
+    /// Removes the containers; says whether all are gone.
+    async fn remove_containers(&self, report: &mut CleanReport, objects: &[OwnedObject]) -> bool {
+        let mut all_gone = true;
         for object in objects.iter().filter(|o| o.kind == OwnedKind::Container) {
             match self.engine.remove_container(&object.name).await {
                 Ok(()) => report.removed.push(format!("container {}", object.name)),
-                Err(error) => report.note(Some(StepError::new("remove", &error).message)),
+                Err(error) => {
+                    all_gone = false;
+                    report.note(Some(StepError::new("remove", &error).message));
+                }
             }
         }
+        all_gone
+    }
+
+    async fn remove_networks(&self, report: &mut CleanReport, objects: &[OwnedObject]) {
         for object in objects.iter().filter(|o| o.kind == OwnedKind::Network) {
             match remove_network(&*self.engine, object.name.clone()).await {
                 None => report.removed.push(format!("network {}", object.name)),

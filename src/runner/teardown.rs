@@ -29,11 +29,15 @@ pub(super) struct Remains {
 pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remains) -> Vec<String> {
     let mut errors = remains.errors;
     let engine = &*shared.context.engine;
+    let mut may_run = false;
     for name in &remains.containers {
-        errors.extend(remove_container(engine, name).await);
+        let error = remove_container(engine, name).await;
+        may_run |= error.is_some();
+        errors.extend(error);
     }
     let shared = shared.clone();
-    let (attempt, keep_work) = (remains.attempt, remains.keep_work);
+    // What a container may still write in is no place to delete in; `clean` tries it all again.
+    let (attempt, keep_work) = (remains.attempt, remains.keep_work || may_run);
     let on_disk = blocking(move || {
         let mut errors = Vec::new();
         let Some(attempt) = attempt else {

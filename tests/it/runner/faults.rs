@@ -122,6 +122,9 @@ async fn a_container_that_cannot_be_removed_is_said_beside_the_outcome() {
         "{a:#?}"
     );
     assert!(report(&summary, "b").teardown_errors.is_empty());
+    // It may still write there.
+    let left = scene.left_on_disk();
+    assert!(left.len() == 1 && left[0].ends_with("tasks/a"), "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]
