@@ -117,7 +117,8 @@ impl HandedOff {
 }
 
 fn parse_status(bytes: &[u8]) -> Option<Status> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    // A branch may have any bytes in its name.
+    let text = String::from_utf8_lossy(bytes);
     let mut lines = text.strip_suffix('\n')?.split('\n');
     if lines.next()? != "format=1" {
         return None;

@@ -146,13 +146,13 @@ fn collect_bundle(
 ) -> Result<(), CollectError> {
     let CollectRequest {
         repository,
-        state,
+        workspace,
         store,
         limits,
         ..
     } = *request;
     let base = store.base();
-    let quarantine = Quarantine::new(repository.git(), state, repository.key(), store, limits)?;
+    let quarantine = Quarantine::new(repository.git(), workspace.directory(), store, limits)?;
     quarantine.unpack(bundle.pack)?;
     let tip = bundle.head.as_ref().unwrap_or(base);
     if !policy::descends(&quarantine, tip, base)? {

@@ -2,7 +2,7 @@
 //! resource limits and a deadline. It goes away with the value.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::CollectLimits;
 use super::error::{CollectError, fail_closed, io};
 use crate::git::{Git, GitCall, ResourceLimits};
-use crate::id::{CommitId, RepoKey, StateDir};
+use crate::id::CommitId;
 use crate::workspace::BaseStore;
 
 /// A 298-byte pack can ask for 4.5 GB; 2 GiB hold every object that the blob cap lets through.
@@ -25,19 +25,17 @@ pub(super) struct Quarantine<'a> {
 }
 
 impl<'a> Quarantine<'a> {
+    /// Makes it in `parent`, the attempt's directory: with that it goes where this process dies.
     pub(super) fn new(
         git: &'a Git,
-        state: &StateDir,
-        key: &RepoKey,
+        parent: &Path,
         store: &BaseStore,
         limits: CollectLimits,
     ) -> Result<Self, CollectError> {
-        let parent = state.repo(key);
-        fs::create_dir_all(&parent).map_err(io("make", &parent))?;
         let directory = tempfile::Builder::new()
             .prefix("quarantine-")
-            .tempdir_in(&parent)
-            .map_err(io("make a directory in", &parent))?;
+            .tempdir_in(parent)
+            .map_err(io("make a directory in", parent))?;
         let path = directory.path();
         git.call(["init", "-q", "--bare", "--template="])
             .git_dir(path)

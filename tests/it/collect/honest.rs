@@ -1,6 +1,7 @@
 //! Work that is taken, and what the report says of it.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,7 @@ use agent_run::event::BranchResult;
 use agent_run::workspace::{BaseStore, remove};
 
 use super::{collected, snapshot};
-use crate::git::fixture::{attempt, commit, git};
+use crate::git::fixture::{attempt, commit, git, program};
 use crate::workspace::Site;
 
 #[test]
@@ -57,8 +58,7 @@ fn commits_and_leftovers_become_a_branch_with_numbers() {
     );
     // Told again, it says the same.
     assert_eq!(collected(&site, &inside, "t").result, report.result);
-    let key = site.repository.key();
-    let left: Vec<_> = fs::read_dir(site.scratch.state().repo(key))
+    let left: Vec<_> = fs::read_dir(inside.workspace.directory())
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .filter(|n| n.to_string_lossy().starts_with("quarantine"))
@@ -132,6 +132,36 @@ fn other_branches_and_work_in_progress_are_kept_beside() {
         idea.as_str()
     );
     assert_eq!(report.commits, 1);
+}
+
+#[test]
+fn a_branch_whose_name_is_no_utf_8_spoils_nothing() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let tip = commit(&inside.tree(), "c.txt", "c");
+    let name = std::ffi::OsStr::from_bytes(b"refs/heads/caf\xe9");
+    let mut update = program("git");
+    update
+        .current_dir(inside.tree())
+        .arg("update-ref")
+        .arg(name);
+    let side = inside.git(&[
+        "commit-tree",
+        "HEAD^{tree}",
+        "-p",
+        site.base().as_str(),
+        "-m",
+        "x",
+    ]);
+    assert!(update.arg(side.trim()).status().unwrap().success());
+    inside.hand_off();
+    assert!(!needs_collector(&inside.workspace));
+    let report = collected(&site, &inside, "t");
+    assert!(
+        matches!(&report.result, BranchResult::Created { commit, .. } if *commit == tip),
+        "{report:?}"
+    );
+    assert_eq!(report.side_refs[0].1, "branch caf\u{fffd}");
 }
 
 #[test]

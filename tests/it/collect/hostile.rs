@@ -105,9 +105,10 @@ fn assert_refused_within(site: &Site, inside: &Inside, limits: CollectLimits, ch
     assert!(report.content_left_behind);
     assert_eq!(snapshot(&site.dir), before);
     assert!(!results.exists());
-    let repo = fs::read_dir(site.scratch.state().repo(site.repository.key())).unwrap();
+    let entries = fs::read_dir(inside.workspace.directory()).unwrap();
     assert!(
-        repo.map(|e| e.unwrap().file_name())
+        entries
+            .map(|e| e.unwrap().file_name())
             .all(|n| !n.to_string_lossy().starts_with("quarantine"))
     );
 }
