@@ -74,8 +74,12 @@ if [ "$size" -gt "$limit" ]; then
     say "leftovers=too-large"
     say "leftover_bytes=$size"
 else
-    # An empty nested repository cannot be added; what can be is.
-    (cd "$root/workspace" && g add -A --ignore-errors .) || say "leftovers_incomplete=1"
+    # An empty nested repository cannot be added; what can be is. A directory that cannot be read, or
+    # whose path is too long, is a mere warning to git.
+    said=$( (cd "$root/workspace" && LC_ALL=C g add -A --ignore-errors .) 2>&1) && complete=1 || complete=
+    echo "$said"
+    case $said in *"warning: could not open directory"*) complete= ;; esac
+    [ -n "$complete" ] || say "leftovers_incomplete=1"
     tree=$(g write-tree)
     if [ -n "$tree" ] && [ "$tree" != "$(g rev-parse -q --verify "$head^{tree}")" ]; then
         left=$(g commit-tree "$tree" -p "$head" -m "Uncommitted work of ${AGENT_TASK:-the task}

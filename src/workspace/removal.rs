@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 
 use crate::id::StateDir;
 
@@ -48,6 +48,7 @@ pub fn remove(state: &StateDir, directory: &Path) -> Result<(), RemovalError> {
         return Ok(());
     }
     fs::create_dir_all(state.trash()).map_err(failed)?;
+    let _in_use = lock_trash(state, FlockOperation::LockShared).map_err(failed)?;
     let bin = tempfile::Builder::new()
         .prefix("bin-")
         .tempdir_in(state.trash())
@@ -60,21 +61,30 @@ pub fn remove(state: &StateDir, directory: &Path) -> Result<(), RemovalError> {
     empty(&bin)
 }
 
-/// Deletes what earlier removals left in the trash.
+/// Deletes what earlier removals left in the trash. Does nothing while others remove something:
+/// two that empty one directory would each take the other's progress for a failure.
 pub fn empty_trash(state: &StateDir) -> Result<(), RemovalError> {
     let trash = state.trash();
     let failed = |source| RemovalError::Io {
         path: trash.clone(),
         source,
     };
-    let bins = match fs::read_dir(&trash) {
+    let _alone = match lock_trash(state, FlockOperation::NonBlockingLockExclusive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
         other => other.map_err(failed)?,
     };
-    for bin in bins {
+    for bin in fs::read_dir(&trash).map_err(failed)? {
         empty(&bin.map_err(failed)?.path())?;
     }
     Ok(())
+}
+
+/// Locks the trash until the handle is dropped: shared to remove something, alone to empty it.
+fn lock_trash(state: &StateDir, how: FlockOperation) -> io::Result<OwnedFd> {
+    let handle = open_directory(CWD, state.trash())?;
+    rustix::fs::flock(&handle, how)?;
+    Ok(handle)
 }
 
 /// Empties a directory of the trash and removes it.

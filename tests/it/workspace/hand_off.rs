@@ -168,3 +168,22 @@ fn a_broken_git_directory_gives_the_files_back() {
         assert!(status.ends_with("bundle=1\n"), "{break_it}: {status}");
     }
 }
+
+#[test]
+fn directories_that_git_cannot_read_are_not_taken_for_no_change() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    // Even root meets a path that is too long; rights would stop an ordinary user only.
+    let part = "d".repeat(250);
+    let mut directory = fs::File::open(inside.tree()).unwrap();
+    for _ in 0..20 {
+        rustix::fs::mkdirat(&directory, &part, rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::DIRECTORY;
+        let below = rustix::fs::openat(&directory, &part, flags, rustix::fs::Mode::empty());
+        directory = below.unwrap().into();
+    }
+    rustix::fs::mkdirat(&directory, "work", rustix::fs::Mode::RWXU).unwrap();
+    let status = inside.hand_off();
+    assert!(status.contains("changed=0"), "{status}");
+    assert!(status.contains("leftovers_incomplete=1"), "{status}");
+}

@@ -152,8 +152,9 @@ impl Inside {
     /// Runs the hand-off with `shell` and returns the status it wrote.
     pub fn hand_off_with(&self, shell: &[&str], extra: &[(&str, &str)]) -> String {
         let output = self.shell(shell, &["handoff"], extra, "");
-        let status = fs::read_to_string(self.workspace.out().join("status"));
-        status.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+        let status = fs::read(self.workspace.out().join("status"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        status.map_or_else(|e| panic!("{e}: {}", text(output.stderr)), text)
     }
 
     pub fn hand_off(&self) -> String {

@@ -71,3 +71,19 @@ fn what_cannot_be_removed_is_counted_and_can_be_finished() {
     empty_trash(&site.scratch.state()).unwrap();
     assert!(!path.exists());
 }
+
+#[test]
+fn the_trash_is_not_emptied_while_something_is_being_removed() {
+    let site = Site::new();
+    let trash = site.scratch.state().trash();
+    fs::create_dir_all(trash.join("bin-x/0/deep")).unwrap();
+    let remover = fs::File::open(&trash).unwrap();
+    remover.lock_shared().unwrap();
+    empty_trash(&site.scratch.state()).unwrap();
+    assert!(trash.join("bin-x/0/deep").exists());
+    let workspace = site.try_workspace(&attempt("t", 1), None).unwrap();
+    remove(&site.scratch.state(), workspace.directory()).unwrap();
+    drop(remover);
+    empty_trash(&site.scratch.state()).unwrap();
+    assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+}
