@@ -44,6 +44,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
         branch(text, report, paint)?;
     }
     for task in &run.tasks {
+        left_behind(text, run, task, paint)?;
         for error in &task.teardown_errors {
             let word = paint.careful("warning:");
             writeln!(text, "{word} {}: not removed: {error}", task.task)?;
@@ -120,6 +121,36 @@ fn branch(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::R
         writeln!(text, "    {word} {path}: {why}")?;
     }
     notes(text, report, paint)
+}
+
+/// Work that is on no branch must not be missed, least of all where the task itself went well.
+fn left_behind(
+    text: &mut String,
+    run: &RunSummary,
+    task: &TaskReport,
+    paint: Paint,
+) -> std::fmt::Result {
+    let Some(report) = task.branch.as_ref().filter(|b| b.content_left_behind) else {
+        return Ok(());
+    };
+    let place = run.directory.join("tasks").join(task.task.as_str());
+    match &report.result {
+        // These say the place themselves.
+        BranchResult::Rejected { .. } | BranchResult::Kept { .. } => return Ok(()),
+        BranchResult::Created { .. } | BranchResult::Taken { .. } | BranchResult::NoChange => {
+            let place = place.join(task.attempt.to_string());
+            let word = paint.careful("warning:");
+            let (id, place) = (&task.task, place.display());
+            writeln!(
+                text,
+                "{word} {id}: some work is on no branch, kept in {place}"
+            )?;
+        }
+    }
+    match report.result {
+        BranchResult::NoChange if task.is_good() => notes(text, report, paint),
+        _ => Ok(()),
+    }
 }
 
 fn notes(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::Result {
