@@ -16,9 +16,10 @@ use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
 use super::{print_error, print_result};
 use crate::event::Event;
-use crate::id::RunId;
+use crate::git::Repository;
+use crate::id::{RunId, StateDir};
 use crate::journal::{self, JournalError, RunDirectory};
-use crate::plan::{History, RunPlan, SecretOrigin, SecretSource};
+use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
 use crate::report::{Hints, Mode, Reporter, summary};
 use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
 use crate::secrets::{Needles, SecretString};
@@ -42,31 +43,49 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
         let warning = format!("secret {name} is too short to be masked in output");
         prepared.plan.warnings.push(warning);
     }
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let directory = RunDirectory::create(&surroundings.state, &run)?;
     directory.write_json("plan.json", &prepared.plan)?;
+    let store = {
+        let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
+        let plan = prepared.plan.repository.clone();
+        let filling = tokio::task::spawn_blocking(move || base_store(&repository, &state, &plan));
+        signals.or_leave(filling).await??
+    };
+    let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
-    let events = directory.create_file("events.ndjson")?;
-    let mut view = View(Reporter::new(
+    let reporter = Reporter::new(
         mode(arguments),
-        surroundings.paint,
+        paint,
         &tasks,
-        events,
-    ));
+        directory.create_file("events.ndjson")?,
+    );
     let hints = Hints {
         base: prepared.plan.repository.base_ref.clone(),
     };
+    let context = context(prepared, store, surroundings, (secrets, needles), pool);
     let (sender, shutdown) = watch::channel(Shutdown::None);
-    let work = async {
-        let store = base_store(surroundings, &prepared).await?;
-        let context = context(prepared, store, surroundings, (secrets, needles), pool);
-        Ok::<_, Failure>(runner::run(context, shutdown, &mut view).await?)
-    };
-    signals.forward(run.clone(), sender);
-    let ended = work.await?;
-    directory.write_json("result.json", &ended)?;
+    let mut view = View(reporter);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a terminal that blocks the reporter must not make signals unheard"
+    )]
+    tokio::spawn(signals.forward(run, sender));
+    let ended = runner::run(context, shutdown, &mut view).await?;
+    let written = directory.write_json("result.json", &ended);
     print_result(&summary(&ended, &hints, surroundings.result_paint));
-    Ok(of_run(&ended))
+    match (written, of_run(&ended)) {
+        (Ok(()), exit) => Ok(exit),
+        (Err(error), exit) => {
+            // The work is safe and told of; the tasks' own exit code says more than this.
+            let exit = if exit == Exit::Success {
+                Exit::Unexpected
+            } else {
+                exit
+            };
+            Err(Failure::new(exit, error))
+        }
+    }
 }
 
 /// Bridges the runner's observer to the reporter: neither knows the other.
@@ -105,23 +124,16 @@ fn context(
     }
 }
 
-async fn base_store(
-    surroundings: &Surroundings,
-    prepared: &Prepared,
+fn base_store(
+    repository: &Repository,
+    state: &StateDir,
+    plan: &RepositoryPlan,
 ) -> Result<BaseStore, Failure> {
-    let plan = prepared.plan.repository.clone();
     let depth = match plan.history {
         History::Full => None,
         History::Depth(depth) => Some(depth),
     };
-    let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
-    // The first copy of a long history takes a while, in which signals must be heard.
-    let store = tokio::task::spawn_blocking(move || {
-        BaseStore::ensure(&repository, &state, &plan.base_ref, &plan.base, depth)
-    });
-    let store = store
-        .await
-        .map_err(|e| Failure::new(Exit::Unexpected, e))?
+    let store = BaseStore::ensure(repository, state, &plan.base_ref, &plan.base, depth)
         .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
     if let Some(cost) = store.cold_cost()
         && cost.took > WORTH_TELLING

@@ -1,7 +1,10 @@
 //! INT, TERM and HUP: first stop, second kill, third leave at once.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::error::Failure;
 use super::exit_code::Exit;
@@ -9,6 +12,9 @@ use super::print_error;
 use crate::event::StopReason;
 use crate::id::RunId;
 use crate::runner::Shutdown;
+
+/// How long a terminal may take to show what to type next.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The signals that stop a run, caught from now on.
 pub(super) struct Signals {
@@ -35,27 +41,38 @@ impl Signals {
         }
     }
 
-    /// Turns signals into requests from now on, also while the terminal blocks what is shown.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "who listens for signals must wait for nothing else"
-    )]
-    pub(super) fn forward(self, run: RunId, shutdown: watch::Sender<Shutdown>) {
-        tokio::spawn(self.requests(run, shutdown));
+    /// Waits for work while there is nothing yet to clean up: the first signal leaves at once.
+    pub(super) async fn or_leave<T>(
+        &mut self,
+        work: JoinHandle<Result<T, Failure>>,
+    ) -> Result<Result<T, Failure>, Failure> {
+        tokio::select! {
+            done = work => done.map_err(|e| Failure::new(Exit::Unexpected, e)),
+            // Not by returning: the runtime would wait for the work.
+            reason = self.next() => std::process::exit(code(reason)),
+        }
     }
 
-    async fn requests(mut self, run: RunId, shutdown: watch::Sender<Shutdown>) {
+    /// Turns signals into requests for as long as the run lasts.
+    pub(super) async fn forward(mut self, run: RunId, shutdown: watch::Sender<Shutdown>) {
         let reason = self.next().await;
         shutdown.send_replace(Shutdown::Graceful(reason));
         shutdown.send_replace(Shutdown::Forced(self.next().await));
         let reason = self.next().await;
-        print_error(&format!(
+        let words = format!(
             "left at once; to remove what is left and collect its work: agent-run clean --run {run}\n"
-        ));
-        let exit = match reason {
-            StopReason::Interrupted => Exit::Interrupted,
-            StopReason::Terminated | StopReason::TimedOut => Exit::Terminated,
-        };
-        std::process::exit(exit as i32);
+        );
+        let told = tokio::task::spawn_blocking(move || print_error(&words));
+        // Nobody may be reading.
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
+        std::process::exit(code(reason));
     }
+}
+
+fn code(reason: StopReason) -> i32 {
+    let exit = match reason {
+        StopReason::Interrupted => Exit::Interrupted,
+        StopReason::Terminated | StopReason::TimedOut => Exit::Terminated,
+    };
+    exit as i32
 }

@@ -352,6 +352,75 @@ tasks:
 }
 
 #[test]
+fn clean_collects_also_where_a_collector_was_left_running() {
+    let scene = Scene::new();
+    let yaml = r#"
+version: 1
+tasks:
+  orphan:
+    run: |
+      echo half > half.txt
+      git config filter.slow.clean 'sleep 5; cat'
+      echo 'half.txt filter=slow' > .gitattributes
+      kill -9 "$PPID"
+      sleep 600
+"#;
+    let spec = scene.spec(yaml);
+    let (mut child, _lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    let collectors = || {
+        let runs = scene.runs();
+        let filter = format!("label=agent-run.run={}", runs.first().map_or("", |r| r));
+        let role = "label=agent-run.role=collector";
+        docker(&["ps", "-q", "--filter", &filter, "--filter", role]).stdout
+    };
+    until("a collector runs", || !collectors().is_empty());
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    assert!(!collectors().is_empty(), "the collector ended too soon");
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let run = scene.runs()[0].clone();
+    assert_eq!(
+        scene.git(&["show", &format!("agent/{run}/orphan:half.txt")]),
+        "half\n",
+        "{cleaned}"
+    );
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_makes_no_signal_unheard() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+tasks:
+  flood:
+    run: |
+      echo ready
+      i=0; while [ $i -lt 20000 ]; do echo a line that nobody reads $i; i=$((i+1)); done
+      sleep 600
+";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let log = scene.state().join("runs").join(&scene.runs()[0]);
+    let log = log.join("logs/flood.1.log");
+    until("the log is whole", || {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        text.contains(" 19999")
+    });
+    interrupt(&child);
+    let filter = format!("label=agent-run.run={}", scene.runs()[0]);
+    until("its container is gone", || {
+        let left = docker(&["ps", "-aq", "--filter", &filter]);
+        left.stdout.is_empty()
+    });
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn the_whole_run_has_a_time_limit() {
     let scene = Scene::new();
     let yaml = "version: 1\ntimeout: 3s\ntasks:\n  long:\n    run: echo a > a.txt; sleep 60\n";
@@ -372,6 +441,18 @@ fn start(scene: &Scene, arguments: &[&str]) -> (Child, impl Iterator<Item = Stri
         .expect("agent-run");
     let stderr = BufReader::new(child.stderr.take().expect("stderr"));
     (child, stderr.lines().map(|line| line.expect("a line")))
+}
+
+/// Looks again and again until it is so, but not for ever.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(
+            began.elapsed().as_secs() < 60,
+            "not within a minute: {what}"
+        );
+    }
 }
 
 fn interrupt(child: &Child) {
