@@ -145,7 +145,7 @@ fn a_branch_whose_name_is_no_utf_8_spoils_nothing() {
         .current_dir(inside.tree())
         .arg("update-ref")
         .arg(name);
-    let side = inside.git(&[
+    let other = inside.git(&[
         "commit-tree",
         "HEAD^{tree}",
         "-p",
@@ -153,7 +153,7 @@ fn a_branch_whose_name_is_no_utf_8_spoils_nothing() {
         "-m",
         "x",
     ]);
-    assert!(update.arg(side.trim()).status().unwrap().success());
+    assert!(update.arg(other.trim()).status().unwrap().success());
     inside.hand_off();
     assert!(!needs_collector(&inside.workspace));
     let report = collected(&site, &inside, "t");
