@@ -183,7 +183,12 @@ impl<E: Engine> Cleaner<E> {
             };
             match collected {
                 Ok((branch, errors)) => {
-                    report.collected.push((attempt.task.clone(), branch));
+                    match branch {
+                        Some(branch) => report.collected.push((attempt.task.clone(), branch)),
+                        None => report
+                            .removed
+                            .push(format!("unfinished worktree {attempt}")),
+                    }
                     report.problems.extend(errors);
                 }
                 Err(why) => report
@@ -260,12 +265,13 @@ impl CleanReport {
     }
 }
 
-/// Collects one attempt, and removes its directory unless work is left in it.
+/// Collects one attempt, and removes its directory unless work is left in it. Gives no report where
+/// the directory was never finished: no container started in it, so that nobody worked there.
 async fn collect_one<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
     attempt: &AttemptId,
-) -> Result<(BranchReport, Vec<String>), String> {
+) -> Result<(Option<BranchReport>, Vec<String>), String> {
     let context = &shared.context;
     let runner = (
         rustix::process::geteuid().as_raw(),
@@ -274,7 +280,13 @@ async fn collect_one<E: Engine>(
     let user = container_user(&context.info, runner, task.user.as_deref())?;
     let workspace =
         super::task::workspace_request(shared, attempt, task, user, ("", ""), Workspace::existing);
-    let workspace = Arc::new(workspace.ok_or("its directory was never finished")?);
+    let mut remains = Remains {
+        attempt: Some(attempt.clone()),
+        ..Remains::default()
+    };
+    let Some(workspace) = workspace.map(Arc::new) else {
+        return Ok((None, teardown(shared, remains).await));
+    };
     // Of the task's own image nothing is known any more: the base image collects.
     let unknown = PreparedImage {
         info: ImageInfo {
@@ -292,15 +304,11 @@ async fn collect_one<E: Engine>(
         user,
         workspace: &workspace,
     };
-    let mut remains = Remains {
-        attempt: Some(attempt.clone()),
-        ..Remains::default()
-    };
     let notes = collector::hand_off_if_missing(shared, &launch, &mut remains).await;
     let mut report = collector::collect(shared, task, attempt, workspace.clone()).await;
     report.notes.extend(notes);
     remains.keep_work = report.content_left_behind;
-    Ok((report, teardown(shared, remains).await))
+    Ok((Some(report), teardown(shared, remains).await))
 }
 
 /// The attempts of a run that still have a directory.

@@ -98,13 +98,14 @@ impl Workspace {
         workspace.write_files(request)?;
         private_git::create(request, &workspace.git_dir())?;
         private_git::check_out(request, &workspace.git_dir(), &workspace.worktree())?;
-        let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
-        write_read_only(&workspace.worktree().join(".git"), nowhere.as_bytes())?;
         if let Some(owner) = request.owner {
             for name in ["worktree", "git", "home", "out"] {
                 give_away(&workspace.directory.join(name), owner)?;
             }
         }
+        // Last: it says that all is made. In a container it is mounted over and cannot be removed.
+        let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
+        write_read_only(&workspace.worktree().join(".git"), nowhere.as_bytes())?;
         Ok(workspace)
     }
 
@@ -112,7 +113,7 @@ impl Workspace {
     /// whole.
     pub fn existing(request: &WorkspaceRequest<'_>) -> Option<Self> {
         let directory = request.state.attempt(request.attempt);
-        // The last file that `create` writes before it gives the directories away.
+        // The last file that `create` writes.
         let whole = fs::symlink_metadata(directory.join("worktree/.git")).is_ok();
         let mounted_files = mounted_files(request).into_iter();
         let mounted_files = mounted_files

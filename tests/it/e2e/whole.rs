@@ -389,6 +389,22 @@ tasks:
 }
 
 #[test]
+fn clean_removes_a_worktree_that_was_never_finished() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run("version: 1\ntasks:\n  a: { run: echo a > a.txt }\n");
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let attempt = scene.state().join("runs").join(run).join("tasks/a/1");
+    std::fs::create_dir_all(attempt.join("worktree/src")).expect("directories");
+    let pin = format!("refs/agent-run/base/{run}/a");
+    scene.git(&["update-ref", &pin, "main"]);
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert!(cleaned.stdout.contains("unfinished worktree"), "{cleaned}");
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
+
+#[test]
 fn a_reader_that_has_stopped_reading_makes_no_signal_unheard() {
     let scene = Scene::new();
     let yaml = r"
