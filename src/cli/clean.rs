@@ -11,7 +11,7 @@ use super::surroundings::Surroundings;
 use crate::engine::Engine as _;
 use crate::engine::docker::DockerEngine;
 use crate::git::{Git, Repository};
-use crate::id::RunId;
+use crate::id::{RunId, StateDir};
 use crate::journal::{self, JournalError};
 use crate::plan::RunPlan;
 use crate::report;
@@ -53,7 +53,7 @@ pub(super) async fn clean(
         };
         problems += report.problems.len();
         found += usize::from(!report.is_empty());
-        print_result(&render(run, &report, arguments.dry_run));
+        print_result(&render(state, run, &report, arguments.dry_run));
     }
     if !arguments.dry_run {
         let emptied = empty_trash(state).await;
@@ -83,12 +83,19 @@ pub(super) async fn clean(
     })
 }
 
-fn render(run: &RunId, report: &CleanReport, dry_run: bool) -> String {
+fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) -> String {
     let mut text = String::new();
     let removed = if dry_run { "would remove" } else { "removed" };
     // Writing to a string cannot fail.
     for (task, branch) in &report.collected {
         let _ = writeln!(text, "{run}  collected {task}: {}", report::work(branch));
+        for note in &branch.notes {
+            let _ = writeln!(text, "{run}    note {note}");
+        }
+        if branch.content_left_behind {
+            let place = state.task(run, task);
+            let _ = writeln!(text, "{run}    kept in {}", place.display());
+        }
     }
     for path in &report.kept {
         let _ = writeln!(text, "{run}  kept {}", path.display());

@@ -20,16 +20,23 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// None where whoever started us has it ignored, as `nohup` does: then it stays ignored.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     pub(super) fn catch() -> Result<Self, Failure> {
         let catch = |kind| signal(kind).map_err(|e| Failure::new(Exit::Unexpected, e));
+        let hang_up = SignalKind::hangup();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
-            hang_up: catch(SignalKind::hangup())?,
+            hang_up: if is_ignored(hang_up, &status) {
+                None
+            } else {
+                Some(catch(hang_up)?)
+            },
         })
     }
 
@@ -37,7 +44,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => StopReason::Interrupted,
             _ = self.terminate.recv() => StopReason::Terminated,
-            _ = self.hang_up.recv() => StopReason::Terminated,
+            Some(()) = async { self.hang_up.as_mut()?.recv().await } => StopReason::Terminated,
         }
     }
 
@@ -75,4 +82,12 @@ fn code(reason: StopReason) -> i32 {
         StopReason::Terminated | StopReason::TimedOut => Exit::Terminated,
     };
     exit as i32
+}
+
+/// Whether a signal is ignored, by the mask `SigIgn` of `/proc/self/status`, proc(5). Where there is
+/// no `/proc`, none counts as ignored.
+fn is_ignored(signal: SignalKind, status: &str) -> bool {
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw_value() - 1) & 1 == 1)
 }

@@ -1,6 +1,7 @@
 //! What a process finds around it: directory, environment, terminal. Read here and nowhere else.
 
 use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -106,7 +107,11 @@ fn state_directory(given: Option<&Path>, current: &Path) -> Result<StateDir, Fai
             Failure::new(Exit::EnvironmentUnusable, error).hint("name one with --state-dir")
         );
     };
-    std::fs::create_dir_all(&chosen)
+    // It holds copies of repositories that others may not be meant to read.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&chosen)
         .and_then(|()| std::fs::canonicalize(&chosen))
         .map(StateDir::new)
         .with_context(|| format!("cannot use the state directory {}", chosen.display()))

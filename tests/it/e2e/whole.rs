@@ -1,7 +1,8 @@
 //! The main way through: branches, logs, secrets, networks, many tasks, interrupts, clean.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Child, Command, Stdio};
 
 use super::scene::{Scene, docker, task};
 
@@ -405,6 +406,67 @@ fn clean_removes_a_worktree_that_was_never_finished() {
 }
 
 #[test]
+fn an_interrupt_is_heard_while_another_run_holds_the_repository() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  a: { run: echo a > a.txt }\n";
+    let (ended, _) = scene.run(yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let mode = std::fs::metadata(scene.state())
+        .expect("a directory")
+        .mode();
+    assert_eq!(
+        mode & 0o777,
+        0o700,
+        "others may not read what is copied there"
+    );
+    let repositories = std::fs::read_dir(scene.state().join("repos")).expect("repositories");
+    let place = repositories.map(|e| e.expect("an entry").path()).next();
+    let lock = std::fs::File::open(place.expect("one").join("lock")).expect("a lock");
+    lock.lock().expect("the lock");
+    let spec = scene.spec(yaml);
+    let (mut child, _lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    until("it has a plan", || {
+        let runs = scene.runs();
+        let plan = |run| scene.state().join("runs").join(run).join("plan.json");
+        runs.len() == 2 && plan(&runs[1]).exists()
+    });
+    interrupt(&child);
+    let mut ended = None;
+    until("it has left", || {
+        ended = child.try_wait().expect("a state");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(130));
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_hang_up_that_nohup_ignores_stays_ignored() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  a: { run: echo ready; sleep 3; echo a > a.txt }\n";
+    let spec = scene.spec(yaml);
+    let plain = scene.command(&[]);
+    let mut nohup = Command::new("sh");
+    nohup
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(plain.get_program())
+        .arg("run")
+        .arg(spec)
+        .current_dir(scene.path())
+        .envs(
+            plain
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let (mut child, mut lines) = spawn(nohup);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("a signal");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(0), "{rest:?}");
+}
+
+#[test]
 fn a_reader_that_has_stopped_reading_makes_no_signal_unheard() {
     let scene = Scene::new();
     let yaml = r"
@@ -449,8 +511,11 @@ fn the_whole_run_has_a_time_limit() {
 
 /// Starts the command and gives the lines of its standard error.
 fn start(scene: &Scene, arguments: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
-    let mut child = scene
-        .command(arguments)
+    spawn(scene.command(arguments))
+}
+
+fn spawn(mut command: Command) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut child = command
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -461,7 +526,7 @@ fn start(scene: &Scene, arguments: &[&str]) -> (Child, impl Iterator<Item = Stri
 
 /// Looks again and again until it is so, but not for ever.
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !is_so() {
         assert!(
