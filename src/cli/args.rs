@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::id::RunId;
@@ -72,6 +73,7 @@ pub struct GlobalArgs {
     #[arg(
         long,
         value_enum,
+        value_name = "WHEN",
         default_value_t,
         env = "AGENT_RUN_COLOR",
         global = true
@@ -86,7 +88,8 @@ pub struct SpecArgs {
     #[arg(value_name = "SPEC] [TASK")]
     pub words: Vec<String>,
     /// The spec, whatever its name; else agent-run.yaml here or above, up to the repository's root
-    #[arg(short, long, value_name = "FILE", env = "AGENT_RUN_FILE")]
+    /// [env: `AGENT_RUN_FILE`; a SPEC wins over it]
+    #[arg(short, long, value_name = "FILE", verbatim_doc_comment)]
     pub file: Option<PathBuf>,
 }
 
@@ -100,7 +103,7 @@ pub struct PlanArgs {
     #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Print the plan as JSON
-    #[arg(long, env = "AGENT_RUN_JSON")]
+    #[arg(long, env = "AGENT_RUN_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -114,10 +117,16 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// How the run is shown on standard error
-    #[arg(long, value_enum, default_value_t, env = "AGENT_RUN_PROGRESS")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value_t,
+        env = "AGENT_RUN_PROGRESS"
+    )]
     pub progress: ProgressWhen,
-    /// Show warnings and the summary only
-    #[arg(short, long, env = "AGENT_RUN_QUIET", conflicts_with = "progress")]
+    /// The same as `--progress quiet`
+    #[arg(short, long)]
     pub quiet: bool,
     /// The range that tasks' networks are cut from
     #[arg(
@@ -136,14 +145,14 @@ pub struct CleanArgs {
     #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
     pub run: Option<RunId>,
     /// Show what would be removed, and remove nothing
-    #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN")]
+    #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
 }
 
 /// Whether to do something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum When {
-    /// As the output suggests.
+    /// On terminals, and in the logs of GitHub and GitLab, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.

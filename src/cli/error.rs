@@ -47,7 +47,7 @@ impl Failure {
     /// The text for standard error.
     pub fn render(&self, paint: Paint) -> String {
         let error = match &self.what {
-            What::Spec(diagnostics) => return diagnostics.render(paint.color),
+            What::Spec(diagnostics) => return diagnostics.render(paint.color) + "\n",
             What::Error(error) => error,
         };
         let mut text = format!("{} {error}\n", paint.bad("error:"));

@@ -18,37 +18,35 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::Cli;
-use args::Command;
+use args::{Command, GlobalArgs};
 use error::Failure;
 use exit_code::Exit;
 use surroundings::Surroundings;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let surroundings = Surroundings::of_process(&cli.global);
-    let done = match &surroundings {
-        Ok(surroundings) => dispatch(cli.command.unwrap_or(Command::Run(cli.run)), surroundings),
-        Err(failure) => {
-            print_error(&failure.render(surroundings::paint(cli.global.color)));
-            return failure.exit.into();
-        }
-    };
-    match done {
+    let Cli {
+        command,
+        run,
+        global,
+    } = Cli::parse();
+    match dispatch(command.unwrap_or(Command::Run(run)), &global) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            print_error(&failure.render(surroundings::paint(cli.global.color)));
+            print_error(&failure.render(surroundings::paint(global.color)));
             failure.exit.into()
         }
     }
 }
 
-fn dispatch(command: Command, surroundings: &Surroundings) -> Result<Exit, Failure> {
+fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
+    let directory = surroundings::enter(global.directory.as_deref())?;
+    let surroundings = || Surroundings::of_process(global, directory.clone());
     match command {
-        Command::Run(arguments) => block_on(run::run(surroundings, &arguments)),
-        Command::Plan(arguments) => block_on(plan::plan(surroundings, &arguments)),
-        Command::Clean(arguments) => block_on(clean::clean(surroundings, &arguments)),
-        Command::Validate(arguments) => validate::validate(surroundings, &arguments),
+        Command::Run(arguments) => block_on(run::run(&surroundings()?, &arguments)),
+        Command::Plan(arguments) => block_on(plan::plan(&surroundings()?, &arguments)),
+        Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Schema => schema::schema(),
     }
 }

@@ -8,8 +8,14 @@ use super::exit_code::Exit;
 use super::prepare::prepare;
 use super::print_result;
 use super::surroundings::Surroundings;
-use crate::plan::{NetworkMode, RunPlan, TaskPlan, Work};
+use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
+use crate::plan::{History, Identity, NetworkMode, RunPlan, TaskPlan, Work};
 use crate::report::{count, limit};
+use crate::sanitize;
+use crate::spec::units;
+
+/// The most columns that a script's or a prompt's first line takes.
+const LINE_WIDTH: usize = 66;
 
 pub(super) async fn plan(
     surroundings: &Surroundings,
@@ -38,12 +44,27 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
     let repository = &plan.repository;
     let base = repository.base.short();
     writeln!(text, "repository  {}", repository.path.display())?;
-    writeln!(text, "base        {} ({base})", repository.base_ref)?;
+    write!(text, "base        {} ({base})", repository.base_ref)?;
+    match repository.history {
+        History::Full => writeln!(text)?,
+        History::Depth(depth) => {
+            let commits = count(depth.into(), "commit");
+            writeln!(text, ", the newest {commits} of its history")?;
+        }
+    }
+    let Identity { name, email } = &plan.author;
+    writeln!(text, "commits by  {name} <{email}>")?;
     let tasks = count(plan.tasks.len() as u64, "task");
     writeln!(text, "at a time   {} of {tasks}", plan.parallel)?;
+    if let Some(timeout) = plan.timeout {
+        writeln!(text, "time limit  {}", limit(timeout))?;
+    }
     for task in &plan.tasks {
         writeln!(text, "\n{}", task.id)?;
         write_task(text, task)?;
+        // Each plan has an id of its own: that of the run will be another.
+        let branch = task.branch.as_str().replace(plan.run.as_str(), "<run>");
+        writeln!(text, "  branch    {branch}")?;
     }
     for warning in &plan.warnings {
         writeln!(text, "\nwarning: {warning}")?;
@@ -52,35 +73,82 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
 }
 
 fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
-    let limits = &task.limits;
-    let mebibytes = limits.memory >> 20;
-    let hundredths = limits.nano_cpus / 10_000_000;
+    writeln!(text, "  runs      {}", work(&task.work))?;
+    if let Some(words) = &task.entrypoint {
+        writeln!(text, "  by        {}", one_line(&shell_words::join(words)))?;
+    }
+    if let Some(prompt) = &task.prompt {
+        writeln!(text, "  prompt    {}", one_line(prompt))?;
+    }
+    writeln!(text, "  image     {}", image(&task.image))?;
+    if let Some(user) = &task.user {
+        writeln!(text, "  user      {user}")?;
+    }
+    writeln!(text, "  limits    {}", limits(task))?;
     let network = match task.network_mode {
         NetworkMode::Bridge => "its own, open to the outside",
         NetworkMode::None => "none",
     };
-    let work = match &task.work {
-        Work::Script(script) => format!(
-            "a script of {}",
-            count(script.lines().count() as u64, "line")
-        ),
-        Work::Command(Some(words)) => shell_words::join(words),
-        Work::Command(None) => "the image's own command".into(),
-    };
-    writeln!(text, "  runs      {work}")?;
-    writeln!(text, "  image     {}", task.image.reference)?;
-    writeln!(
-        text,
-        "  limits    {}.{:02} CPUs, {mebibytes} MiB memory, {} processes, {}",
-        hundredths / 100,
-        hundredths % 100,
-        limits.pids,
-        limit(task.timeout)
-    )?;
     writeln!(text, "  network   {network}")?;
-    if !task.secrets.is_empty() {
-        let names: Vec<&str> = task.secrets.iter().map(|s| s.name.as_str()).collect();
-        writeln!(text, "  secrets   {}", names.join(", "))?;
+    if !task.environment.is_empty() {
+        let names: Vec<&str> = task.environment.keys().map(String::as_str).collect();
+        writeln!(text, "  sets      {}", names.join(", "))?;
     }
-    writeln!(text, "  branch    {}", task.branch)
+    for grant in &task.secrets {
+        let place = match &grant.environment {
+            Some(variable) => format!("${variable}"),
+            None => format!("/run/secrets/{}", grant.name),
+        };
+        writeln!(text, "  secret    {} as {place}", grant.name)?;
+    }
+    Ok(())
+}
+
+fn work(work: &Work) -> String {
+    match work {
+        Work::Script(script) => one_line(script),
+        Work::Command(Some(words)) => one_line(&shell_words::join(words)),
+        Work::Command(None) => "the image's own command".into(),
+    }
+}
+
+fn image(image: &ImageRequest) -> String {
+    let how = match (&image.build, image.pull_policy) {
+        (Some(BuildConfig::Directory { context, .. }), PullPolicy::Build) => {
+            format!(", built from {}", context.display())
+        }
+        (Some(BuildConfig::Directory { context, .. }), _) => {
+            format!(", built from {} where missing", context.display())
+        }
+        (Some(BuildConfig::EmbeddedBase), _) => ", pulled or built where missing".into(),
+        (None, PullPolicy::Always) => ", pulled".into(),
+        (None, PullPolicy::Missing) => ", pulled where missing".into(),
+        (None, PullPolicy::Never | PullPolicy::Build) => ", never pulled".into(),
+    };
+    format!("{}{how}", image.reference)
+}
+
+fn limits(task: &TaskPlan) -> String {
+    let limits = &task.limits;
+    let hundredths = limits.nano_cpus / 10_000_000;
+    let cpus = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    let cpus = cpus.trim_end_matches('0').trim_end_matches('.');
+    let noun = if cpus == "1" { "CPU" } else { "CPUs" };
+    let memory = units::show_bytes(limits.memory);
+    let time = limit(task.timeout);
+    format!(
+        "{cpus} {noun}, {memory} memory, {} processes, {time}",
+        limits.pids
+    )
+}
+
+/// The first line that says something, and how many follow.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = sanitize::line(lines.next().unwrap_or_default().trim().as_bytes(), false);
+    let first = console::truncate_str(&first, LINE_WIDTH, "…");
+    match lines.count() {
+        0 => first.into_owned(),
+        more => format!("{first} (and {})", count(more as u64, "more line")),
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::SpecArgs;
+use clap::CommandFactory as _;
+
+use super::args::{Cli, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::{self, Surroundings};
@@ -11,10 +13,13 @@ use crate::engine::{Engine as _, EngineInfo};
 use crate::git::{Git, Repository};
 use crate::id::{RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan};
+use crate::sanitize;
 use crate::spec::{self, Context, RunSpec, SourceFile};
 
 /// The names that are looked for where no spec is named.
 const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
+/// The most tasks that a hint names.
+const TASKS_SHOWN: usize = 8;
 
 /// A spec as it was asked for.
 pub(super) struct Asked {
@@ -42,21 +47,17 @@ pub(super) fn new_run_id() -> RunId {
 }
 
 /// Reads and checks the spec that the words name, and the files that it names.
-pub(super) fn read_spec(
-    surroundings: &Surroundings,
-    arguments: &SpecArgs,
-    run: &RunId,
-) -> Result<Asked, Failure> {
+pub(super) fn read_spec(here: &Path, arguments: &SpecArgs, run: &RunId) -> Result<Asked, Failure> {
     let (path, tasks) = split_words(arguments);
     let (source, directory) = if path.as_deref() == Some(Path::new("-")) {
         let source = SourceFile::from_reader("standard input", std::io::stdin().lock())?;
-        (source, surroundings.directory.clone())
+        (source, here.to_owned())
     } else {
         let path = match path {
             Some(path) => path,
-            None => find_spec(&surroundings.directory)?,
+            None => find_spec(here)?,
         };
-        let directory = surroundings.directory.join(&path);
+        let directory = here.join(&path);
         let directory = directory.parent().map(Path::to_owned).unwrap_or_default();
         (SourceFile::read(&path)?, directory)
     };
@@ -68,11 +69,7 @@ pub(super) fn read_spec(
     };
     let mut spec = spec::parse(&source, &context)?;
     spec::read_files(&mut spec)?;
-    let select = tasks
-        .iter()
-        .map(|task| task.parse())
-        .collect::<Result<_, _>>()
-        .map_err(|e| Failure::new(Exit::Usage, e))?;
+    let select = select(&spec, &name, tasks)?;
     Ok(Asked {
         name,
         directory,
@@ -81,20 +78,51 @@ pub(super) fn read_spec(
     })
 }
 
-/// The first word is the spec iff it is `-`, has a `/`, or ends in .yaml or .yml.
-fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, Vec<String>) {
-    let mut words = arguments.words.clone();
-    let is_spec = |word: &String| {
+/// The spec is what `--file` names, else the first word iff it is `-`, has a `/`, or ends in .yaml
+/// or .yml, else what the variable names.
+fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, &[String]) {
+    let words = &arguments.words;
+    let is_spec = |word: &str| {
         word == "-" || word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
     };
-    if let Some(file) = &arguments.file {
-        return (Some(file.clone()), words);
+    match (&arguments.file, words.split_first()) {
+        (Some(file), _) => (Some(file.clone()), words),
+        (None, Some((spec, tasks))) if is_spec(spec) => (Some(spec.into()), tasks),
+        (None, _) => (surroundings::path("AGENT_RUN_FILE"), words),
     }
-    if words.first().is_some_and(is_spec) {
-        let spec = words.remove(0);
-        return (Some(spec.into()), words);
+}
+
+/// The tasks with these names; a name of none is a mistake in the command line.
+fn select(spec: &RunSpec, name: &str, words: &[String]) -> Result<Vec<TaskId>, Failure> {
+    let find = |word: &String| {
+        let mut ids = spec.tasks.iter().map(|task| &task.id.value);
+        let found = ids.find(|id| id.as_str() == word).cloned();
+        found.ok_or_else(|| unknown_task(spec, name, word))
+    };
+    words.iter().map(find).collect()
+}
+
+fn unknown_task(spec: &RunSpec, name: &str, word: &str) -> Failure {
+    let word = sanitize::line(word.as_bytes(), false);
+    let tasks: Vec<&str> = spec
+        .tasks
+        .iter()
+        .map(|task| task.id.value.as_str())
+        .collect();
+    let commands = Cli::command();
+    let commands = commands.get_subcommands().map(clap::Command::get_name);
+    let mut hint = crate::spec::did_you_mean(&word, tasks.iter().copied().chain(commands));
+    if hint.is_empty() {
+        let shown = &tasks[..tasks.len().min(TASKS_SHOWN)];
+        let more = if tasks.len() > TASKS_SHOWN {
+            ", …"
+        } else {
+            ""
+        };
+        hint = format!("its tasks: {}{more}", shown.join(", "));
     }
-    (None, words)
+    let error = anyhow::anyhow!("{name} has no task `{word}`");
+    Failure::new(Exit::Usage, error).hint(hint)
 }
 
 /// Looks for a spec from here upwards to the repository's root.
@@ -122,7 +150,7 @@ pub(super) async fn prepare(
     jobs: Option<u16>,
 ) -> Result<Prepared, Failure> {
     let run = new_run_id();
-    let asked = read_spec(surroundings, arguments, &run)?;
+    let asked = read_spec(&surroundings.directory, arguments, &run)?;
     let git = Git::new(
         &surroundings.search_path,
         &surroundings.state.path().join("git"),

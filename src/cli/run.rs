@@ -151,9 +151,9 @@ fn mode(arguments: &RunArgs) -> Mode {
     match arguments.progress {
         _ if arguments.quiet => Mode::Quiet,
         ProgressWhen::Quiet => Mode::Quiet,
-        ProgressWhen::Tty => Mode::Terminal,
+        ProgressWhen::Tty if surroundings::has_terminal() => Mode::Terminal,
         ProgressWhen::Auto if surroundings::can_stay_in_place() => Mode::Terminal,
-        ProgressWhen::Plain | ProgressWhen::Auto => Mode::Plain,
+        ProgressWhen::Tty | ProgressWhen::Plain | ProgressWhen::Auto => Mode::Plain,
     }
 }
 

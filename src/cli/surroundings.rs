@@ -51,20 +51,25 @@ pub(super) fn exact(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn path(name: &str) -> Option<PathBuf> {
+/// A variable of the environment as a path.
+pub(super) fn path(name: &str) -> Option<PathBuf> {
     variable(name).map(PathBuf::from)
 }
 
+/// Goes to the directory that paths are relative to, and says which it is.
+pub(super) fn enter(directory: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(directory) = directory {
+        std::env::set_current_dir(directory)
+            .with_context(|| format!("cannot work in {}", directory.display()))
+            .map_err(|e| Failure::new(Exit::Usage, e))?;
+    }
+    std::env::current_dir()
+        .context("the current directory cannot be read")
+        .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))
+}
+
 impl Surroundings {
-    pub(super) fn of_process(global: &GlobalArgs) -> Result<Self, Failure> {
-        if let Some(directory) = &global.directory {
-            std::env::set_current_dir(directory)
-                .with_context(|| format!("cannot work in {}", directory.display()))
-                .map_err(|e| Failure::new(Exit::Usage, e))?;
-        }
-        let directory = std::env::current_dir()
-            .context("the current directory cannot be read")
-            .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
+    pub(super) fn of_process(global: &GlobalArgs, directory: PathBuf) -> Result<Self, Failure> {
         let state = state_directory(global.state_dir.as_deref(), &directory)?;
         let engine = EngineLocator {
             host: global.host.clone(),
@@ -146,8 +151,13 @@ fn is_dumb() -> bool {
     variable("TERM").is_some_and(|term| term == "dumb")
 }
 
+/// Whether standard error is a terminal.
+pub(super) fn has_terminal() -> bool {
+    console::Term::stderr().is_term()
+}
+
 /// Whether lines can stay in place on standard error.
 pub(super) fn can_stay_in_place() -> bool {
-    let plain = variable("CI").is_some() || is_ci() || is_dumb() || variable("NO_COLOR").is_some();
-    !plain && console::Term::stderr().is_term()
+    let plain = variable("CI").is_some() || is_ci() || is_dumb();
+    !plain && has_terminal()
 }

@@ -1,15 +1,16 @@
 //! A run while it runs: on a terminal one line per running task, elsewhere plain lines.
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::time::Duration;
+use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::words::{cause, padded, time, verdict, work};
+use super::area::{Area, Row, to_stderr};
+use super::words::{cause, count, gain, padded, time, verdict};
 use super::{Mode, Paint};
 use crate::event::{Event, EventKind, StopReason, TaskPhase, TaskReport};
 use crate::id::TaskId;
+
+/// Names are padded to the longest, but not further than this; longer ones stand out.
+const NAME_WIDTH: usize = 24;
 
 /// Shows a run on standard error.
 pub struct Progress {
@@ -17,24 +18,19 @@ pub struct Progress {
     paint: Paint,
     places: HashMap<TaskId, usize>,
     width: usize,
-    bars: MultiProgress,
-    running: HashMap<TaskId, ProgressBar>,
+    area: Area,
 }
 
 impl Progress {
     /// A view of a run of these tasks.
     pub fn new(mode: Mode, paint: Paint, tasks: &[TaskId]) -> Self {
-        let target = match mode {
-            Mode::Terminal => ProgressDrawTarget::stderr(),
-            Mode::Plain | Mode::Quiet => ProgressDrawTarget::hidden(),
-        };
+        let longest = tasks.iter().map(|t| t.as_str().len()).max().unwrap_or(0);
         Self {
             mode,
             paint,
             places: tasks.iter().cloned().zip(0..).collect(),
-            width: tasks.iter().map(|t| t.as_str().len()).max().unwrap_or(0),
-            bars: MultiProgress::with_draw_target(target),
-            running: HashMap::new(),
+            width: longest.min(NAME_WIDTH),
+            area: Area::default(),
         }
     }
 
@@ -51,10 +47,8 @@ impl Progress {
                 _,
             ) => {
                 let word = paint.strong(&padded("Starting"));
-                let noun = if *tasks == 1 { "task" } else { "tasks" };
-                self.print(&format!(
-                    "{word} {tasks} {noun}, {parallel} at a time, run {run}"
-                ));
+                let tasks = count(*tasks as u64, "task");
+                self.print(&format!("{word} {tasks}, {parallel} at a time, run {run}"));
             }
             (EventKind::Phase { phase }, Some(task)) => self.phase(task, *phase),
             (EventKind::Image { image, status }, _) => {
@@ -84,15 +78,12 @@ impl Progress {
         };
         match self.mode {
             Mode::Terminal => {
-                let name = self.name(task);
-                let bar = self.running.entry(task.clone()).or_insert_with(|| {
-                    let bar = self.bars.add(ProgressBar::new_spinner());
-                    bar.set_style(bar_style());
-                    bar.set_prefix(name);
-                    bar.enable_steady_tick(Duration::from_millis(250));
-                    bar
-                });
-                bar.set_message(words);
+                let row = Row {
+                    name: self.name(task),
+                    since: Instant::now(),
+                    phase: words,
+                };
+                self.area.set(self.place(task), row);
             }
             Mode::Plain if phase == TaskPhase::Running => {
                 let name = self.name(task);
@@ -103,11 +94,8 @@ impl Progress {
     }
 
     fn finished(&mut self, report: &TaskReport) {
-        if let Some(bar) = self.running.remove(&report.task) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
-        let what = [cause(&report.outcome), report.branch.as_ref().map(work)];
+        self.area.remove(self.place(&report.task));
+        let what = [cause(&report.outcome), report.branch.as_ref().map(gain)];
         let what: Vec<String> = what.into_iter().flatten().collect();
         let (word, name) = (verdict(self.paint, report), self.name(&report.task));
         let time = time(report.ran);
@@ -116,50 +104,39 @@ impl Progress {
 
     /// Shows a line of a task's output.
     pub fn line(&mut self, task: &TaskId, text: &str) {
+        let text = self.paint.foreign(text);
         self.print(&format!("{} | {text}", self.name(task)));
     }
 
     /// Shows something also where little is shown.
     pub fn note(&self, text: &str) {
         match self.mode {
-            Mode::Quiet => to_stderr(text),
+            Mode::Quiet => to_stderr(&format!("{text}\n")),
             Mode::Terminal | Mode::Plain => self.print(text),
         }
     }
 
     /// Takes away what stayed in place.
     pub fn finish(&mut self) {
-        for (_, bar) in self.running.drain() {
-            bar.finish_and_clear();
-        }
-        // What was taken away cannot be brought back, and a closed terminal needs no clearing.
-        let _ = self.bars.clear();
+        self.area.clear();
     }
 
     fn print(&self, text: &str) {
         match self.mode {
             Mode::Quiet => {}
-            Mode::Plain => to_stderr(text),
-            // A terminal that is gone must not end the run.
-            Mode::Terminal => drop(self.bars.println(text)),
+            Mode::Plain => to_stderr(&format!("{text}\n")),
+            Mode::Terminal => self.area.print(text),
         }
     }
 
-    fn name(&self, task: &TaskId) -> String {
-        let place = self.places.get(task).copied().unwrap_or_default();
-        self.paint.task(place, &format!("{task:<0$}", self.width))
+    fn place(&self, task: &TaskId) -> usize {
+        self.places.get(task).copied().unwrap_or_default()
     }
-}
 
-/// Nobody may be reading any more; that must not end the run.
-fn to_stderr(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("     {spinner} [{elapsed:>7}] {prefix} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner())
-        .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+    fn name(&self, task: &TaskId) -> String {
+        let name = format!("{task:<0$}", self.width);
+        self.paint.task(self.place(task), &name)
+    }
 }
 
 fn stopping(reason: StopReason, forced: bool) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Live output goes to standard error, the summary of a run to standard output.
 
+mod area;
 mod live;
 mod paint;
 mod summary;

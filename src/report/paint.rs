@@ -1,5 +1,7 @@
 //! Colours, or none.
 
+use std::borrow::Cow;
+
 use console::Style;
 
 /// Paints words, if the output takes colour.
@@ -37,6 +39,14 @@ impl Paint {
     /// Something that matters less.
     pub fn faint(self, text: &str) -> String {
         self.with(Style::new().dim(), text)
+    }
+
+    /// A line of a task's output, which has colours of its own.
+    pub fn foreign(self, line: &str) -> Cow<'_, str> {
+        if self.color {
+            return Cow::Borrowed(line);
+        }
+        console::strip_ansi_codes(line)
     }
 
     /// A task's name: always the same colour for the same place in the spec.

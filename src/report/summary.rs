@@ -24,13 +24,9 @@ pub fn summary(run: &RunSummary, hints: &Hints, paint: Paint) -> String {
     text
 }
 
+/// Branches may be many: what went wrong comes after them, where people look first.
 fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> std::fmt::Result {
     writeln!(text, "{}", paint.faint(&"─".repeat(60)))?;
-    let word = paint.strong(&padded("Summary"));
-    writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
-    for task in run.tasks.iter().filter(|t| !t.is_good()) {
-        failure(text, task, paint)?;
-    }
     let branches: Vec<(&TaskReport, &BranchReport)> = run
         .tasks
         .iter()
@@ -38,44 +34,55 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
         .filter(|(_, report)| matches!(report.result, BranchResult::Created { .. }))
         .collect();
     if !branches.is_empty() {
-        writeln!(text, "\n{}", paint.strong("Branches"))?;
+        writeln!(text, "{}", paint.strong("Branches"))?;
+        for (task, report) in &branches {
+            branch(text, task, report, paint)?;
+        }
+        writeln!(text)?;
     }
-    for (_, report) in &branches {
-        branch(text, report, paint)?;
+    let word = paint.strong(&padded("Summary"));
+    writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
+    for task in run.tasks.iter().filter(|t| !t.is_good()) {
+        failure(text, task, paint)?;
+    }
+    warnings(text, run, paint)?;
+    let good = branches.iter().find(|(task, _)| task.is_good());
+    next(text, run, good.or(branches.first()).copied(), hints, paint)
+}
+
+fn warnings(text: &mut String, run: &RunSummary, paint: Paint) -> std::fmt::Result {
+    let word = paint.careful("warning:");
+    for task in run.tasks.iter().filter(|t| t.child_oom_killed) {
+        let why = "one of its processes was killed, out of memory (limit: mem_limit)";
+        writeln!(text, "{word} {}: {why}", task.task)?;
     }
     for task in &run.tasks {
         left_behind(text, run, task, paint)?;
         for error in &task.teardown_errors {
-            let word = paint.careful("warning:");
             writeln!(text, "{word} {}: not removed: {error}", task.task)?;
         }
     }
     for error in &run.teardown_errors {
-        writeln!(text, "{} not removed: {error}", paint.careful("warning:"))?;
+        writeln!(text, "{word} not removed: {error}")?;
     }
-    next(
-        text,
-        run,
-        branches.first().map(|(_, report)| *report),
-        hints,
-        paint,
-    )
+    Ok(())
 }
 
 fn totals(run: &RunSummary) -> String {
-    let passed = run.tasks.iter().filter(|t| t.is_good()).count();
-    let skipped = run
-        .tasks
-        .iter()
-        .filter(|t| matches!(t.outcome, TaskOutcome::Skipped { .. }))
-        .count();
-    let failed = run.tasks.len() - passed - skipped;
+    let number = |is: &dyn Fn(&TaskReport) -> bool| run.tasks.iter().filter(|t| is(t)).count();
+    let passed = number(&TaskReport::is_good);
+    let cancelled = number(&|t| t.outcome == TaskOutcome::Cancelled);
+    let skipped = number(&|t| matches!(t.outcome, TaskOutcome::Skipped { .. }));
+    let failed = run.tasks.len() - passed - cancelled - skipped;
     let mut parts = vec![format!("{passed} passed")];
-    if failed > 0 {
-        parts.push(format!("{failed} failed"));
-    }
-    if skipped > 0 {
-        parts.push(format!("{skipped} skipped"));
+    for (number, word) in [
+        (failed, "failed"),
+        (cancelled, "cancelled"),
+        (skipped, "skipped"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{number} {word}"));
+        }
     }
     let tasks = count(run.tasks.len() as u64, "task");
     format!("{tasks}: {}", parts.join(", "))
@@ -87,27 +94,32 @@ fn failure(text: &mut String, task: &TaskReport, paint: Paint) -> std::fmt::Resu
     writeln!(text, "{word} [{}] {} {cause}", time(task.ran), task.task)?;
     if let Some(report) = &task.branch {
         writeln!(text, "             work  {}", work(report))?;
-        notes(text, report, paint)?;
+        if !matches!(report.result, BranchResult::Created { .. }) {
+            notes(text, report, paint)?;
+        }
     }
     if let Some(log) = &task.log {
         writeln!(text, "             log   {}", log.display())?;
     }
     for line in &task.last_lines {
+        let line = paint.foreign(line);
         writeln!(text, "             {} {line}", paint.faint("|"))?;
     }
     Ok(())
 }
 
-fn branch(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::Result {
+fn branch(
+    text: &mut String,
+    task: &TaskReport,
+    report: &BranchReport,
+    paint: Paint,
+) -> std::fmt::Result {
     let BranchResult::Created { branch, .. } = &report.result else {
         return Ok(());
     };
-    writeln!(
-        text,
-        "  {}  {}",
-        paint.strong(branch.as_str()),
-        amount(report)
-    )?;
+    let (name, amount) = (paint.strong(branch.as_str()), amount(report));
+    let unfinished = if task.is_good() { "" } else { "  (unfinished)" };
+    writeln!(text, "  {name}  {amount}{}", paint.careful(unfinished))?;
     for file in report.diffstat.iter().take(FILES_SHOWN) {
         let (plus, minus) = (file.insertions, file.deletions);
         writeln!(text, "    {}  +{plus} −{minus}", file.path)?;
@@ -166,19 +178,18 @@ fn notes(text: &mut String, report: &BranchReport, paint: Paint) -> std::fmt::Re
 fn next(
     text: &mut String,
     run: &RunSummary,
-    first: Option<&BranchReport>,
+    first: Option<(&TaskReport, &BranchReport)>,
     hints: &Hints,
     paint: Paint,
 ) -> std::fmt::Result {
     writeln!(text, "\n{}", paint.strong("Next"))?;
-    if let Some(BranchReport {
-        result: BranchResult::Created { branch, .. },
-        ..
-    }) = first
+    if let Some((task, report)) = first
+        && let BranchResult::Created { branch, .. } = &report.result
     {
-        let base = &hints.base;
-        writeln!(text, "  git log -p {base}..{branch}")?;
-        writeln!(text, "  git merge {branch}")?;
+        writeln!(text, "  git log -p {}..{branch}", hints.base)?;
+        if task.is_good() {
+            writeln!(text, "  git merge {branch}")?;
+        }
     }
     writeln!(text, "  logs and results: {}", run.directory.display())
 }

@@ -62,6 +62,14 @@ pub fn work(report: &BranchReport) -> String {
     }
 }
 
+/// What became of the work, in a line beside the task's name: its branch is told at the end.
+pub(super) fn gain(report: &BranchReport) -> String {
+    match report.result {
+        BranchResult::Created { .. } => amount(report),
+        _ => work(report),
+    }
+}
+
 /// How much work it is.
 pub(super) fn amount(report: &BranchReport) -> String {
     let BranchReport {
@@ -93,6 +101,14 @@ pub(super) fn time(duration: Duration) -> String {
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     };
     format!("{text:>7}")
+}
+
+/// A duration that is still growing, in seven columns.
+pub(super) fn ticking(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{:>7}", format!("{seconds}s")),
+        _ => time(duration),
+    }
 }
 
 /// A time limit, as a spec would write it.

@@ -215,13 +215,3 @@ fn a_state_directory_inside_the_repository_is_refused() {
     ]);
     assert_eq!(ended.code, Some(96), "{ended}");
 }
-
-#[test]
-fn nothing_selected_and_unknown_tasks() {
-    let scene = Scene::new();
-    let spec = scene.spec(HELLO);
-    let spec = spec.to_str().expect("a path");
-    let ended = scene.agent_run(&["run", spec, "helo"]);
-    assert_eq!(ended.code, Some(94), "{ended}");
-    assert!(ended.stderr.contains("hello"), "{ended}");
-}
