@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 use crate::id::RunId;
 
@@ -20,8 +24,7 @@ Exit codes: 0 every task succeeded, 1 unexpected error or something not removed,
 #[command(
     name = "agent-run",
     version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
+    override_usage = "agent-run [OPTIONS] [SPEC] [TASK]...\n       agent-run COMMAND [OPTIONS]",
     after_help = AFTER_HELP
 )]
 pub struct Cli {
@@ -34,6 +37,29 @@ pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
     pub global: GlobalArgs,
+}
+
+impl Cli {
+    /// The process's own; a mistake in it, `--help` and `--version` end the process.
+    pub fn of_process() -> Self {
+        let mut command = Self::command();
+        let matches = command.get_matches_mut();
+        if let (Some(name), Some(flag)) = (matches.subcommand_name(), flag_of_run(&matches)) {
+            let why = format!("--{flag} stands before `{name}`: write it behind, if it takes it");
+            command.error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
+/// A flag of `run` that was given where no command is named; a command would not see it.
+fn flag_of_run(matches: &ArgMatches) -> Option<String> {
+    let run = RunArgs::augment_args(clap::Command::new("run"));
+    let mut flags = run.get_arguments().filter_map(|flag| {
+        let given = matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
+        given.then(|| flag.get_long()).flatten()
+    });
+    flags.next().map(str::to_owned)
 }
 
 /// The commands.

@@ -15,8 +15,6 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 pub use args::Cli;
 use args::{Command, GlobalArgs};
 use error::Failure;
@@ -29,7 +27,7 @@ pub fn main() -> ExitCode {
         command,
         run,
         global,
-    } = Cli::parse();
+    } = Cli::of_process();
     match dispatch(command.unwrap_or(Command::Run(run)), &global) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -109,9 +109,13 @@ fn unknown_task(spec: &RunSpec, name: &str, word: &str) -> Failure {
         .iter()
         .map(|task| task.id.value.as_str())
         .collect();
-    let commands = Cli::command();
-    let commands = commands.get_subcommands().map(clap::Command::get_name);
-    let mut hint = crate::spec::did_you_mean(&word, tasks.iter().copied().chain(commands));
+    let cli = Cli::command();
+    let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    let mut hint = if commands.contains(&word.as_str()) {
+        format!("the command comes first: agent-run {word} …")
+    } else {
+        crate::spec::did_you_mean(&word, tasks.iter().chain(&commands).copied())
+    };
     if hint.is_empty() {
         let shown = &tasks[..tasks.len().min(TASKS_SHOWN)];
         let more = if tasks.len() > TASKS_SHOWN {

@@ -139,6 +139,12 @@ fn a_branch_that_is_taken_is_refused_before_the_start() {
 }
 
 #[test]
+fn two_tasks_with_one_branch_are_refused_before_the_start() {
+    let yaml = "version: 1\ndefaults: { run: make }\ntasks:\n  a: { branch: same }\n  b: { branch: same }\n";
+    refused(&Scene::new(), yaml, 94, &["spec.yaml:6:16", "`same`"]);
+}
+
+#[test]
 fn a_branch_that_is_taken_meanwhile_is_never_overwritten() {
     let scene = Scene::new();
     let spec = scene.spec("version: 1\ntasks:\n  hello:\n    branch: late\n    run: echo ready; sleep 4; echo x > x\n");

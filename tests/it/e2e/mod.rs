@@ -4,6 +4,8 @@
     reason = "these tests start the command and git as a person does"
 )]
 
+mod bad_input;
+mod command_line;
 mod endings;
 mod engine;
 mod environment;
