@@ -62,6 +62,29 @@ fn shallow() {
 }
 
 #[test]
+fn reftable() {
+    let scene = Scene::empty();
+    std::fs::create_dir(scene.repo()).expect("a directory");
+    let made = std::process::Command::new("git")
+        .args(["init", "-q", "-b", "main", "--ref-format=reftable"])
+        .arg(scene.repo())
+        .output()
+        .expect("git");
+    if made.status.success() {
+        scene.write("readme.md", "one\n");
+        scene.commit("first");
+        assert_eq!(scene.git(&["rev-parse", "--show-ref-format"]), "reftable\n");
+        works(&scene);
+        return;
+    }
+    // A git before 2.45 cannot read what a newer one made; that must be said.
+    scene.git(&["init", "-q", "-b", "main"]);
+    scene.git(&["config", "core.repositoryFormatVersion", "1"]);
+    scene.git(&["config", "extensions.refStorage", "reftable"]);
+    refused(&scene, HELLO, 96, &["refstorage"]);
+}
+
+#[test]
 fn linked_worktree() {
     let scene = Scene::new();
     let linked = scene.path().join("linked");

@@ -9,6 +9,7 @@ mod command_line;
 mod endings;
 mod engine;
 mod environment;
+mod many;
 mod readme;
 mod scene;
 mod whole;

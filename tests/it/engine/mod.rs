@@ -6,4 +6,4 @@ mod docker;
 mod endpoint;
 mod fake;
 mod registry;
-mod server;
+pub mod server;

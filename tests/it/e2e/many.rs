@@ -1,0 +1,73 @@
+//! Many at once: tasks beyond the engine's own number of networks, and runs on one repository.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+
+use super::scene::{Ended, Scene, docker};
+
+/// More than the engine's default address pools have networks for (30).
+const TASKS: usize = 40;
+
+fn spec(scene: &Scene, tasks: usize, script: &str) -> String {
+    let tasks: String = (0..tasks)
+        .map(|n| format!("  t{n}:\n    run: {script}\n"))
+        .collect();
+    let yaml = format!("version: 1\ndefaults: {{ mem_limit: 64m }}\ntasks:\n{tasks}");
+    scene
+        .spec(&yaml)
+        .into_os_string()
+        .into_string()
+        .expect("a path")
+}
+
+fn branches(scene: &Scene) -> usize {
+    scene.git(&["branch", "--list", "agent/*"]).lines().count()
+}
+
+#[test]
+fn forty_tasks_have_forty_networks() {
+    let scene = Scene::new();
+    let spec = spec(&scene, TASKS, "echo work > work; echo ready; sleep 600");
+    let mut child = scene
+        .command(&["run", "-j", &TASKS.to_string(), &spec])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("agent-run");
+    let stderr = BufReader::new(child.stderr.take().expect("standard error"));
+    let mut lines = stderr.lines().map(|line| line.expect("a line"));
+    let ready = lines.by_ref().filter(|line| line.ends_with("| ready"));
+    assert_eq!(ready.take(TASKS).count(), TASKS, "not all tasks came up");
+    let filter = format!("label=agent-run.run={}", scene.runs()[0]);
+    let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    assert_eq!(networks.stdout.lines().count(), TASKS, "{networks}");
+    assert_eq!(branches(&scene), TASKS, "{rest:?}");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn two_runs_on_one_repository() {
+    let scene = Scene::new();
+    let spec = spec(
+        &scene,
+        4,
+        "echo work > work; git add work; git commit -qm work",
+    );
+    let start = || -> Child {
+        let mut command = scene.command(&["run", "-j", "4", &spec]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("agent-run")
+    };
+    for child in [start(), start()] {
+        let ended: Ended = child.wait_with_output().expect("an end").into();
+        assert_eq!(ended.code, Some(0), "{ended}");
+    }
+    assert_eq!(scene.runs().len(), 2);
+    assert_eq!(branches(&scene), 8);
+    assert_eq!(scene.left(), Vec::<String>::new());
+    scene.git(&["fsck", "--strict"]);
+}
