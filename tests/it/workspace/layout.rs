@@ -85,10 +85,10 @@ fn the_containers_uid_owns_its_part_and_the_index_stays_clean() {
     let site = Site::new();
     symlink("/etc/passwd", site.dir.join("link")).unwrap();
     commit(&site.dir, "z", "z");
-    if !rustix::process::geteuid().is_root() {
-        // Only root gives files away; an ordinary runner shares its uid with the container.
-        return;
-    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "run this test as root: it gives files away"
+    );
     let site = Site::of(site.scratch, site.dir, None);
     let workspace = site
         .try_workspace(&attempt("t", 1), Some((12345, 12346)))

@@ -53,9 +53,12 @@ fn what_cannot_be_removed_is_counted_and_can_be_finished() {
             .status()
             .is_ok_and(|s| s.success())
     };
-    if !chattr("+i", &stuck) {
-        return;
-    }
+    assert!(
+        chattr("+i", &stuck),
+        "run this test as root, with chattr, and TMPDIR on a file system such as ext4: \
+         it makes {} immutable",
+        stuck.display()
+    );
     let error = remove(&site.scratch.state(), workspace.directory()).unwrap_err();
     let RemovalError::Left { path, left, .. } = error else {
         panic!("{error}")
