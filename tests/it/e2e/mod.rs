@@ -12,4 +12,5 @@ mod environment;
 mod many;
 mod readme;
 mod scene;
+mod terminal;
 mod whole;
