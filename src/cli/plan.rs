@@ -7,9 +7,11 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::prepare::prepare;
 use super::print_result;
-use super::surroundings::Surroundings;
+use super::surroundings::{self, Surroundings};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
-use crate::plan::{History, Identity, NetworkMode, RunPlan, TaskPlan, Work};
+use crate::plan::{
+    History, Identity, NetworkMode, RunPlan, SecretOrigin, SecretSource, TaskPlan, Work,
+};
 use crate::report::{count, limit};
 use crate::sanitize;
 use crate::spec::units;
@@ -21,7 +23,9 @@ pub(super) async fn plan(
     surroundings: &Surroundings,
     arguments: &PlanArgs,
 ) -> Result<Exit, Failure> {
-    let prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
+    let mut prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
+    let missing = missing_secrets(surroundings, &prepared.plan);
+    prepared.plan.warnings.extend(missing);
     let text = if arguments.json {
         let json = serde_json::to_string_pretty(&prepared.plan)
             .map_err(|e| Failure::new(Exit::Unexpected, e))?;
@@ -31,6 +35,23 @@ pub(super) async fn plan(
     };
     print_result(&text);
     Ok(Exit::Success)
+}
+
+/// A run would not start without them; whoever looks at a plan need not have them.
+fn missing_secrets(surroundings: &Surroundings, plan: &RunPlan) -> Vec<String> {
+    let missing = |source: &SecretSource| match &source.origin {
+        SecretOrigin::Environment(name) if surroundings::exact(name).is_none() => Some(format!(
+            "secret {}: the variable {name} is not set",
+            source.name
+        )),
+        SecretOrigin::File(path) if !surroundings.directory.join(path).exists() => Some(format!(
+            "secret {}: there is no file {}",
+            source.name,
+            path.display()
+        )),
+        SecretOrigin::Environment(_) | SecretOrigin::File(_) => None,
+    };
+    plan.secrets.iter().filter_map(missing).collect()
 }
 
 fn render(plan: &RunPlan) -> String {

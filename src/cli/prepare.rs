@@ -233,7 +233,7 @@ fn uncommitted(repository: &Repository, plan: &RunPlan) -> Result<Option<String>
     let base = plan.repository.base.short();
     Ok(repository.uncommitted()?.map(|what| {
         format!(
-            "{what} in {} not committed: tasks start from {base} without it",
+            "not committed in {}: {what}; tasks start from {base} without it",
             repository.directory().display()
         )
     }))

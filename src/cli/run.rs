@@ -20,9 +20,10 @@ use crate::git::Repository;
 use crate::id::{RunId, StateDir};
 use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
-use crate::report::{Hints, Mode, Reporter, summary};
+use crate::report::{Hints, Limits, Mode, Reporter, limit, summary};
 use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
 use crate::secrets::{Needles, SecretString};
+use crate::spec::units;
 use crate::workspace::BaseStore;
 
 /// The largest secret, in bytes.
@@ -60,9 +61,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
         &tasks,
         directory.create_file("events.ndjson")?,
     );
-    let hints = Hints {
-        base: prepared.plan.repository.base_ref.clone(),
-    };
+    let hints = hints(&prepared.plan);
     let context = context(prepared, store, surroundings, (secrets, needles), pool);
     let (sender, shutdown) = watch::channel(Shutdown::None);
     let mut view = View(reporter);
@@ -85,6 +84,20 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
             };
             Err(Failure::new(exit, error))
         }
+    }
+}
+
+fn hints(plan: &RunPlan) -> Hints {
+    let limits = plan.tasks.iter().map(|task| {
+        let limits = Limits {
+            mem_limit: units::show_bytes(task.limits.memory),
+            timeout: limit(task.timeout),
+        };
+        (task.id.clone(), limits)
+    });
+    Hints {
+        base: plan.repository.base_ref.clone(),
+        limits: limits.collect(),
     }
 }
 
@@ -189,7 +202,10 @@ fn read_secrets(
         .iter()
         .map(read)
         .collect::<anyhow::Result<_>>()
-        .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))
+        .map_err(|e| {
+            let failure = Failure::new(Exit::EnvironmentUnusable, e);
+            failure.hint("`secrets` in the spec says where each value comes from")
+        })
 }
 
 fn read_secret_file(path: &std::path::Path) -> anyhow::Result<String> {

@@ -86,7 +86,7 @@ impl Progress {
                 self.area.set(self.place(task), row);
             }
             Mode::Plain if phase == TaskPhase::Running => {
-                let name = self.name(task);
+                let name = self.paint.task(self.place(task), task.as_str());
                 self.print(&format!("{}           {name}", padded("START")));
             }
             Mode::Plain | Mode::Quiet => {}

@@ -16,7 +16,7 @@ use crate::id::TaskId;
 
 pub use live::Progress;
 pub use paint::Paint;
-pub use summary::{Hints, summary};
+pub use summary::{Hints, Limits, summary};
 pub use words::{count, limit, work};
 
 /// How a run is shown while it runs.

@@ -1,10 +1,12 @@
 //! What became of a run, and what to type next.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
 use super::words::{amount, cause, count, padded, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
+use crate::id::TaskId;
 
 /// The most files that a branch's diffstat shows.
 const FILES_SHOWN: usize = 5;
@@ -14,6 +16,17 @@ const FILES_SHOWN: usize = 5;
 pub struct Hints {
     /// The base, as the spec names it.
     pub base: String,
+    /// The limits of the tasks.
+    pub limits: HashMap<TaskId, Limits>,
+}
+
+/// Limits that a task may have met, as the spec would write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Its memory.
+    pub mem_limit: String,
+    /// The time of an attempt.
+    pub timeout: String,
 }
 
 /// The summary of a run, for standard output.
@@ -43,18 +56,19 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     let word = paint.strong(&padded("Summary"));
     writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
     for task in run.tasks.iter().filter(|t| !t.is_good()) {
-        failure(text, task, paint)?;
+        failure(text, task, hints, paint)?;
     }
-    warnings(text, run, paint)?;
+    warnings(text, run, hints, paint)?;
     let good = branches.iter().find(|(task, _)| task.is_good());
     next(text, run, good.or(branches.first()).copied(), hints, paint)
 }
 
-fn warnings(text: &mut String, run: &RunSummary, paint: Paint) -> std::fmt::Result {
+fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> std::fmt::Result {
     let word = paint.careful("warning:");
     for task in run.tasks.iter().filter(|t| t.child_oom_killed) {
-        let why = "one of its processes was killed, out of memory (limit: mem_limit)";
-        writeln!(text, "{word} {}: {why}", task.task)?;
+        let limit = limit(task, &TaskOutcome::OutOfMemory, hints);
+        let why = "one of its processes was killed, out of memory";
+        writeln!(text, "{word} {}: {why}{limit}", task.task)?;
     }
     for task in &run.tasks {
         left_behind(text, run, task, paint)?;
@@ -88,10 +102,11 @@ fn totals(run: &RunSummary) -> String {
     format!("{tasks}: {}", parts.join(", "))
 }
 
-fn failure(text: &mut String, task: &TaskReport, paint: Paint) -> std::fmt::Result {
+fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) -> std::fmt::Result {
     let cause = cause(&task.outcome).unwrap_or_default();
-    let word = verdict(paint, task);
-    writeln!(text, "{word} [{}] {} {cause}", time(task.ran), task.task)?;
+    let limit = limit(task, &task.outcome, hints);
+    let (word, time) = (verdict(paint, task), time(task.ran));
+    writeln!(text, "{word} [{time}] {} {cause}{limit}", task.task)?;
     if let Some(report) = &task.branch {
         writeln!(text, "             work  {}", work(report))?;
         if !matches!(report.result, BranchResult::Created { .. }) {
@@ -106,6 +121,15 @@ fn failure(text: &mut String, task: &TaskReport, paint: Paint) -> std::fmt::Resu
         writeln!(text, "             {} {line}", paint.faint("|"))?;
     }
     Ok(())
+}
+
+/// The limit that a task met, if this outcome is one of meeting it.
+fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> String {
+    match (outcome, hints.limits.get(&task.task)) {
+        (TaskOutcome::OutOfMemory, Some(limits)) => format!(" (mem_limit: {})", limits.mem_limit),
+        (TaskOutcome::TimedOut, Some(limits)) => format!(" (timeout: {})", limits.timeout),
+        _ => String::new(),
+    }
 }
 
 fn branch(

@@ -31,8 +31,8 @@ pub(super) fn cause(outcome: &TaskOutcome) -> Option<String> {
     Some(match outcome {
         TaskOutcome::Succeeded => return None,
         TaskOutcome::Failed { exit_code } => format!("exit code {exit_code}"),
-        TaskOutcome::OutOfMemory => "ran out of memory (limit: mem_limit)".into(),
-        TaskOutcome::TimedOut => "ran past its time (limit: timeout)".into(),
+        TaskOutcome::OutOfMemory => "ran out of memory".into(),
+        TaskOutcome::TimedOut => "ran past its time".into(),
         TaskOutcome::Killed { signal: 9 } => {
             "killed by signal 9, not by agent-run, and the engine reports no lack of memory".into()
         }

@@ -186,7 +186,7 @@ timeout: 1h
 author: Ann Author <ann@example.org>
 secrets:
   key: { environment: THE_KEY }
-  token: { environment: THE_KEY }
+  token: { environment: NOT_THERE }
 tasks:
   one:
     image: node:22
@@ -228,6 +228,7 @@ tasks:
         "/image\n",
         "limits    0.5 CPUs,",
         "branch    bot/two\n",
+        "warning: secret token: the variable NOT_THERE is not set\n",
     ] {
         assert!(ended.stdout.contains(words), "no {words:?} in {ended}");
     }
