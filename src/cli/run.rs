@@ -53,6 +53,7 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
         let filling = tokio::task::spawn_blocking(move || base_store(&repository, &state, &plan));
         signals.or_leave(filling).await??
     };
+    prepared.plan.warnings.extend_from_slice(store.notes());
     let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
     let reporter = Reporter::new(

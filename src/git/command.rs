@@ -145,6 +145,16 @@ impl Git {
         }
     }
 
+    /// A hardened call on the objects of a git directory, wherever it says that its files are: a
+    /// submodule's may be gone, and git refuses to start where they are.
+    pub fn on_objects<I>(&self, git_dir: &Path, arguments: I) -> GitCall<'_>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.call(arguments).git_dir(git_dir).work_tree(git_dir)
+    }
+
     /// A plain call in `directory` with the user's own environment and configuration.
     ///
     /// Only for what the user could do there himself; never where an agent wrote.

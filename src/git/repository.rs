@@ -95,6 +95,11 @@ impl Repository {
         &self.directory
     }
 
+    /// The git directory of the worktree that the user named, canonical.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
     /// The git directory that all its worktrees share, canonical.
     pub fn common_dir(&self) -> &Path {
         &self.common_dir

@@ -8,6 +8,8 @@ mod base_store;
 mod error;
 mod private_git;
 mod removal;
+mod store;
+mod submodules;
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -19,9 +21,10 @@ use crate::engine::config::Mount;
 use crate::git::Git;
 use crate::id::{AttemptId, BranchName, StateDir};
 
-pub use base_store::{BaseStore, ColdCost};
+pub use base_store::BaseStore;
 pub use error::WorkspaceError;
 pub use removal::{RemovalError, empty_trash, remove};
+pub use store::ColdCost;
 
 /// The container's main process, see `entry.sh`.
 pub const ENTRY: &str = include_str!("entry.sh");
@@ -74,7 +77,8 @@ pub struct Timing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     directory: PathBuf,
-    objects: PathBuf,
+    /// Borrowed objects, and where they are inside.
+    objects: Vec<(PathBuf, String)>,
     mounted_files: Vec<(&'static str, &'static str)>,
     environment: Vec<(String, String)>,
 }
@@ -87,7 +91,7 @@ impl Workspace {
         make_private(&request.state.run(&request.attempt.run))?;
         make_new(&directory)?;
         let mut workspace = Self {
-            objects: request.store.objects(),
+            objects: objects(request),
             directory,
             mounted_files: Vec::new(),
             environment: environment(request),
@@ -96,8 +100,11 @@ impl Workspace {
             make_directory(&workspace.directory.join(name))?;
         }
         workspace.write_files(request)?;
-        private_git::create(request, &workspace.git_dir())?;
-        private_git::check_out(request, &workspace.git_dir(), &workspace.worktree())?;
+        let (git_dir, worktree) = (workspace.git_dir(), workspace.worktree());
+        private_git::create(request, &git_dir, &worktree)?;
+        for submodule in request.store.submodules() {
+            private_git::create_submodule(request, submodule, (&git_dir, &worktree))?;
+        }
         if let Some(owner) = request.owner {
             for name in ["worktree", "git", "home", "out"] {
                 give_away(&workspace.directory.join(name), owner)?;
@@ -121,7 +128,7 @@ impl Workspace {
             .map(|(name, target, _)| (name, target))
             .collect();
         whole.then(|| Self {
-            objects: request.store.objects(),
+            objects: objects(request),
             mounted_files,
             environment: environment(request),
             directory,
@@ -161,12 +168,12 @@ impl Workspace {
             mount("git", "/agent/git", false),
             mount("home", "/home/agent", false),
             mount("out", "/agent/out", false),
-            Mount {
-                source: self.objects.clone(),
-                target: "/agent/base/objects".to_owned(),
-                read_only: true,
-            },
         ];
+        mounts.extend(self.objects.iter().map(|(source, target)| Mount {
+            source: source.clone(),
+            target: target.clone(),
+            read_only: true,
+        }));
         mounts.extend(
             self.mounted_files
                 .iter()
@@ -197,15 +204,24 @@ impl Workspace {
     }
 }
 
+/// The objects that an attempt borrows, and where they are inside.
+fn objects(request: &WorkspaceRequest<'_>) -> Vec<(PathBuf, String)> {
+    let base = (request.store.objects(), private_git::BORROWED.to_owned());
+    let submodules = request.store.submodules().iter();
+    let submodules = submodules.map(|s| (s.store.objects(), s.objects_inside()));
+    [base].into_iter().chain(submodules).collect()
+}
+
 /// The runner's own files: name in the attempt's directory, path inside, text if there is one.
 fn mounted_files<'a>(
     request: &WorkspaceRequest<'a>,
-) -> [(&'static str, &'static str, Option<&'a str>); 6] {
+) -> [(&'static str, &'static str, Option<&'a str>); 7] {
     [
         ("entry", "/agent/entry", Some(ENTRY)),
         ("handoff", "/agent/handoff", Some(HANDOFF)),
         ("script", "/agent/script", request.script),
         ("prompt.md", "/agent/prompt.md", request.prompt),
+        ("submodules", "/agent/submodules", request.store.listing()),
         ("passwd", "/etc/passwd", Some(request.passwd)),
         ("group", "/etc/group", Some(request.group)),
     ]

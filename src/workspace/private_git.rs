@@ -1,13 +1,17 @@
 //! The private git directory of an attempt: written by hand, so that it holds nothing of the
-//! user's configuration, and filled by one `read-tree` that runs no hook and no filter.
+//! user's configuration, and filled by one `read-tree` that runs no hook and no filter. Those of
+//! submodules are made alike, inside it, where git looks for them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::submodules::{self, Submodule};
 use super::{WorkspaceError, WorkspaceRequest, make_directory};
+use crate::git::Git;
+use crate::id::CommitId;
 
 /// Without `core.worktree`: the worktree's `.git` file is enough, and libgit2 refuses the former.
 /// `trustctime` and `checkStat` keep the index clean when the files change their owner.
@@ -34,71 +38,128 @@ const CONFIG: &str = "\
 ";
 
 /// Where the base store's objects are inside the container.
-const BORROWED: &str = "/agent/base/objects\n";
+pub(super) const BORROWED: &str = "/agent/base/objects";
+/// The commit that an attempt starts from: all that it borrows is reachable from here.
+const BASE_REF: &str = "refs/agent-run/base";
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
-/// Writes the git directory, but for the index.
-pub(super) fn create(request: &WorkspaceRequest<'_>, git_dir: &Path) -> Result<(), WorkspaceError> {
-    for name in [
-        "objects/info",
-        "objects/pack",
-        "refs/heads",
-        "refs/tags",
-        "info",
-        "hooks",
-        "logs",
-    ] {
-        let mut path = git_dir.to_owned();
-        for part in Path::new(name) {
-            path.push(part);
-            make_directory(&path)?;
-        }
-    }
-    let (base, branch) = (request.store.base(), request.branch.full_ref());
-    let head = format!("ref: {branch}\n");
-    // The blank at the end of the first line is part of the format.
-    let mut refs = [("refs/agent-run/base", base), (branch.as_str(), base)];
-    refs.sort_unstable();
-    let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted \n");
-    for (name, commit) in refs {
-        for piece in [commit.as_str(), " ", name, "\n"] {
-            packed.push_str(piece);
-        }
-    }
-    let borrowed = [request.store.objects().as_os_str().as_bytes(), b"\n"].concat();
-    write(git_dir, "HEAD", head.as_bytes())?;
-    write(git_dir, "packed-refs", packed.as_bytes())?;
-    write(git_dir, "config", CONFIG.as_bytes())?;
-    write(git_dir, "info/exclude", request.exclude)?;
-    write(git_dir, "objects/info/alternates", &borrowed)?;
-    if let Some(shallow) = request.store.shallow() {
-        write(git_dir, "shallow", &shallow)?;
-    }
-    Ok(())
+/// One git directory and its worktree.
+struct Private<'a> {
+    git: &'a Git,
+    git_dir: PathBuf,
+    worktree: PathBuf,
+    commit: &'a CommitId,
+    /// Where the borrowed objects are here, and where they are inside the container.
+    objects: (PathBuf, String),
 }
 
-/// Fills the worktree and the index from the base, then points the alternates to where the
-/// container sees them.
-pub(super) fn check_out(
+/// Makes the attempt's git directory and checks the base out.
+pub(super) fn create(
     request: &WorkspaceRequest<'_>,
     git_dir: &Path,
     worktree: &Path,
 ) -> Result<(), WorkspaceError> {
-    request
-        .git
-        .call(["read-tree", "--reset", "-u", request.store.base().as_str()])
-        .git_dir(git_dir)
-        .work_tree(worktree)
-        .deadline(CHECKOUT_DEADLINE)
-        .run()
-        .map_err(WorkspaceError::git("check the base out"))?;
-    write(git_dir, "objects/info/alternates", BORROWED.as_bytes())?;
-    for name in ["index", "HEAD"] {
-        let path = git_dir.join(name);
-        let readable = Permissions::from_mode(0o644);
-        fs::set_permissions(&path, readable).map_err(WorkspaceError::io("open", path))?;
+    let store = request.store;
+    let private = Private {
+        git: request.git,
+        git_dir: git_dir.to_owned(),
+        worktree: worktree.to_owned(),
+        commit: store.base(),
+        objects: (store.objects(), BORROWED.to_owned()),
+    };
+    let branch = request.branch.full_ref();
+    private.lay_out(&format!("ref: {branch}\n"), &[BASE_REF, &branch])?;
+    let config = CONFIG.to_owned() + &submodules::config(store.submodules(), "");
+    write(git_dir, "config", config.as_bytes())?;
+    write(git_dir, "info/exclude", request.exclude)?;
+    private.check_out(store.shallow())
+}
+
+/// Makes the git directory of a submodule inside the attempt's and checks its commit out, in the
+/// directory that the superproject's checkout has made.
+pub(super) fn create_submodule(
+    request: &WorkspaceRequest<'_>,
+    submodule: &Submodule,
+    (git_dir, worktree): (&Path, &Path),
+) -> Result<(), WorkspaceError> {
+    let private = Private {
+        git: request.git,
+        git_dir: git_dir.join(&submodule.git_dir),
+        worktree: worktree.join(&submodule.path),
+        commit: &submodule.commit,
+        objects: (submodule.store.objects(), submodule.objects_inside()),
+    };
+    let mut path = git_dir.to_owned();
+    for part in Path::new(&submodule.git_dir) {
+        path.push(part);
+        make_directory(&path)?;
     }
-    Ok(())
+    private.lay_out(&format!("{}\n", submodule.commit), &[BASE_REF])?;
+    let inner = submodules::config(request.store.submodules(), &submodule.git_dir);
+    let config = CONFIG.to_owned() + &inner;
+    write(&private.git_dir, "config", config.as_bytes())?;
+    private.check_out(submodule.store.shallow())?;
+    // Inside only: on the host there is nothing at that path.
+    let gitfile = format!("gitdir: /agent/git/{}\n", submodule.git_dir);
+    write(&private.worktree, ".git", gitfile.as_bytes())
+}
+
+impl Private<'_> {
+    /// Writes all but the configuration and the index.
+    fn lay_out(&self, head: &str, refs: &[&str]) -> Result<(), WorkspaceError> {
+        for name in [
+            "objects/info",
+            "objects/pack",
+            "refs/heads",
+            "refs/tags",
+            "info",
+            "hooks",
+            "logs",
+        ] {
+            let mut path = self.git_dir.clone();
+            for part in Path::new(name) {
+                path.push(part);
+                make_directory(&path)?;
+            }
+        }
+        let mut refs = refs.to_vec();
+        refs.sort_unstable();
+        // The blank at the end of the first line is part of the format.
+        let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted \n");
+        for name in refs {
+            for piece in [self.commit.as_str(), " ", name, "\n"] {
+                packed.push_str(piece);
+            }
+        }
+        write(&self.git_dir, "HEAD", head.as_bytes())?;
+        write(&self.git_dir, "packed-refs", packed.as_bytes())
+    }
+
+    /// Fills the worktree and the index from the commit, then points the alternates to where the
+    /// container sees them.
+    fn check_out(&self, shallow: Option<Vec<u8>>) -> Result<(), WorkspaceError> {
+        let (here, inside) = &self.objects;
+        let here = [here.as_os_str().as_bytes(), b"\n"].concat();
+        write(&self.git_dir, "objects/info/alternates", &here)?;
+        if let Some(shallow) = shallow {
+            write(&self.git_dir, "shallow", &shallow)?;
+        }
+        self.git
+            .call(["read-tree", "--reset", "-u", self.commit.as_str()])
+            .git_dir(&self.git_dir)
+            .work_tree(&self.worktree)
+            .deadline(CHECKOUT_DEADLINE)
+            .run()
+            .map_err(WorkspaceError::git("check the base out"))?;
+        let inside = format!("{inside}\n");
+        write(&self.git_dir, "objects/info/alternates", inside.as_bytes())?;
+        for name in ["index", "HEAD"] {
+            let path = self.git_dir.join(name);
+            let readable = Permissions::from_mode(0o644);
+            fs::set_permissions(&path, readable).map_err(WorkspaceError::io("open", path))?;
+        }
+        Ok(())
+    }
 }
 
 fn write(git_dir: &Path, name: &str, bytes: &[u8]) -> Result<(), WorkspaceError> {

@@ -4,6 +4,7 @@
 mod hand_off;
 mod layout;
 mod removal;
+mod submodules;
 mod wrapper;
 
 use std::fs;
@@ -48,6 +49,17 @@ impl Site {
         let scratch = Scratch::new();
         let dir = scratch.repository("repo");
         Self::of(scratch, dir, Some(depth))
+    }
+
+    /// A site whose repository has a submodule `libs/one` with a submodule `inner`, both there.
+    pub fn with_submodules() -> Self {
+        let scratch = Scratch::odd();
+        let dir = superproject(&scratch);
+        git(
+            &dir,
+            &["submodule", "update", "-q", "--init", "--recursive"],
+        );
+        Self::of(scratch, dir, None)
     }
 
     /// The same site at the repository's present HEAD.
@@ -103,6 +115,31 @@ impl Site {
     }
 }
 
+/// A repository with a submodule that has one itself; the clones of both are not there yet.
+pub fn superproject(scratch: &Scratch) -> PathBuf {
+    let (inner, library) = (scratch.repository("inner"), scratch.repository("library"));
+    let add = |to: &Path, from: &Path, name: &str, path: &str| {
+        let from = from.to_str().unwrap();
+        git(to, &["submodule", "add", "-q", "--name", name, from, path]);
+        git(to, &["commit", "-qm", "add a submodule"]);
+    };
+    add(&library, &inner, "in/ner", "inner");
+    commit(&library, "a.txt", "four\n");
+    let dir = scratch.repository("made");
+    add(&dir, &library, "vendor/#one \"1\"", "libs/one");
+    let clone = scratch.path("repo");
+    git(
+        &scratch.path(""),
+        &[
+            "clone",
+            "-q",
+            dir.to_str().unwrap(),
+            clone.to_str().unwrap(),
+        ],
+    );
+    clone
+}
+
 /// A workspace seen from inside, by links instead of mounts.
 pub struct Inside {
     pub workspace: Workspace,
@@ -120,10 +157,17 @@ impl Inside {
             ("agent/git", workspace.git_dir()),
             ("agent/out", workspace.out()),
             ("agent/handoff", workspace.directory().join("handoff")),
-            ("agent/base/objects", site.store.objects()),
             ("workspace", workspace.worktree()),
         ] {
             symlink(target, root.join(name)).unwrap();
+        }
+        let mounts = workspace.mounts();
+        let only_inside =
+            |target: &str| target.starts_with("/agent/base/") || target == "/agent/submodules";
+        for mount in mounts.iter().filter(|m| only_inside(&m.target)) {
+            let link = root.join(&mount.target[1..]);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(&mount.source, link).unwrap();
         }
         let gitfile = workspace.worktree().join(".git");
         fs::remove_file(&gitfile).unwrap();
@@ -138,6 +182,7 @@ impl Inside {
             "/agent/base/objects\n"
         );
         fs::write(alternates, format!("{}\n", site.store.objects().display())).unwrap();
+        move_submodules(&workspace, &root);
         Self { workspace, root }
     }
 
@@ -209,6 +254,23 @@ impl Inside {
 
     fn files_of(&self, commit: &str) -> String {
         self.git(&["ls-tree", "-r", "--name-only", commit])
+    }
+}
+
+/// Moves the paths in the files of submodules to where `root` has them.
+fn move_submodules(workspace: &Workspace, root: &Path) {
+    let mut pending = vec![workspace.git_dir().join("modules"), workspace.worktree()];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            pending.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.ends_with("objects/info/alternates") || path.ends_with(".git") {
+            let text = fs::read_to_string(&path).unwrap();
+            let moved = text.replacen("/agent/", &format!("{}/agent/", root.display()), 1);
+            if !text.contains(root.to_str().unwrap()) {
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, moved).unwrap();
+            }
+        }
     }
 }
 
