@@ -3,6 +3,7 @@
 //! Files are opened beneath a handle of the directory, never through a link, never blocking, and
 //! what is in them is parsed within fixed bounds. Nothing here is believed; it is only well-formed.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ const HEADER_LINES: usize = 2048;
 const HEADER_LINE_LIMIT: u64 = 8 * 1024;
 /// The hand-off makes at most this many further refs.
 const SIDES: usize = 17;
+/// The hand-off tells of at most 40 submodules.
+const SUBMODULES: usize = 40;
 
 /// The hand-off folder, open.
 pub(super) struct HandedOff {
@@ -38,6 +41,10 @@ pub(super) struct Status {
     pub(super) leftovers_incomplete: bool,
     /// What the further refs are, by number; sanitised.
     pub(super) sides: Vec<(usize, String)>,
+    /// Submodules with changes or commits of the task's; sanitised.
+    pub(super) submodules: BTreeSet<String>,
+    /// Whether it could not be found out which submodules were changed.
+    pub(super) submodules_unknown: bool,
 }
 
 /// What became of uncommitted work.
@@ -135,6 +142,11 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
             ("leftovers", "too-large") => status.leftovers = Leftovers::TooLarge,
             ("leftovers", "failed") => status.leftovers = Leftovers::Failed,
             ("leftovers_incomplete", "1") => status.leftovers_incomplete = true,
+            ("submodules_unknown", "1") => status.submodules_unknown = true,
+            ("submodule", path) => {
+                let path = sanitize::line(path.as_bytes(), false);
+                status.submodules.insert(path);
+            }
             ("leftover_bytes", count) => drop(count.parse::<u64>().ok()?),
             _ => {
                 let number = side_number(key.strip_prefix("side.")?)?;
@@ -147,7 +159,8 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
         }
     }
     status.head.as_ref()?;
-    (status.sides.len() <= SIDES).then_some(status)
+    let bounded = status.sides.len() <= SIDES && status.submodules.len() <= SUBMODULES;
+    bounded.then_some(status)
 }
 
 fn side_number(text: &str) -> Option<usize> {

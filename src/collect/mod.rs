@@ -170,7 +170,7 @@ fn collect_bundle(
         .collect();
     let mut checked = policy::check(&quarantine, &tips, base, &limits)?;
     report.commits = policy::commits(&quarantine, &[tip], base)?;
-    let few_paths = look_for_risks(&quarantine, &mut checked, report)?;
+    let few_paths = look_for_risks(&quarantine, store, &mut checked, report)?;
     let promoted = promote::promote(request, &quarantine, tip, &sides)?;
     report.result = promoted.result;
     report.side_refs = promoted.side_refs;
@@ -209,6 +209,7 @@ fn sides_on_top(
 /// Fills the risky paths; says whether the changed paths are few enough to count their lines.
 fn look_for_risks(
     quarantine: &Quarantine<'_>,
+    store: &BaseStore,
     checked: &mut Checked,
     report: &mut BranchReport,
 ) -> Result<bool, CollectError> {
@@ -216,8 +217,16 @@ fn look_for_risks(
     let (changes, all, gone) = checked
         .trees
         .changes(&base_tree, &tip_tree, 5 * diffstat::PATHS);
-    let risks = risk::find(quarantine, &changes)?;
+    let risks = risk::find(quarantine, &changes, store)?;
     report.risky_paths = risks.paths;
+    if risks.absent > 0 {
+        report.content_left_behind = true;
+        let note = format!(
+            "{} submodules moved to commits that are not in the result; if the task made them, they are in its directory.",
+            risks.absent
+        );
+        report.notes.push(note);
+    }
     if risks.nested > 0 {
         report.content_left_behind = true;
         let note = format!(
@@ -262,6 +271,18 @@ fn describe(status: &Status, report: &mut BranchReport) {
         left_behind(
             "Some uncommitted files could not be committed; they are in the task's directory.",
         );
+    }
+    for path in &status.submodules {
+        let why = "is a submodule with work that is not in the branch".to_owned();
+        report.risky_paths.push((path.clone(), why));
+    }
+    if !status.submodules.is_empty() {
+        left_behind(
+            "Submodules hold changes or commits that are not in the branch; they are in the task's directory.",
+        );
+    }
+    if status.submodules_unknown {
+        left_behind("It could not be found out whether submodules hold further work.");
     }
     if status.rebuilt {
         left_behind("The task broke its git directory: its files came back as one commit.");

@@ -1,12 +1,13 @@
 //! Paths that deserve a look before merging: what runs, or changes what runs, when somebody opens,
 //! checks out or pushes the branch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::error::{CollectError, fail_closed};
 use super::quarantine::Quarantine;
-use super::trees::{Change, MODE_GITLINK, MODE_LINK, ObjectId, hex};
+use super::trees::{Change, MODE_GITLINK, MODE_LINK, ObjectId, hex, unhex};
 use crate::sanitize;
+use crate::workspace::BaseStore;
 
 /// Most risky paths that are listed.
 const LISTED: usize = 100;
@@ -50,11 +51,18 @@ pub(super) struct Risks {
     pub(super) paths: Vec<(String, String)>,
     /// New nested repositories, whose content is not in the result.
     pub(super) nested: usize,
+    /// Submodules at commits that no submodule of the base has.
+    pub(super) absent: usize,
 }
 
 /// Looks through changes.
-pub(super) fn find(quarantine: &Quarantine<'_>, changes: &[Change]) -> Result<Risks, CollectError> {
+pub(super) fn find(
+    quarantine: &Quarantine<'_>,
+    changes: &[Change],
+    store: &BaseStore,
+) -> Result<Risks, CollectError> {
     let targets = link_targets(quarantine, changes)?;
+    let known = known_commits(quarantine, changes, store)?;
     let declares = changes.iter().any(|c| c.path == b".gitmodules");
     let mut risks = Risks::default();
     for change in changes {
@@ -64,7 +72,15 @@ pub(super) fn find(quarantine: &Quarantine<'_>, changes: &[Change]) -> Result<Ri
                 .as_ref()
                 .is_none_or(|old| old.mode != MODE_GITLINK);
         risks.nested += usize::from(new_gitlink && !declares);
-        let Some(why) = judge(change, new_gitlink, &targets) else {
+        let moved = change.new.mode == MODE_GITLINK && !new_gitlink;
+        let absent = moved && !known.contains(&change.new.id);
+        risks.absent += usize::from(absent);
+        let why = if absent {
+            Some("is a submodule moved to a commit that is not in the result")
+        } else {
+            judge(change, new_gitlink, &targets)
+        };
+        let Some(why) = why else {
             continue;
         };
         if risks.paths.len() < LISTED {
@@ -128,6 +144,31 @@ fn leaves(path: &[u8], target: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The commits of changed submodules that tasks could borrow: those that are not new.
+fn known_commits(
+    quarantine: &Quarantine<'_>,
+    changes: &[Change],
+    store: &BaseStore,
+) -> Result<HashSet<ObjectId>, CollectError> {
+    let gitlinks = changes.iter().filter(|c| c.new.mode == MODE_GITLINK);
+    let listing: String = gitlinks.map(|c| hex(&c.new.id) + "\n").collect();
+    let mut known = HashSet::new();
+    if listing.is_empty() {
+        return Ok(known);
+    }
+    for git_dir in store.submodule_stores() {
+        let answer = quarantine
+            .call(["cat-file", "--batch-check=%(objectname) %(objecttype)"])
+            .git_dir(git_dir)
+            .input(listing.clone().into_bytes())
+            .run_text()
+            .map_err(fail_closed("submodules"))?;
+        let commits = answer.lines().filter_map(|l| l.strip_suffix(" commit"));
+        known.extend(commits.filter_map(unhex));
+    }
+    Ok(known)
 }
 
 /// The targets of changed symbolic links, where they are of a sane length.

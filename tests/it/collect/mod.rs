@@ -2,6 +2,7 @@
 
 mod honest;
 mod hostile;
+mod submodules;
 
 use std::fs;
 use std::path::Path;

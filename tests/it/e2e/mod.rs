@@ -12,5 +12,6 @@ mod environment;
 mod many;
 mod readme;
 mod scene;
+mod submodules;
 mod terminal;
 mod whole;
