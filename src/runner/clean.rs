@@ -213,6 +213,7 @@ impl<E: Engine> Cleaner<E> {
                 message: why.into(),
             })?;
         Ok(Shared {
+            networks: network::Networks::new(plan.run.clone(), String::new(), 0, 0),
             context: RunContext {
                 engine: self.engine.clone(),
                 info: self.info.clone(),

@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::images::Images;
-use super::network::Slot;
+use super::network::Networks;
 use super::task::{TaskDone, run_task};
 use super::teardown::{remove_network, teardown};
 use super::{RunContext, RunError, Shared, Shutdown};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
-use crate::plan::TaskPlan;
+use crate::plan::{NetworkMode, TaskPlan};
 
 /// How many lines may wait for the observer before further ones are only counted.
 const LINES_WAITING: usize = 4096;
@@ -54,11 +54,12 @@ pub async fn run<E: Engine>(
     let (stop, run_shutdown) = watch::channel(Shutdown::None);
     let stop = Arc::new(stop);
     let shared = Arc::new(Shared {
-        context,
         events,
         lines,
         shutdown: run_shutdown,
+        networks: networks(&context),
         images: Images::default(),
+        context,
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
     });
@@ -171,7 +172,7 @@ impl Stamp {
 struct Dispatch<E: Engine> {
     shared: Arc<Shared<E>>,
     queue: VecDeque<TaskPlan>,
-    free: Vec<Slot>,
+    free: usize,
     running: JoinSet<TaskDone>,
     removing: JoinSet<(TaskId, Vec<String>)>,
     reports: Vec<TaskReport>,
@@ -180,11 +181,9 @@ struct Dispatch<E: Engine> {
 impl<E: Engine> Dispatch<E> {
     fn new(shared: Arc<Shared<E>>) -> Self {
         let plan = &shared.context.plan;
-        let slots = plan.parallel.min(plan.tasks.len()).max(1);
         Self {
             queue: plan.tasks.clone().into(),
-            // The last one is taken first: hand out low numbers first.
-            free: (0..slots).rev().map(Slot::new).collect(),
+            free: plan.parallel.min(plan.tasks.len()).max(1),
             running: JoinSet::new(),
             removing: JoinSet::new(),
             reports: Vec::new(),
@@ -197,7 +196,7 @@ impl<E: Engine> Dispatch<E> {
         let started = EventKind::RunStarted {
             run: plan.run.clone(),
             tasks: plan.tasks.len(),
-            parallel: self.free.len(),
+            parallel: self.free,
         };
         self.shared.event(None, started);
         for warning in &self.shared.context.plan.warnings {
@@ -231,12 +230,11 @@ impl<E: Engine> Dispatch<E> {
             }
             return;
         }
-        while !self.queue.is_empty()
-            && let Some(slot) = self.free.pop()
+        while self.free > 0
             && let Some(task) = self.queue.pop_front()
         {
-            self.running
-                .spawn(run_task(self.shared.clone(), task, slot));
+            self.free -= 1;
+            self.running.spawn(run_task(self.shared.clone(), task));
         }
     }
 
@@ -247,7 +245,7 @@ impl<E: Engine> Dispatch<E> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let task = done.report.task.clone();
-        self.free.push(done.slot);
+        self.free += 1;
         self.report(done.report);
         let shared = self.shared.clone();
         self.removing
@@ -280,11 +278,8 @@ impl<E: Engine> Dispatch<E> {
     /// Removes the networks and puts the reports into the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
-        let removals = self
-            .free
-            .iter()
-            .filter_map(|slot| slot.network_name(&context.plan.run))
-            .map(|name| remove_network(&*context.engine, name));
+        let names = self.shared.networks.names().into_iter();
+        let removals = names.map(|name| remove_network(&*context.engine, name));
         let teardown_errors = futures::future::join_all(removals)
             .await
             .into_iter()
@@ -306,6 +301,18 @@ impl<E: Engine> Dispatch<E> {
             directory: context.state.run(&context.plan.run),
         }
     }
+}
+
+fn networks<E: Engine>(context: &RunContext<E>) -> Networks {
+    let plan = &context.plan;
+    let bridged = |task: &&TaskPlan| task.network_mode == NetworkMode::Bridge;
+    let tasks = plan.tasks.iter().filter(bridged).count();
+    Networks::new(
+        plan.run.clone(),
+        context.owner.clone(),
+        tasks,
+        plan.parallel,
+    )
 }
 
 fn skipped(task: TaskId, reason: &str) -> TaskReport {

@@ -101,6 +101,7 @@ struct Shared<E: Engine> {
     events: mpsc::UnboundedSender<(Option<TaskId>, EventKind)>,
     lines: mpsc::Sender<LogLine>,
     shutdown: watch::Receiver<Shutdown>,
+    networks: network::Networks,
     images: images::Images,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,

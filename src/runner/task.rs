@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::container::{Launch, task_config};
 use super::images::PreparedImage;
-use super::network::Slot;
+use super::network::Lease;
 use super::outcome::{StoppedBy, outcome};
 use super::pump::{Pump, Pumped};
 use super::teardown::Remains;
@@ -35,16 +35,11 @@ const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
 /// A finished attempt: its report, its slot, and what is still to be removed.
 pub(super) struct TaskDone {
     pub(super) report: TaskReport,
-    pub(super) slot: Slot,
     pub(super) remains: Remains,
 }
 
 /// Runs a task; whatever goes wrong becomes its outcome.
-pub(super) async fn run_task<E: Engine>(
-    shared: Arc<Shared<E>>,
-    task: TaskPlan,
-    mut slot: Slot,
-) -> TaskDone {
+pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) -> TaskDone {
     let attempt = AttemptId {
         run: shared.context.plan.run.clone(),
         task: task.id.clone(),
@@ -61,17 +56,13 @@ pub(super) async fn run_task<E: Engine>(
         may_have_run: false,
         branch: None,
     };
-    let outcome = match life.live(&mut slot).await {
+    let outcome = match life.live().await {
         Ok(outcome) => outcome,
         Err(error) => life.failed(&error),
     };
     let report = life.report(outcome);
     let remains = life.remains;
-    TaskDone {
-        report,
-        slot,
-        remains,
-    }
+    TaskDone { report, remains }
 }
 
 struct Life<'a, E: Engine> {
@@ -94,7 +85,7 @@ struct Running {
 }
 
 impl<E: Engine> Life<'_, E> {
-    async fn live(&mut self, slot: &mut Slot) -> Result<TaskOutcome, StepError> {
+    async fn live(&mut self) -> Result<TaskOutcome, StepError> {
         self.phase(TaskPhase::Preparing);
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
@@ -104,10 +95,10 @@ impl<E: Engine> Life<'_, E> {
         let (proof, workspace, network) = tokio::join!(
             self.prove_bind_mounts(&image, user),
             self.workspace(&image, user),
-            self.network(slot),
+            network(self.shared, self.task),
         );
         proof?;
-        let (workspace, network) = (workspace?, network?);
+        let (workspace, (lease, network)) = (workspace?, network?);
         let running = match self.start(&image, user, &workspace, network).await {
             Ok(Some(running)) => running,
             Ok(None) => return Ok(TaskOutcome::Cancelled),
@@ -120,6 +111,10 @@ impl<E: Engine> Life<'_, E> {
             }
         };
         let (stopped, exit) = self.watch(running).await;
+        if !self.remains.errors.is_empty() {
+            // It may still run: nobody else gets its network.
+            std::mem::forget(lease);
+        }
         self.collect(&image, user, workspace).await;
         let exit = exit?;
         self.child_oom_killed = exit.oom_killed && exit.code == 0;
@@ -208,18 +203,6 @@ impl<E: Engine> Life<'_, E> {
         let made = made.await;
         let workspace = Arc::new(made?);
         Ok(workspace)
-    }
-
-    async fn network(&self, slot: &mut Slot) -> Result<NetworkAttachment, StepError> {
-        let context = &self.shared.context;
-        let (engine, plan) = (&*context.engine, &context.plan);
-        match self.task.network_mode {
-            NetworkMode::None => Ok(NetworkAttachment::None),
-            NetworkMode::Bridge => slot
-                .attachment(engine, &plan.run, &context.pool, &context.owner)
-                .await
-                .map_err(StepError::engine("network")),
-        }
     }
 
     /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.
@@ -427,6 +410,22 @@ impl<E: Engine> Life<'_, E> {
             child_oom_killed: self.child_oom_killed,
             log: (!self.ran.is_zero()).then_some(log),
             teardown_errors: Vec::new(),
+        }
+    }
+}
+
+/// A task's network, and the lease that keeps it the task's own.
+async fn network<'a, E: Engine>(
+    shared: &'a Shared<E>,
+    task: &TaskPlan,
+) -> Result<(Option<Lease<'a>>, NetworkAttachment), StepError> {
+    let context = &shared.context;
+    match task.network_mode {
+        NetworkMode::None => Ok((None, NetworkAttachment::None)),
+        NetworkMode::Bridge => {
+            let leased = shared.networks.lease(&*context.engine, &context.pool);
+            let (lease, attachment) = leased.await?;
+            Ok((Some(lease), attachment))
         }
     }
 }

@@ -203,3 +203,34 @@ async fn a_flood_is_whole_in_the_file_and_missing_lines_are_counted() {
     );
     scene.assert_nothing_left();
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_network_is_made_or_removed_while_a_task_runs() {
+    let scene = Scene::new();
+    let mut yaml = "version: 1\nmax_parallel: 3\ntasks:\n".to_owned();
+    for n in 0..20 {
+        yaml += &format!("  t{n}: {{ run: x }}\n");
+        let script = Scene::hands_off(0).after(minutes(n + 1));
+        scene.engine.script(&format!("task/t{n}"), script);
+    }
+    let summary = scene.run(&yaml).await;
+    assert!(
+        summary.tasks.iter().all(TaskReport::is_good),
+        "{summary:#?}"
+    );
+    let calls = scene.engine.calls();
+    let places = |wanted: Operation, what: &str| -> Vec<usize> {
+        let all = calls.iter().enumerate();
+        all.filter(|(_, (operation, name))| *operation == wanted && name.contains(what))
+            .map(|(place, _)| place)
+            .collect()
+    };
+    let made = places(Operation::CreateNetwork, "-net-");
+    let removed = places(Operation::RemoveNetwork, "-net-");
+    let started = places(Operation::Start, "-1-t");
+    let gone = places(Operation::RemoveContainer, "-1-t");
+    assert_eq!((made.len(), removed.len()), (3, 3), "{calls:?}");
+    assert!(made.iter().max() < started.iter().min(), "{calls:?}");
+    assert!(removed.iter().min() > gone.iter().max(), "{calls:?}");
+    scene.assert_nothing_left();
+}
