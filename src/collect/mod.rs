@@ -30,6 +30,9 @@ use policy::Checked;
 pub use prune::remove_unused;
 use quarantine::Quarantine;
 
+/// Submodules with further work that a note names.
+const SUBMODULES_NAMED: usize = 5;
+
 /// What is collected, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectRequest<'a> {
@@ -134,7 +137,7 @@ fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, Collect
         }
         None => {}
     }
-    describe(&status, &mut report);
+    describe(&status, request.workspace, &mut report);
     Ok(report)
 }
 
@@ -252,7 +255,7 @@ fn look_for_risks(
 }
 
 /// Adds what the status says to a report.
-fn describe(status: &Status, report: &mut BranchReport) {
+fn describe(status: &Status, workspace: &Workspace, report: &mut BranchReport) {
     report.leftovers_committed = status.leftovers == Leftovers::Committed;
     let mut left_behind = |note: &str| {
         report.content_left_behind = true;
@@ -277,9 +280,12 @@ fn describe(status: &Status, report: &mut BranchReport) {
         report.risky_paths.push((path.clone(), why));
     }
     if !status.submodules.is_empty() {
-        left_behind(
-            "Submodules hold changes or commits that are not in the branch; they are in the task's directory.",
-        );
+        let named = status.submodules.iter().take(SUBMODULES_NAMED);
+        left_behind(&format!(
+            "Submodules hold changes or commits that are not in the branch ({}); they are in {}.",
+            named.map(String::as_str).collect::<Vec<_>>().join(", "),
+            workspace.worktree().display()
+        ));
     }
     if status.submodules_unknown {
         left_behind("It could not be found out whether submodules hold further work.");

@@ -117,6 +117,7 @@ fn changes_inside_a_submodule_alone_are_told_and_kept() {
         fs::write(inside.tree().join("libs/one/inner/a.txt"), "x").unwrap();
     });
     assert_eq!(report.result, BranchResult::NoChange, "{report:?}");
+    assert!(report.notes[0].contains("(libs/one)"), "{report:?}");
     assert_eq!(
         why(&report, "libs/one"),
         ["is a submodule with work that is not in the branch"],
