@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{amount, cause, count, padded, time, verdict, work};
+use super::words::{cause, count, gain, padded, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
@@ -44,7 +44,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
         .tasks
         .iter()
         .filter_map(|task| Some((task, task.branch.as_ref()?)))
-        .filter(|(_, report)| matches!(report.result, BranchResult::Created { .. }))
+        .filter(|(task, report)| is_created(report) || task.is_good() && has_notes(report))
         .collect();
     if !branches.is_empty() {
         writeln!(text, "{}", paint.strong("Branches"))?;
@@ -59,8 +59,17 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
         failure(text, task, hints, paint)?;
     }
     warnings(text, run, hints, paint)?;
-    let good = branches.iter().find(|(task, _)| task.is_good());
-    next(text, run, good.or(branches.first()).copied(), hints, paint)
+    let mut created = branches.iter().filter(|(_, report)| is_created(report));
+    let good = created.clone().find(|(task, _)| task.is_good());
+    next(text, run, good.or(created.next()).copied(), hints, paint)
+}
+
+fn is_created(report: &BranchReport) -> bool {
+    matches!(report.result, BranchResult::Created { .. })
+}
+
+fn has_notes(report: &BranchReport) -> bool {
+    !(report.side_refs.is_empty() && report.notes.is_empty())
 }
 
 fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> std::fmt::Result {
@@ -103,13 +112,15 @@ fn totals(run: &RunSummary) -> String {
 }
 
 fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) -> std::fmt::Result {
-    let cause = cause(&task.outcome).unwrap_or_default();
-    let limit = limit(task, &task.outcome, hints);
     let (word, time) = (verdict(paint, task), time(task.ran));
-    writeln!(text, "{word} [{time}] {} {cause}{limit}", task.task)?;
+    write!(text, "{word} [{time}] {}", task.task)?;
+    match cause(&task.outcome) {
+        Some(cause) => writeln!(text, ": {cause}{}", limit(task, &task.outcome, hints))?,
+        None => writeln!(text)?,
+    }
     if let Some(report) = &task.branch {
         writeln!(text, "             work  {}", work(report))?;
-        if !matches!(report.result, BranchResult::Created { .. }) {
+        if !is_created(report) {
             notes(text, report, paint)?;
         }
     }
@@ -138,17 +149,19 @@ fn branch(
     report: &BranchReport,
     paint: Paint,
 ) -> std::fmt::Result {
-    let BranchResult::Created { branch, .. } = &report.result else {
-        return Ok(());
+    let name = match &report.result {
+        BranchResult::Created { branch, .. } => branch.as_str(),
+        _ => task.task.as_str(),
     };
-    let (name, amount) = (paint.strong(branch.as_str()), amount(report));
     let unfinished = if task.is_good() { "" } else { "  (unfinished)" };
-    writeln!(text, "  {name}  {amount}{}", paint.careful(unfinished))?;
-    for file in report.diffstat.iter().take(FILES_SHOWN) {
+    let (name, unfinished) = (paint.strong(name), paint.careful(unfinished));
+    writeln!(text, "  {name}  {}{unfinished}", gain(report))?;
+    let shown = report.diffstat.len().min(FILES_SHOWN);
+    for file in &report.diffstat[..shown] {
         let (plus, minus) = (file.insertions, file.deletions);
         writeln!(text, "    {}  +{plus} −{minus}", file.path)?;
     }
-    let more = report.files.saturating_sub(FILES_SHOWN as u64);
+    let more = report.files.saturating_sub(shown as u64);
     if more > 0 {
         writeln!(text, "    and {}", count(more, "more file"))?;
     }

@@ -10,6 +10,7 @@ mod fake;
 mod git;
 mod layering;
 mod plan;
+mod report;
 mod runner;
 mod sanitize;
 mod secrets;

@@ -1,0 +1,160 @@
+//! What a run says at its end, for every way in which a task can end.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use agent_run::event::{BranchReport, BranchResult, FileStat, RunSummary, TaskOutcome, TaskReport};
+use agent_run::report::{Hints, Limits, Paint, summary};
+use insta::assert_snapshot;
+
+fn task(id: &str, outcome: TaskOutcome, branch: Option<BranchReport>) -> TaskReport {
+    TaskReport {
+        task: id.parse().unwrap(),
+        attempt: 1,
+        outcome,
+        branch,
+        ran: Duration::from_millis(61_300),
+        child_oom_killed: false,
+        log: None,
+        last_lines: Vec::new(),
+        teardown_errors: Vec::new(),
+    }
+}
+
+fn created(id: &str, files: u64) -> BranchReport {
+    let result = BranchResult::Created {
+        branch: format!("agent/261120-101500-abcd/{id}").parse().unwrap(),
+        commit: "a".repeat(40).parse().unwrap(),
+    };
+    let stat = |n| FileStat {
+        path: format!("src/{n}.rs"),
+        insertions: n,
+        deletions: 0,
+    };
+    BranchReport {
+        commits: 1,
+        files,
+        insertions: 3,
+        deletions: 2,
+        diffstat: (0..files.min(8)).map(stat).collect(),
+        ..BranchReport::bare(result)
+    }
+}
+
+fn show(tasks: Vec<TaskReport>) -> String {
+    let limits = Limits {
+        mem_limit: "2g".into(),
+        timeout: "1h".into(),
+    };
+    let hints = Hints {
+        base: "main".into(),
+        limits: HashMap::from([
+            ("big".parse().unwrap(), limits.clone()),
+            ("slow".parse().unwrap(), limits.clone()),
+            ("child".parse().unwrap(), limits),
+        ]),
+    };
+    let run = RunSummary {
+        run: "261120-101500-abcd".parse().unwrap(),
+        tasks,
+        stopped: None,
+        took: Duration::from_secs(3700),
+        teardown_errors: vec!["network n".into()],
+        directory: "/state/runs/261120-101500-abcd".into(),
+    };
+    summary(&run, &hints, Paint { color: false })
+}
+
+#[test]
+fn every_ending() {
+    let no_change = || Some(BranchReport::bare(BranchResult::NoChange));
+    let mut failed = task(
+        "failed",
+        TaskOutcome::Failed { exit_code: 3 },
+        Some(created("failed", 1)),
+    );
+    failed.log = Some("/state/logs/failed.1.log".into());
+    failed.last_lines = vec!["\u{1b}[31mred\u{1b}[0m".into()];
+    let mut good = created("good", 7);
+    good.risky_paths = vec![("Makefile".into(), "is run".into())];
+    good.side_refs = vec![("refs/agent-run/x".into(), "a rebase".into())];
+    let mut child = task("child", TaskOutcome::Succeeded, no_change());
+    child.child_oom_killed = true;
+    child.teardown_errors = vec!["container c".into()];
+    let mut nested = BranchReport::bare(BranchResult::NoChange);
+    nested.notes = vec!["a nested repository".into()];
+    let rejected = BranchReport::bare(BranchResult::Rejected {
+        check: "size".into(),
+        detail: "too large".into(),
+        path: "/state/tasks/r".into(),
+    });
+    let infra = TaskOutcome::Infra {
+        stage: "image".into(),
+        message: "no such image".into(),
+    };
+    let skipped = TaskOutcome::Skipped {
+        reason: "the run was stopped".into(),
+    };
+    assert_snapshot!(show(vec![
+        failed,
+        task("good", TaskOutcome::Succeeded, Some(good)),
+        child,
+        task("nested", TaskOutcome::Succeeded, Some(nested)),
+        task("big", TaskOutcome::OutOfMemory, no_change()),
+        task("slow", TaskOutcome::TimedOut, no_change()),
+        task("killed", TaskOutcome::Killed { signal: 11 }, None),
+        task("rejected", TaskOutcome::Succeeded, Some(rejected)),
+        task("image", infra, None),
+        task("stopped", TaskOutcome::Cancelled, no_change()),
+        task("waited", skipped, None),
+    ]), @"
+    ────────────────────────────────────────────────────────────
+    Branches
+      agent/261120-101500-abcd/failed  1 commit, 1 file, +3 −2  (unfinished)
+        src/0.rs  +0 −0
+      agent/261120-101500-abcd/good  1 commit, 7 files, +3 −2
+        src/0.rs  +0 −0
+        src/1.rs  +1 −0
+        src/2.rs  +2 −0
+        src/3.rs  +3 −0
+        src/4.rs  +4 −0
+        and 2 more files
+        look at Makefile: is run
+        also refs/agent-run/x: a rebase
+      nested  no change
+        note a nested repository
+
+         Summary [  1h01m] 11 tasks: 3 passed, 6 failed, 1 cancelled, 1 skipped
+            FAIL [  1m01s] failed: exit code 3
+                 work  agent/261120-101500-abcd/failed  1 commit, 1 file, +3 −2
+                 log   /state/logs/failed.1.log
+                 | red
+             OOM [  1m01s] big: ran out of memory (mem_limit: 2g)
+                 work  no change
+         TIMEOUT [  1m01s] slow: ran past its time (timeout: 1h)
+                 work  no change
+          KILLED [  1m01s] killed: killed by signal 11
+          REJECT [  1m01s] rejected
+                 work  rejected (size: too large), kept in /state/tasks/r
+           INFRA [  1m01s] image: image: no such image
+          CANCEL [  1m01s] stopped: the run was stopped
+                 work  no change
+            SKIP [  1m01s] waited: the run was stopped
+    warning: child: one of its processes was killed, out of memory (mem_limit: 2g)
+    warning: child: not removed: container c
+    warning: not removed: network n
+
+    Next
+      git log -p main..agent/261120-101500-abcd/good
+      git merge agent/261120-101500-abcd/good
+      logs and results: /state/runs/261120-101500-abcd
+    ");
+}
+
+#[test]
+fn nothing_but_failures_gives_nothing_to_merge() {
+    let failed = TaskOutcome::Failed { exit_code: 1 };
+    let text = show(vec![task("a", failed, Some(created("a", 1)))]);
+    assert!(text.contains("git log -p main..agent/"), "{text}");
+    assert!(!text.contains("git merge"), "{text}");
+}
