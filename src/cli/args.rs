@@ -110,11 +110,13 @@ pub struct GlobalArgs {
 /// Which spec, and which of its tasks.
 #[derive(Debug, Args)]
 pub struct SpecArgs {
-    /// The spec (`-`, or a path with a `/` or ending in .yaml or .yml), then tasks; all if none
+    /// The spec (`-`, or a path with a `/` or ending in .yaml or .yml; else agent-run.yaml here or
+    /// above, up to the repository's root), then tasks; all if none
     #[arg(value_name = "SPEC] [TASK")]
     pub words: Vec<String>,
-    /// The spec, whatever its name; else agent-run.yaml here or above, up to the repository's root
-    /// [env: `AGENT_RUN_FILE`; a SPEC wins over it]
+    /// The spec, whatever its name
+    ///
+    /// [env, where no SPEC is given: `AGENT_RUN_FILE`]
     #[arg(short, long, value_name = "FILE", verbatim_doc_comment)]
     pub file: Option<PathBuf>,
 }

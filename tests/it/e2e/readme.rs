@@ -1,4 +1,4 @@
-//! The README's example is run, and gives what the README says.
+//! The README's example and the demo are run, and give what the README says.
 
 use super::scene::Scene;
 
@@ -50,4 +50,23 @@ fn the_example_gives_what_the_readme_says() {
         .into();
     assert_eq!(ended.code, Some(100), "{ended}");
     assert_eq!(normal(&ended.stdout), normal(block("text")), "{ended}");
+}
+
+#[test]
+fn the_demo_gives_five_branches() {
+    let scene = Scene::empty();
+    let own = env!("CARGO_MANIFEST_DIR");
+    let cloned: super::scene::Ended = std::process::Command::new("git")
+        .args(["clone", "-q", "--no-hardlinks", own])
+        .arg(scene.repo())
+        .output()
+        .expect("git")
+        .into();
+    assert_eq!(cloned.code, Some(0), "{cloned}");
+    let ended = scene.agent_run(&["repo/examples/demo/agent-run.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stdout.contains("5 tasks: 5 passed\n"), "{ended}");
+    let branches = scene.git(&["branch", "--list", "agent/*"]);
+    assert_eq!(branches.lines().count(), 5, "{ended}");
+    assert_eq!(scene.left(), Vec::<String>::new());
 }
