@@ -8,7 +8,7 @@ demo=$PWD/.demo
 repo=$demo/repo
 say() { printf 'demo: %s\n' "$*"; }
 
-say "this will build agent-run, clone this repository to .demo/repo, and run five tasks on the clone"
+say "this will build agent-run (some minutes the first time), clone this repository to .demo/repo, and run five tasks on the clone"
 cargo build --release --locked
 rm -rf "$demo"
 mkdir -p "$demo"

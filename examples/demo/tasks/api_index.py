@@ -24,8 +24,8 @@ source, target = map(pathlib.Path, sys.argv[1:])
 lines = ["# Public items", ""]
 for file in sorted(source.rglob("*.rs")):
     found = list(items(file))
-    print(f"{file}: {len(found)} items", flush=True)
     if found:
+        print(f"{file}: {len(found)} items", flush=True)
         lines += [f"## {file}", "", "| kind | name | what |", "|---|---|---|"]
         lines += [f"| {kind} | `{name}` | {what.replace('|', chr(92) + '|')} |" for kind, name, what in found]
         lines.append("")
