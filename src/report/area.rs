@@ -1,17 +1,19 @@
 //! What stays in place at the end of a terminal: a line for each running task.
 //!
-//! Drawn anew as a whole at every change and every tick. Each line ends where the next begins, so
-//! that what others print, such as the `^C` of a terminal, lies below it and goes with it.
+//! One indicatif bar holds all of them as its message, so that it is drawn and taken away whole.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 use super::words::{padded, ticking};
 
 const TICK: Duration = Duration::from_millis(250);
+/// What a tab in a line counts as: how far it reaches is the terminal's to say.
+const TAB: &str = "    ";
 
 /// A running task.
 pub(super) struct Row {
@@ -24,11 +26,9 @@ pub(super) struct Row {
 #[derive(Default)]
 pub(super) struct Area(Option<Arc<Mutex<Drawing>>>);
 
-#[derive(Default)]
 struct Drawing {
     rows: BTreeMap<usize, Row>,
-    /// How many lines stand above the cursor.
-    drawn: usize,
+    bar: ProgressBar,
 }
 
 impl Area {
@@ -37,7 +37,7 @@ impl Area {
         let mut drawing = lock(self.0.get_or_insert_with(ticking_drawing));
         let phase = row.phase;
         drawing.rows.entry(place).or_insert(row).phase = phase;
-        drawing.draw("");
+        drawing.draw();
     }
 
     /// Takes the row at a place away; it goes with what is printed next.
@@ -49,46 +49,44 @@ impl Area {
 
     /// Prints a line above the area.
     pub(super) fn print(&self, line: &str) {
-        match &self.0 {
-            Some(drawing) => lock(drawing).draw(&format!("{line}\n")),
-            None => to_stderr(&format!("{line}\n")),
-        }
+        let Some(drawing) = &self.0 else {
+            to_stderr(&format!("{line}\n"));
+            return;
+        };
+        let drawing = lock(drawing);
+        drawing.bar.println(line.replace('\t', TAB));
+        drawing.draw();
     }
 
     /// Takes everything away that stays in place.
     pub(super) fn clear(&mut self) {
         if let Some(drawing) = self.0.take() {
-            let mut drawing = lock(&drawing);
-            drawing.rows.clear();
-            drawing.draw("");
+            lock(&drawing).bar.finish_and_clear();
         }
     }
 }
 
 impl Drawing {
-    fn draw(&mut self, above: &str) {
+    fn draw(&self) {
+        if self.bar.is_finished() {
+            return;
+        }
         let (height, width) = console::Term::stderr().size();
         let rows = lines(&self.rows, usize::from(height) / 2, usize::from(width));
-        let mut text = String::from("\r");
-        if self.drawn > 0 {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\x1b[{}A", self.drawn);
-        }
-        // Erases from here to the end of the screen (ECMA-48, ED).
-        text.push_str("\x1b[J");
-        text.push_str(above);
-        for row in &rows {
-            text.push_str(row);
-            text.push('\n');
-        }
-        self.drawn = rows.len();
-        to_stderr(&text);
+        self.bar.set_message(rows.join("\n"));
+        self.bar.tick();
     }
 }
 
 /// A drawing that is drawn anew at every tick for as long as somebody has it.
 fn ticking_drawing() -> Arc<Mutex<Drawing>> {
-    let drawing = Arc::<Mutex<Drawing>>::default();
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let drawing = Arc::new(Mutex::new(Drawing {
+        rows: BTreeMap::new(),
+        bar,
+    }));
     let weak = Arc::downgrade(&drawing);
     std::thread::spawn(move || {
         loop {
@@ -96,7 +94,7 @@ fn ticking_drawing() -> Arc<Mutex<Drawing>> {
             let Some(drawing) = weak.upgrade() else {
                 return;
             };
-            lock(&drawing).draw("");
+            lock(&drawing).draw();
         }
     });
     drawing
