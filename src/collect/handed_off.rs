@@ -39,6 +39,7 @@ pub(super) struct Status {
     pub(super) rebuilt: bool,
     pub(super) leftovers: Leftovers,
     pub(super) leftovers_incomplete: bool,
+    pub(super) branches_incomplete: bool,
     /// What the further refs are, by number; sanitised.
     pub(super) sides: Vec<(usize, String)>,
     /// Submodules with changes or commits of the task's; sanitised.
@@ -142,6 +143,7 @@ fn parse_status(bytes: &[u8]) -> Option<Status> {
             ("leftovers", "too-large") => status.leftovers = Leftovers::TooLarge,
             ("leftovers", "failed") => status.leftovers = Leftovers::Failed,
             ("leftovers_incomplete", "1") => status.leftovers_incomplete = true,
+            ("branches_incomplete", "1") => status.branches_incomplete = true,
             ("submodules_unknown", "1") => status.submodules_unknown = true,
             ("submodule", path) => {
                 let path = sanitize::line(path.as_bytes(), false);

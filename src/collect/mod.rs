@@ -287,6 +287,9 @@ fn describe(status: &Status, workspace: &Workspace, report: &mut BranchReport) {
             workspace.worktree().display()
         ));
     }
+    if status.branches_incomplete {
+        left_behind("The task made more branches than are taken; they are in its git directory.");
+    }
     if status.submodules_unknown {
         left_behind("It could not be found out whether submodules hold further work.");
     }

@@ -160,10 +160,18 @@ if [ -n "$progress" ]; then
 elif [ -n "$left" ]; then
     tip=$left
 fi
-moved=$(g for-each-ref --count=16 --no-merged="$tip" \
+# One more than are taken, to know whether there are more.
+moved=$(g for-each-ref --count=17 --no-merged="$tip" \
     --format='%(objectname) %(refname)' refs/heads)
+taken=0
 while read -r commit name; do
-    [ -z "$commit" ] || side "$commit" "branch ${name#refs/heads/}"
+    [ -n "$commit" ] || continue
+    taken=$((taken + 1))
+    if [ "$taken" -gt 16 ]; then
+        say "branches_incomplete=1"
+        break
+    fi
+    side "$commit" "branch ${name#refs/heads/}"
 done <<END
 $moved
 END

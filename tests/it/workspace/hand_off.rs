@@ -187,3 +187,26 @@ fn directories_that_git_cannot_read_are_not_taken_for_no_change() {
     assert!(status.contains("changed=0"), "{status}");
     assert!(status.contains("leftovers_incomplete=1"), "{status}");
 }
+
+#[test]
+fn branches_beyond_those_that_are_taken_are_told_of() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    for n in 0..17 {
+        inside.git(&[
+            "switch",
+            "-q",
+            "-c",
+            &format!("side-{n:02}"),
+            site.base().as_str(),
+        ]);
+        commit(&inside.tree(), &format!("{n}.txt"), "x");
+    }
+    inside.git(&["switch", "-q", "--detach", site.base().as_str()]);
+    let status = inside.hand_off();
+    assert!(status.contains("branches_incomplete=1\n"), "{status}");
+    assert!(status.contains("side.15=branch side-15\n"), "{status}");
+    inside.git(&["branch", "-q", "-D", "side-16"]);
+    let status = inside.hand_off();
+    assert!(!status.contains("branches_incomplete"), "{status}");
+}
