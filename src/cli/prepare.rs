@@ -204,6 +204,7 @@ pub(super) async fn prepare(
     }
     plan.warnings.extend(uncommitted(&repository, &plan)?);
     plan.warnings.extend(missing_limits(&info));
+    plan.warnings.extend(foreign_repository(&repository));
     Ok(Prepared {
         plan,
         repository,
@@ -237,6 +238,17 @@ fn uncommitted(repository: &Repository, plan: &RunPlan) -> Result<Option<String>
             repository.directory().display()
         )
     }))
+}
+
+/// What root makes in somebody's repository is root's: he could not delete the branches.
+fn foreign_repository(repository: &Repository) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = std::fs::metadata(repository.common_dir()).ok()?.uid();
+    let foreign = rustix::process::geteuid().is_root() && owner != 0;
+    foreign.then(|| {
+        let path = repository.directory().display();
+        format!("{path} belongs to user {owner}, and what root makes in it will belong to root")
+    })
 }
 
 fn missing_limits(info: &EngineInfo) -> Option<String> {

@@ -137,6 +137,7 @@ fn a_repository_of_another_user() {
         .expect("agent-run")
         .into();
     assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stderr.contains("belongs to user 4321"), "{ended}");
 }
 
 #[test]
