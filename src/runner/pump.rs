@@ -18,6 +18,8 @@ use crate::secrets::{Needles, Redactor};
 
 /// A longer line is shown in pieces of this size, in bytes; the file has it whole.
 const LONGEST_LINE: usize = 16 * 1024;
+/// How much of each, in characters.
+const LAST_LENGTH: usize = 400;
 /// How long the last word on missing lines waits for a reporter.
 const LAST_LINE: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many of the last lines are kept for the report.
@@ -146,7 +148,8 @@ impl Pump {
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
-        self.last.push_back(line.clone());
+        self.last
+            .push_back(line.chars().take(LAST_LENGTH).collect());
         self.tell_not_shown();
         if self.not_shown > 0 || self.lines.try_send(self.line(line)).is_err() {
             self.not_shown += 1;

@@ -234,3 +234,17 @@ async fn no_network_is_made_or_removed_while_a_task_runs() {
     assert!(removed.iter().min() > gone.iter().max(), "{calls:?}");
     scene.assert_nothing_left();
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_endless_line_does_not_fill_the_report() {
+    let scene = Scene::new();
+    let endless = Scene::hands_off(3).prints(&"x".repeat(100_000));
+    scene.engine.script("task/a", endless);
+    let summary = scene.run("version: 1\ntasks:\n  a: { run: x }\n").await;
+    let lines = &report(&summary, "a").last_lines;
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 400),
+        "{lines:?}"
+    );
+    assert_eq!(scene.log("a").len(), 100_000);
+}
