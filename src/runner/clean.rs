@@ -11,8 +11,8 @@ use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::container::Launch;
 use super::images::{Images, PreparedImage};
+use super::prepare::user_of;
 use super::teardown::{Remains, remove_network, teardown};
-use super::user::container_user;
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ImageInfo, OwnedKind, OwnedObject};
@@ -274,13 +274,15 @@ async fn collect_one<E: Engine>(
     attempt: &AttemptId,
 ) -> Result<(Option<BranchReport>, Vec<String>), String> {
     let context = &shared.context;
-    let runner = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
+    let user = user_of(&context.info, task).map_err(|e| e.message)?;
+    let workspace = super::prepare::workspace_request(
+        shared,
+        attempt,
+        task,
+        user,
+        ("", ""),
+        Workspace::existing,
     );
-    let user = container_user(&context.info, runner, task.user.as_deref())?;
-    let workspace =
-        super::task::workspace_request(shared, attempt, task, user, ("", ""), Workspace::existing);
     let mut remains = Remains {
         attempt: Some(attempt.clone()),
         ..Remains::default()

@@ -8,9 +8,8 @@ use tokio::time::timeout;
 
 use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
-use super::task::asked_to_kill;
 use super::teardown::Remains;
-use super::{Shared, StepError, blocking};
+use super::{Shared, StepError, asked_to_kill, blocking};
 use crate::collect::{self, CollectLimits, CollectRequest};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};

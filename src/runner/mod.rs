@@ -12,6 +12,7 @@ mod dispatcher;
 mod images;
 mod network;
 mod outcome;
+mod prepare;
 mod probe;
 mod pump;
 mod task;
@@ -151,5 +152,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Returns once the run is asked to stop.
+async fn asked_to_stop(shutdown: &mut watch::Receiver<Shutdown>) {
+    // The sender lives as long as the run; were it gone, nobody could ask any more.
+    if shutdown.wait_for(|s| *s != Shutdown::None).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns once the run is asked to kill what runs.
+async fn asked_to_kill(shutdown: &mut watch::Receiver<Shutdown>) {
+    let forced = |s: &Shutdown| matches!(s, Shutdown::Forced(_));
+    if shutdown.wait_for(forced).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -6,33 +6,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::container::{Launch, task_config};
 use super::images::PreparedImage;
-use super::network::Lease;
 use super::outcome::{StoppedBy, outcome};
+use super::prepare::{make_workspace, network, user_of};
 use super::pump::{Pump, Pumped};
 use super::teardown::Remains;
-use super::user::{ContainerUser, account_files, container_user};
-use super::{Shared, Shutdown, StepError, blocking, collector};
+use super::user::{ContainerUser, account_files};
+use super::{Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit};
 use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::{AttemptId, Role};
-use crate::plan::{NetworkMode, TaskPlan, Work};
-use crate::workspace::{Timing, Workspace, WorkspaceRequest};
+use crate::plan::TaskPlan;
+use crate::workspace::Workspace;
 
 /// How long the last output of an ended container may take to arrive.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
-/// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
-const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
 
-/// A finished attempt: its report, its slot, and what is still to be removed.
+/// A finished attempt: its report, and what is still to be removed.
 pub(super) struct TaskDone {
     pub(super) report: TaskReport,
     pub(super) remains: Remains,
@@ -90,7 +87,7 @@ impl<E: Engine> Life<'_, E> {
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
         };
-        let user = self.user()?;
+        let user = user_of(&self.shared.context.info, self.task)?;
         self.remains.attempt = Some(self.attempt.clone());
         let (proof, workspace, network) = tokio::join!(
             self.prove_bind_mounts(&image, user),
@@ -151,18 +148,6 @@ impl<E: Engine> Life<'_, E> {
         };
         let image = images.prepare(self.shared, request).await?;
         Ok((self.shutdown() == Shutdown::None).then_some(image))
-    }
-
-    fn user(&self) -> Result<ContainerUser, StepError> {
-        let runner = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
-        let info = &self.shared.context.info;
-        container_user(info, runner, self.task.user.as_deref()).map_err(|why| StepError {
-            stage: "user",
-            message: why.into(),
-        })
     }
 
     /// No container of a task is created before a directory of ours has arrived in one.
@@ -411,86 +396,5 @@ impl<E: Engine> Life<'_, E> {
             log: (!self.ran.is_zero()).then_some(log),
             teardown_errors: Vec::new(),
         }
-    }
-}
-
-/// A task's network, and the lease that keeps it the task's own.
-async fn network<'a, E: Engine>(
-    shared: &'a Shared<E>,
-    task: &TaskPlan,
-) -> Result<(Option<Lease<'a>>, NetworkAttachment), StepError> {
-    let context = &shared.context;
-    match task.network_mode {
-        NetworkMode::None => Ok((None, NetworkAttachment::None)),
-        NetworkMode::Bridge => {
-            let leased = shared.networks.lease(&*context.engine, &context.pool);
-            let (lease, attachment) = leased.await?;
-            Ok((Some(lease), attachment))
-        }
-    }
-}
-
-fn make_workspace<E: Engine>(
-    shared: &Shared<E>,
-    attempt: &AttemptId,
-    task: &TaskPlan,
-    user: ContainerUser,
-    accounts: (&str, &str),
-) -> Result<Workspace, StepError> {
-    let context = &shared.context;
-    context
-        .repository
-        .pin(attempt, &context.plan.repository.base)
-        .map_err(|e| StepError::new("workspace", &e))?;
-    workspace_request(shared, attempt, task, user, accounts, Workspace::create)
-        .map_err(|e| StepError::new("workspace", &e))
-}
-
-/// Hands a task's workspace request on, to make the workspace or to find it again.
-pub(super) fn workspace_request<E: Engine, T>(
-    shared: &Shared<E>,
-    attempt: &AttemptId,
-    task: &TaskPlan,
-    user: ContainerUser,
-    (passwd, group): (&str, &str),
-    with: impl FnOnce(&WorkspaceRequest<'_>) -> T,
-) -> T {
-    let context = &shared.context;
-    let author = &context.plan.author;
-    with(&WorkspaceRequest {
-        git: context.repository.git(),
-        state: &context.state,
-        attempt,
-        branch: &task.branch,
-        store: &context.store,
-        owner: user.owner,
-        author: (&author.name, &author.email),
-        exclude: &context.repository.info_exclude(),
-        script: match &task.work {
-            Work::Script(script) => Some(script),
-            Work::Command(_) => None,
-        },
-        prompt: task.prompt.as_deref(),
-        passwd,
-        group,
-        timing: Timing {
-            deadline: task.timeout + ORPHAN_MARGIN,
-            grace: task.stop_grace_period,
-            handoff: task.handoff_timeout,
-        },
-    })
-}
-
-async fn asked_to_stop(shutdown: &mut watch::Receiver<Shutdown>) {
-    // The sender lives as long as the run; were it gone, nobody could ask any more.
-    if shutdown.wait_for(|s| *s != Shutdown::None).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-pub(super) async fn asked_to_kill(shutdown: &mut watch::Receiver<Shutdown>) {
-    let forced = |s: &Shutdown| matches!(s, Shutdown::Forced(_));
-    if shutdown.wait_for(forced).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

@@ -31,10 +31,10 @@ async fn scripts_keep_time_and_touch_mounts() {
         Script::exits(3)
             .after(MINUTE)
             .oom_killed()
-            .on_start(|c| std::fs::write(host_path(c, "/work/started"), "").unwrap())
-            .on_exit(|c| std::fs::write(host_path(c, "/work/inner/done"), "").unwrap()),
+            .on_start(|c| std::fs::write(host_path(c, "/outer/started"), "").unwrap())
+            .on_exit(|c| std::fs::write(host_path(c, "/outer/inner/done"), "").unwrap()),
     );
-    for (dir, target) in [(&work, "/work"), (&inner, "/work/inner")] {
+    for (dir, target) in [(&work, "/outer"), (&inner, "/outer/inner")] {
         config.mounts.push(Mount {
             source: dir.path().to_owned(),
             target: target.into(),

@@ -1,0 +1,95 @@
+//! What a container of a task needs before it can be created: a user, a workspace, a network.
+
+use std::time::Duration;
+
+use super::network::Lease;
+use super::user::{ContainerUser, container_user};
+use super::{Shared, StepError};
+use crate::engine::config::NetworkAttachment;
+use crate::engine::{Engine, EngineInfo};
+use crate::id::AttemptId;
+use crate::plan::{NetworkMode, TaskPlan, Work};
+use crate::workspace::{Timing, Workspace, WorkspaceRequest};
+
+/// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
+const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
+
+/// Who a task runs as.
+pub(super) fn user_of(info: &EngineInfo, task: &TaskPlan) -> Result<ContainerUser, StepError> {
+    let runner = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    container_user(info, runner, task.user.as_deref()).map_err(|why| StepError {
+        stage: "user",
+        message: why.into(),
+    })
+}
+
+/// A task's network, and the lease that keeps it the task's own.
+pub(super) async fn network<'a, E: Engine>(
+    shared: &'a Shared<E>,
+    task: &TaskPlan,
+) -> Result<(Option<Lease<'a>>, NetworkAttachment), StepError> {
+    let context = &shared.context;
+    match task.network_mode {
+        NetworkMode::None => Ok((None, NetworkAttachment::None)),
+        NetworkMode::Bridge => {
+            let leased = shared.networks.lease(&*context.engine, &context.pool);
+            let (lease, attachment) = leased.await?;
+            Ok((Some(lease), attachment))
+        }
+    }
+}
+
+/// Pins the base, then makes the attempt's directories.
+pub(super) fn make_workspace<E: Engine>(
+    shared: &Shared<E>,
+    attempt: &AttemptId,
+    task: &TaskPlan,
+    user: ContainerUser,
+    accounts: (&str, &str),
+) -> Result<Workspace, StepError> {
+    let context = &shared.context;
+    context
+        .repository
+        .pin(attempt, &context.plan.repository.base)
+        .map_err(|e| StepError::new("workspace", &e))?;
+    workspace_request(shared, attempt, task, user, accounts, Workspace::create)
+        .map_err(|e| StepError::new("workspace", &e))
+}
+
+/// Hands a task's workspace request on, to make the workspace or to find it again.
+pub(super) fn workspace_request<E: Engine, T>(
+    shared: &Shared<E>,
+    attempt: &AttemptId,
+    task: &TaskPlan,
+    user: ContainerUser,
+    (passwd, group): (&str, &str),
+    with: impl FnOnce(&WorkspaceRequest<'_>) -> T,
+) -> T {
+    let context = &shared.context;
+    let author = &context.plan.author;
+    with(&WorkspaceRequest {
+        git: context.repository.git(),
+        state: &context.state,
+        attempt,
+        branch: &task.branch,
+        store: &context.store,
+        owner: user.owner,
+        author: (&author.name, &author.email),
+        exclude: &context.repository.info_exclude(),
+        script: match &task.work {
+            Work::Script(script) => Some(script),
+            Work::Command(_) => None,
+        },
+        prompt: task.prompt.as_deref(),
+        passwd,
+        group,
+        timing: Timing {
+            deadline: task.timeout + ORPHAN_MARGIN,
+            grace: task.stop_grace_period,
+            handoff: task.handoff_timeout,
+        },
+    })
+}
