@@ -67,7 +67,7 @@ impl Signals {
         shutdown.send_replace(Shutdown::Forced(self.next().await));
         let reason = self.next().await;
         let words = format!(
-            "left at once; to remove what is left and collect its work: agent-run clean --run {run}\n"
+            "\nleft at once; to remove what is left and collect its work: agent-run clean --run {run}\n"
         );
         let told = tokio::task::spawn_blocking(move || print_error(&words));
         // Nobody may be reading.

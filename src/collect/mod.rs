@@ -27,7 +27,7 @@ use crate::workspace::{BaseStore, Workspace};
 use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use policy::Checked;
-pub use prune::remove_unused;
+pub use prune::{release_packs, remove_unused};
 use quarantine::Quarantine;
 
 /// Submodules with further work that a note names.

@@ -14,6 +14,8 @@ use crate::git::{GitCall, GitError, RepositoryLock};
 use crate::id::CommitId;
 use crate::sanitize;
 
+/// What is written into the mark that keeps a pack from being repacked away.
+pub(super) const KEEP: &str = "agent-run";
 const NOTHING: &str = "0000000000000000000000000000000000000000";
 
 /// Where a result has ended up.
@@ -94,7 +96,8 @@ fn take_in<'a>(
     pack: &Path,
 ) -> Result<PathBuf, CollectError> {
     let pack = File::open(pack).map_err(io("open", pack))?;
-    let answer = call(&["index-pack", "--stdin", "--keep=agent-run"])
+    let keep = format!("--keep={KEEP}");
+    let answer = call(&["index-pack", "--stdin", &keep])
         .input_file(pack)
         .run_text()?;
     let hash = answer.trim().rsplit('\t').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Removal of what repositories' parts of the state directory no longer need: base stores that no
-//! run has used for long, with the results that build on them, and abandoned quarantines.
+//! Removal of what is no longer needed: base stores that no run has used for long, with the results
+//! that build on them, and what a promotion that was killed left in the user's repository.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,16 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::git::{Git, GitError, RepositoryLock};
+use super::promote::KEEP;
+use crate::git::{Git, GitError, Repository, RepositoryLock};
 use crate::id::{RepoKey, StateDir};
 use crate::workspace::BaseStore;
 
-/// No collection takes longer: an older quarantine belongs to a process that was killed.
-const QUARANTINE_AGE: Duration = Duration::from_secs(24 * 3600);
-
-/// Removes base stores of a repository that were not used for `unused_for`, and quarantines that
-/// nobody works in. Returns what was removed. The user's repository is not touched: the branches
-/// that were made of the results are complete there.
+/// Removes base stores of a repository that were not used for `unused_for`. Returns what was
+/// removed. The user's repository is not touched: the branches that were made of the results are
+/// complete there.
 pub fn remove_unused(
     git: &Git,
     state: &StateDir,
@@ -31,28 +29,36 @@ pub fn remove_unused(
     for entry in fs::read_dir(&directory).map_err(failed())? {
         let path = entry.map_err(failed())?.path();
         let name = path.file_name().unwrap_or_default().as_bytes();
-        let is_store = name.starts_with(b"base-");
-        let age = if is_store {
-            BaseStore::last_used(&path)
-        } else {
-            fs::metadata(&path).and_then(|m| m.modified())
-        };
-        let age = age.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        let limit = match (is_store, name.starts_with(b"quarantine-")) {
-            (true, _) => unused_for,
-            (false, true) => QUARANTINE_AGE,
-            (false, false) => continue,
-        };
-        if age.map_err(failed())? < limit {
+        if !name.starts_with(b"base-") {
             continue;
         }
-        if is_store {
-            forget_results(git, &state.results(repository), &path)?;
+        let used = BaseStore::last_used(&path).map_err(failed())?;
+        if SystemTime::now().duration_since(used).unwrap_or_default() < unused_for {
+            continue;
         }
+        forget_results(git, &state.results(repository), &path)?;
         fs::remove_dir_all(&path).map_err(failed())?;
         removed.push(path);
     }
     Ok(removed)
+}
+
+/// Lets repacking have the packs that a promotion which was killed was holding.
+pub fn release_packs(state: &StateDir, repository: &Repository) -> Result<(), GitError> {
+    // Under the lock no promotion is under way: every mark of ours is one that was left.
+    let _lock = RepositoryLock::acquire(state, repository.key())?;
+    let packs = repository.common_dir().join("objects/pack");
+    let failed = || GitError::io(format!("clean {}", packs.display()));
+    for entry in fs::read_dir(&packs).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        let is_keep = path
+            .extension()
+            .is_some_and(|extension| extension == "keep");
+        if is_keep && fs::read(&path).is_ok_and(|text| text.trim_ascii() == KEEP.as_bytes()) {
+            fs::remove_file(&path).map_err(failed())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the results that borrow from a store, and the borrowing.

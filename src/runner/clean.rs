@@ -104,11 +104,11 @@ impl<E: Engine> Cleaner<E> {
             (Some(plan), Ok(Some(repository))) => {
                 self.collect(&mut report, plan, &repository, &attempts)
                     .await;
-                let pins = blocking({
-                    let (repository, run) = (repository.clone(), run.clone());
-                    move || remove_refs(&repository, &run)
+                let left = blocking({
+                    let (state, run) = (self.state.clone(), run.clone());
+                    move || remove_from_repository(&state, &repository, &run)
                 });
-                report.problems.extend(pins.await);
+                report.problems.extend(left.await);
             }
             (_, Err(why)) if !attempts.is_empty() => {
                 report
@@ -339,16 +339,19 @@ fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
     attempts
 }
 
-/// Removes a run's pins and half-arrived results; kept work stays.
-fn remove_refs(repository: &Repository, run: &RunId) -> Vec<String> {
-    let refs = match repository.agent_run_refs() {
-        Ok(refs) => refs,
-        Err(error) => return vec![StepError::new("remove", &error).message],
-    };
+/// Removes a run's pins and half-arrived results from the user's repository; kept work stays.
+fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId) -> Vec<String> {
     let prefixes = ["base", "incoming"].map(|kind| format!("refs/agent-run/{kind}/{run}/"));
-    refs.iter()
-        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
-        .filter_map(|(name, old)| repository.delete_ref(name, old).err())
+    let own = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let refs = repository.agent_run_refs().map(|refs| {
+        let own = refs.iter().filter(|(name, _)| own(name));
+        own.map(|(name, old)| repository.delete_ref(name, old))
+            .collect::<Vec<_>>()
+    });
+    let removed = refs.unwrap_or_else(|error| vec![Err(error)]);
+    let released = collect::release_packs(state, repository);
+    let all = removed.into_iter().chain([released]);
+    all.filter_map(Result::err)
         .map(|error| StepError::new("remove", &error).message)
         .collect()
 }

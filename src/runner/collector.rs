@@ -82,11 +82,16 @@ async fn collector_image<E: Engine>(
         pull_policy: PullPolicy::Missing,
         build: Some(BuildConfig::EmbeddedBase),
     };
-    let image = timeout(BASE_IMAGE, shared.images.obtain(shared, &request)).await;
-    image.map_err(|_| StepError {
+    let mut shutdown = shared.shutdown.clone();
+    let obtained = tokio::select! {
+        obtained = timeout(BASE_IMAGE, shared.images.obtain(shared, &request)) => obtained.ok(),
+        () = asked_to_kill(&mut shutdown) => None,
+    };
+    let not_in_time = || StepError {
         stage: "collect",
         message: format!("image {} could not be had in time", request.reference),
-    })??;
+    };
+    obtained.ok_or_else(not_in_time)??;
     shared.images.prepare(shared, &request).await
 }
 

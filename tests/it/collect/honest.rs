@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use agent_run::collect::{needs_collector, remove_unused};
+use agent_run::collect::{needs_collector, release_packs, remove_unused};
 use agent_run::event::BranchResult;
 use agent_run::workspace::{BaseStore, remove};
 
@@ -326,13 +326,11 @@ fn unused_stores_go_with_their_results_and_nothing_else() {
     let stamp = site.store.path().join("agent-run-last-used");
     let stamp = fs::File::options().write(true).open(stamp).unwrap();
     stamp.set_modified(old).unwrap();
-    let fresh_quarantine = state.repo(&key).join("quarantine-live");
-    fs::create_dir(&fresh_quarantine).unwrap();
     let host_git = site.scratch.git();
     let prune = |age| remove_unused(&host_git, &state, &key, Duration::from_secs(age)).unwrap();
     assert_eq!(prune(7200), [] as [PathBuf; 0]);
     assert_eq!(prune(1800), [site.store.path()]);
-    assert!(other.objects().exists() && fresh_quarantine.exists());
+    assert!(other.objects().exists());
     assert_eq!(git(&state.results(&key), &["for-each-ref"]), "");
     git(&site.dir, &["fsck", "--strict"]);
     // The next run makes the store anew, and results go on.
@@ -341,4 +339,20 @@ fn unused_stores_go_with_their_results_and_nothing_else() {
     commit(&inside.tree(), "e.txt", "e\n");
     inside.hand_off();
     assert_eq!(collected(&site, &inside, "u").insertions, 1);
+}
+
+#[test]
+fn marks_of_a_killed_promotion_are_removed_and_no_others() {
+    let site = Site::new();
+    let packs = site.dir.join(".git/objects/pack");
+    fs::create_dir_all(&packs).unwrap();
+    fs::write(packs.join("pack-1.keep"), "agent-run\n").unwrap();
+    fs::write(packs.join("pack-2.keep"), "mine\n").unwrap();
+    fs::write(packs.join("pack-3.keep"), "").unwrap();
+    release_packs(&site.scratch.state(), &site.repository).unwrap();
+    let left = |name: &str| packs.join(name).exists();
+    assert_eq!(
+        ["pack-1.keep", "pack-2.keep", "pack-3.keep"].map(left),
+        [false, true, true]
+    );
 }

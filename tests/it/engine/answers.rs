@@ -419,7 +419,7 @@ async fn the_embedded_base_is_built_and_not_pulled() {
 
 #[tokio::test]
 async fn a_base_that_cannot_be_built_says_so_in_the_engines_words() {
-    let no_registry = "Get \"https://registry-1.docker.io/v2/\": dial tcp: no such host\u{1b}[0m";
+    let no_registry = "Get \"https://registry.example/v2/\": dial tcp: no such host\u{1b}[0m";
     for (answer, status) in [
         (
             json!({"errorDetail": {"message": no_registry}, "error": no_registry}),
