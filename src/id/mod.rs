@@ -341,8 +341,6 @@ pub enum Role {
     Collector,
     /// Asks an image what it holds, or the engine what it honours.
     Probe,
-    /// Deletes files that another uid left behind.
-    Sweeper,
     /// Joins the containers of one slot.
     Network,
 }
@@ -354,7 +352,6 @@ impl Role {
             Self::Task => "task",
             Self::Collector => "collector",
             Self::Probe => "probe",
-            Self::Sweeper => "sweeper",
             Self::Network => "network",
         }
     }

@@ -55,6 +55,9 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     }
     let word = paint.strong(&padded("Summary"));
     writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
+    for task in run.tasks.iter().filter(|t| t.is_good()) {
+        success(text, run, task, paint)?;
+    }
     for task in run.tasks.iter().filter(|t| !t.is_good()) {
         failure(text, task, hints, paint)?;
     }
@@ -62,6 +65,22 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     let mut created = branches.iter().filter(|(_, report)| is_created(report));
     let good = created.clone().find(|(task, _)| task.is_good());
     next(text, run, good.or(created.next()).copied(), hints, paint)
+}
+
+/// A line; its branch stands above.
+fn success(
+    text: &mut String,
+    run: &RunSummary,
+    task: &TaskReport,
+    paint: Paint,
+) -> std::fmt::Result {
+    let (word, time) = (verdict(paint, task), time(task.ran));
+    let gain = task.branch.as_ref().map(gain).unwrap_or_default();
+    let log = task.log.as_deref();
+    let log = log.map(|log| log.strip_prefix(&run.directory).unwrap_or(log));
+    let log = log.map(|log| format!("  {}", log.display()));
+    let log = paint.faint(&log.unwrap_or_default());
+    writeln!(text, "{word} [{time}] {}: {gain}{log}", task.task)
 }
 
 fn is_created(report: &BranchReport) -> bool {

@@ -86,6 +86,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         prompt: task.prompt.as_deref(),
         passwd,
         group,
+        working_dir: &task.working_dir,
         timing: Timing {
             deadline: task.timeout + ORPHAN_MARGIN,
             grace: task.stop_grace_period,

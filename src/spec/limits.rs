@@ -137,15 +137,14 @@ fn tmpfs_mount(text: &str) -> Result<(String, String), BadValue> {
     if !path.starts_with('/') || path.split('/').any(|part| part == ".." || part == ".") {
         return Err(BadValue::new("is not an absolute path below /", hint));
     }
-    let ours = [
-        "/workspace",
-        "/agent",
-        "/proc",
-        "/sys",
-        "/dev",
-        "/run/secrets",
-    ];
-    if ours.contains(&path) || path.starts_with("/agent/") {
+    let ours = ["/proc", "/sys", "/dev", "/run/secrets"];
+    // Below these the engine would make root's directories in what the task brings back or leaves.
+    let mounted = ["/workspace", "/home/agent", "/agent"];
+    let is_below = |top: &str| {
+        path.strip_prefix(top)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if ours.contains(&path) || mounted.iter().any(|top| is_below(top)) {
         return Err(BadValue::new(
             "is in the place of something that a task needs",
             hint,

@@ -319,11 +319,12 @@ fn secret_name(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> 
 
 fn working_dir(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {
     let path = reader.line(field)?.value;
-    if path.starts_with('/') {
+    let steps = |part: &str| part == ".." || part == ".";
+    if path.starts_with('/') && !path.split('/').any(steps) {
         return Some(path);
     }
     let bad = BadValue::new(
-        "is not an absolute path",
+        "is not an absolute path without `.` and `..`",
         "write a path such as /workspace/web",
     );
     let raw = reader.raw(field, "a path")?;

@@ -58,6 +58,8 @@ pub struct WorkspaceRequest<'a> {
     pub passwd: &'a str,
     /// The container's /etc/group.
     pub group: &'a str,
+    /// Where the task starts; made where it lies in a directory of the attempt's and is missing.
+    pub working_dir: &'a str,
     /// The limits that the wrapper itself holds.
     pub timing: Timing,
 }
@@ -105,6 +107,7 @@ impl Workspace {
         for submodule in request.store.submodules() {
             private_git::create_submodule(request, submodule, (&git_dir, &worktree))?;
         }
+        workspace.make_working_dir(request.working_dir)?;
         if let Some(owner) = request.owner {
             for name in ["worktree", "git", "home", "out"] {
                 give_away(&workspace.directory.join(name), owner)?;
@@ -114,6 +117,28 @@ impl Workspace {
         let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
         write_read_only(&workspace.worktree().join(".git"), nowhere.as_bytes())?;
         Ok(workspace)
+    }
+
+    /// Makes the directory that the task starts in: the engine would make it for root. What is
+    /// behind a symbolic link of the repository is left alone.
+    fn make_working_dir(&self, working_dir: &str) -> Result<(), WorkspaceError> {
+        let tops = [("/workspace/", "worktree"), ("/home/agent/", "home")];
+        let below = |(inside, name): (&str, &'static str)| {
+            Some((working_dir.strip_prefix(inside)?.to_owned(), name))
+        };
+        let Some((path, name)) = tops.into_iter().find_map(below) else {
+            return Ok(());
+        };
+        let mut directory = self.directory.join(name);
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            directory.push(part);
+            match fs::symlink_metadata(&directory) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => return Ok(()),
+                Err(_) => make_directory(&directory)?,
+            }
+        }
+        Ok(())
     }
 
     /// Finds the directories of an attempt that an earlier process made; none if it was not made

@@ -125,6 +125,9 @@ fn every_ending() {
         note a nested repository
 
          Summary [  1h01m] 11 tasks: 3 passed, 6 failed, 1 cancelled, 1 skipped
+            PASS [  1m01s] good: 1 commit, 7 files, +3 −2
+            PASS [  1m01s] child: no change
+            PASS [  1m01s] nested: no change
             FAIL [  1m01s] failed: exit code 3
                  work  agent/261120-101500-abcd/failed  1 commit, 1 file, +3 −2
                  log   /state/logs/failed.1.log

@@ -122,6 +122,8 @@ fn every_bad_ending_has_its_outcome_and_keeps_its_work() {
     assert_eq!(task(&result, "kills-the-wrapper")["outcome"]["signal"], 9);
     assert_eq!(task(&result, "own-signal")["outcome"]["signal"], 11);
     assert_eq!(task(&result, "memory-of-child")["child_oom_killed"], true);
+    let rebased = format!("agent/{run}/mid-rebase:readme.md");
+    assert_eq!(scene.git(&["show", &rebased]), "theirs\n");
     half_done_work_is_a_second_ref(&scene, task(&result, "mid-rebase"));
     let nested = task(&result, "nested-repository")["branch"].to_string();
     assert!(nested.contains("app"), "{nested}");

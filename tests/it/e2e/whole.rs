@@ -245,7 +245,7 @@ fn twenty_tasks_on_a_real_repository_leave_nothing() {
 }
 
 #[test]
-fn an_interrupt_keeps_the_work_and_a_second_one_removes_at_once() {
+fn an_interrupt_keeps_the_work() {
     let scene = Scene::new();
     let yaml = r"
 version: 1
@@ -539,4 +539,23 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn interrupt(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+}
+
+#[test]
+fn a_working_dir_that_is_missing_is_the_agents_own() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+tasks:
+  inside: { working_dir: /workspace/new/place, run: 'pwd; echo x > x.txt' }
+  home: { working_dir: /home/agent/new, run: 'pwd; echo x > x.txt' }
+";
+    let (ended, result) = scene.run(yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stderr.contains("| /workspace/new/place"), "{ended}");
+    assert!(ended.stderr.contains("| /home/agent/new"), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let file = format!("agent/{run}/inside:new/place/x.txt");
+    assert_eq!(scene.git(&["show", &file]), "x\n");
+    assert_eq!(scene.left(), Vec::<String>::new());
 }

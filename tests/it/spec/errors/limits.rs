@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::spec::bad;
+use crate::spec::{bad, bad_task, good, with_task};
 
 #[test]
 fn sizes() {
@@ -316,7 +316,7 @@ tasks:
     3 |   a: { run: x, user: root, working_dir: web, network_mode: host, read_only: yes }
       |                      ^^^^ write numbers, such as 1000 or 1000:1000
 
-    error: `working_dir: web` is not an absolute path
+    error: `working_dir: web` is not an absolute path without `.` and `..`
      --> agent-run.yaml:3:41
       |
     3 |   a: { run: x, user: root, working_dir: web, network_mode: host, read_only: yes }
@@ -354,4 +354,13 @@ tasks:
 
     agent-run: 7 errors in agent-run.yaml
     "#);
+}
+
+#[test]
+fn nothing_is_mounted_into_what_a_task_brings_back() {
+    for path in ["/workspace/target", "/home/agent/.cache", "/agent/out/x"] {
+        let message = bad_task(&format!("tmpfs: [{path}]"));
+        assert!(message.contains("in the place of something"), "{message}");
+    }
+    good(&with_task("tmpfs: [/workspaces, /home/agents/x]"));
 }

@@ -388,7 +388,7 @@ fn values_of_the_environment_are_not_shown() {
     5 |     mem_limit: ${TOKEN}
       |                ^^^^^^^^ write a size such as 512m or 4g
 
-    error: `working_dir: ${TOKEN}` is not an absolute path
+    error: `working_dir: ${TOKEN}` is not an absolute path without `.` and `..`
      --> agent-run.yaml:6:18
       |
     6 |     working_dir: ${TOKEN}
