@@ -73,6 +73,14 @@ pub(super) async fn clean(
             print_result(&format!("warning: {problem}\n"));
         }
     }
+    let unknown = cleaner.of_unknown_runs();
+    if unknown > 0 && arguments.run.is_none() {
+        print_result(&format!(
+            "left alone: {} on the engine of runs that are not in {}; clean those with their own --state-dir\n",
+            report::count(unknown as u64, "thing"),
+            state.path().display()
+        ));
+    }
     if found == 0 {
         print_result("nothing to clean\n");
     }

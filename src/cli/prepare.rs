@@ -223,6 +223,10 @@ fn refuse_state_inside(
     if !repository.work_tree().is_some_and(inside) && !inside(repository.common_dir()) {
         return Ok(());
     }
+    // Nothing of ours stays in somebody's working tree; what was there before does.
+    if let Some(made) = &surroundings.state_made {
+        let _ = std::fs::remove_dir_all(made);
+    }
     let error = anyhow::anyhow!(
         "the state directory {} lies inside the repository",
         state.display()

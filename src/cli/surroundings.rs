@@ -19,6 +19,8 @@ pub(super) struct Surroundings {
     pub(super) directory: PathBuf,
     /// Where agent-run keeps its own files.
     pub(super) state: StateDir,
+    /// The topmost directory that had to be made for it, if one.
+    pub(super) state_made: Option<PathBuf>,
     /// Where to look for the engine.
     pub(super) engine: EngineLocator,
     /// Where host git is looked for.
@@ -70,7 +72,7 @@ pub(super) fn enter(directory: Option<&Path>) -> Result<PathBuf, Failure> {
 
 impl Surroundings {
     pub(super) fn of_process(global: &GlobalArgs, directory: PathBuf) -> Result<Self, Failure> {
-        let state = state_directory(global.state_dir.as_deref(), &directory)?;
+        let (state, state_made) = state_directory(global.state_dir.as_deref(), &directory)?;
         let engine = EngineLocator {
             host: global.host.clone(),
             docker_host: text("DOCKER_HOST"),
@@ -82,6 +84,7 @@ impl Surroundings {
         Ok(Self {
             directory,
             state,
+            state_made,
             engine,
             search_path: variable("PATH").unwrap_or_default(),
             paint: paint(global.color),
@@ -92,7 +95,11 @@ impl Surroundings {
     }
 }
 
-fn state_directory(given: Option<&Path>, current: &Path) -> Result<StateDir, Failure> {
+/// The state directory, and the topmost directory that was made for it.
+fn state_directory(
+    given: Option<&Path>,
+    current: &Path,
+) -> Result<(StateDir, Option<PathBuf>), Failure> {
     let default = || {
         let home = path("HOME")?;
         if cfg!(target_os = "macos") {
@@ -112,13 +119,17 @@ fn state_directory(given: Option<&Path>, current: &Path) -> Result<StateDir, Fai
             Failure::new(Exit::EnvironmentUnusable, error).hint("name one with --state-dir")
         );
     };
+    let missing = chosen
+        .ancestors()
+        .take_while(|directory| !directory.exists());
+    let made = missing.last().map(Path::to_owned);
     // It holds copies of repositories that others may not be meant to read.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&chosen)
         .and_then(|()| std::fs::canonicalize(&chosen))
-        .map(StateDir::new)
+        .map(|path| (StateDir::new(path), made))
         .with_context(|| format!("cannot use the state directory {}", chosen.display()))
         .map_err(|e| {
             Failure::new(Exit::EnvironmentUnusable, e).hint("name another with --state-dir")

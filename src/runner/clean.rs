@@ -144,6 +144,19 @@ impl<E: Engine> Cleaner<E> {
         (open, kept)
     }
 
+    /// How many things on the engine belong to runs that this state directory does not know: they may
+    /// be somebody's, so they are only told of.
+    pub fn of_unknown_runs(&self) -> usize {
+        let unknown = |o: &&OwnedObject| {
+            let run = o
+                .labels
+                .get(label::RUN)
+                .and_then(|run| run.parse::<RunId>().ok());
+            run.is_none_or(|run| !self.state.run(&run).is_dir())
+        };
+        self.owned.iter().filter(unknown).count()
+    }
+
     fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
         let of_run =
             |o: &&OwnedObject| o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str());

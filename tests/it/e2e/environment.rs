@@ -244,4 +244,5 @@ fn a_state_directory_inside_the_repository_is_refused() {
         inside.to_str().expect("a path"),
     ]);
     assert_eq!(ended.code, Some(96), "{ended}");
+    assert!(!inside.exists(), "{ended}");
 }

@@ -559,3 +559,23 @@ tasks:
     assert_eq!(scene.git(&["show", &file]), "x\n");
     assert_eq!(scene.left(), Vec::<String>::new());
 }
+
+#[test]
+fn clean_tells_of_runs_that_it_does_not_know_and_leaves_them_alone() {
+    let scene = Scene::new();
+    let yaml =
+        "version: 1\ntasks:\n  long: { run: 'echo ready; sleep 600', stop_grace_period: 1s }\n";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let elsewhere = scene.path().join("elsewhere");
+    let cleaned = scene.agent_run(&["clean", "--state-dir", elsewhere.to_str().expect("a path")]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert!(cleaned.stdout.contains("left alone: "), "{cleaned}");
+    let filter = format!("label=agent-run.run={}", scene.runs()[0]);
+    let running = docker(&["ps", "-q", "--filter", &filter]);
+    assert_eq!(running.stdout.lines().count(), 1, "{running}");
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+}
