@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod clean;
 mod command_line;
 mod endings;
 mod engine;
@@ -12,6 +13,7 @@ mod environment;
 mod many;
 mod readme;
 mod scene;
+mod signals;
 mod submodules;
 mod terminal;
 mod whole;

@@ -1,7 +1,8 @@
 //! A repository, a state directory and the command, each test with its own.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -220,4 +221,36 @@ pub fn task<'a>(result: &'a Value, id: &str) -> &'a Value {
     let tasks = result["tasks"].as_array().expect("tasks");
     let found = tasks.iter().find(|task| task["task"] == id);
     found.unwrap_or_else(|| panic!("no task {id} in {result:#}"))
+}
+
+/// Starts the command and gives the lines of its standard error.
+pub fn start(scene: &Scene, arguments: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
+    spawn(scene.command(arguments))
+}
+
+pub fn spawn(mut command: Command) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("agent-run");
+    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
+    (child, stderr.lines().map(|line| line.expect("a line")))
+}
+
+/// Looks again and again until it is so, but not for ever.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(
+            began.elapsed().as_secs() < 60,
+            "not within a minute: {what}"
+        );
+    }
+}
+
+pub fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
 }

@@ -1,0 +1,157 @@
+//! What dead runs leave behind is collected and removed, and nothing else is.
+
+use super::scene::{Scene, docker, interrupt, start, task, until};
+
+#[test]
+fn two_interrupts_kill_and_clean_collects_the_work() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+defaults: { stop_grace_period: 5m }
+tasks:
+  stubborn:
+    run: |
+      trap '' TERM
+      echo half > half.txt
+      echo ready
+      while :; do sleep 1; done
+";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    interrupt(&child);
+    assert!(lines.any(|line| line.contains("Stopping")));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    let result = scene.result();
+    assert_eq!(task(&result, "stubborn")["branch"]["result"], "kept");
+    let run = result["run"].as_str().expect("a run");
+    let containers = docker(&[
+        "ps",
+        "-aq",
+        "--filter",
+        &format!("label=agent-run.run={run}"),
+    ]);
+    assert_eq!(containers.stdout, "");
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert_eq!(
+        scene.git(&["show", &format!("agent/{run}/stubborn:half.txt")]),
+        "half\n",
+        "{cleaned}"
+    );
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
+
+#[test]
+fn clean_after_kill_9_collects_and_removes_and_spares_live_runs() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+tasks:
+  orphan:
+    run: |
+      echo half > half.txt
+      echo ready
+      sleep 600
+";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let run = scene.runs()[0].clone();
+    let spared = scene.agent_run(&["clean"]);
+    assert_eq!(spared.code, Some(0), "{spared}");
+    let refused = scene.agent_run(&["clean", "--run", &run]);
+    assert_eq!(refused.code, Some(96), "{refused}");
+    let filter = format!("label=agent-run.run={run}");
+    let running = docker(&["ps", "-q", "--filter", &filter]);
+    assert_eq!(running.stdout.lines().count(), 1, "{running}");
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    let shown = scene.agent_run(&["clean", "--dry-run"]);
+    assert!(shown.stdout.contains(&run), "{shown}");
+    assert!(!scene.left().is_empty());
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert_eq!(
+        scene.git(&["show", &format!("agent/{run}/orphan:half.txt")]),
+        "half\n"
+    );
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+    let again = scene.agent_run(&["clean"]);
+    assert_eq!(again.code, Some(0), "{again}");
+}
+
+#[test]
+fn clean_collects_also_where_a_collector_was_left_running() {
+    let scene = Scene::new();
+    let yaml = r#"
+version: 1
+tasks:
+  orphan:
+    run: |
+      echo half > half.txt
+      git config filter.slow.clean 'sleep 5; cat'
+      echo 'half.txt filter=slow' > .gitattributes
+      kill -9 "$PPID"
+      sleep 600
+"#;
+    let spec = scene.spec(yaml);
+    let (mut child, _lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    let collectors = || {
+        let runs = scene.runs();
+        let filter = format!("label=agent-run.run={}", runs.first().map_or("", |r| r));
+        let role = "label=agent-run.role=collector";
+        docker(&["ps", "-q", "--filter", &filter, "--filter", role]).stdout
+    };
+    until("a collector runs", || !collectors().is_empty());
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    assert!(!collectors().is_empty(), "the collector ended too soon");
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let run = scene.runs()[0].clone();
+    assert_eq!(
+        scene.git(&["show", &format!("agent/{run}/orphan:half.txt")]),
+        "half\n",
+        "{cleaned}"
+    );
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
+
+#[test]
+fn clean_removes_a_worktree_that_was_never_finished() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run("version: 1\ntasks:\n  a: { run: echo a > a.txt }\n");
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let attempt = scene.state().join("runs").join(run).join("tasks/a/1");
+    std::fs::create_dir_all(attempt.join("worktree/src")).expect("directories");
+    let pin = format!("refs/agent-run/base/{run}/a");
+    scene.git(&["update-ref", &pin, "main"]);
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert!(cleaned.stdout.contains("unfinished worktree"), "{cleaned}");
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
+
+#[test]
+fn clean_tells_of_runs_that_it_does_not_know_and_leaves_them_alone() {
+    let scene = Scene::new();
+    let yaml =
+        "version: 1\ntasks:\n  long: { run: 'echo ready; sleep 600', stop_grace_period: 1s }\n";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let elsewhere = scene.path().join("elsewhere");
+    let cleaned = scene.agent_run(&["clean", "--state-dir", elsewhere.to_str().expect("a path")]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert!(cleaned.stdout.contains("left alone: "), "{cleaned}");
+    let filter = format!("label=agent-run.run={}", scene.runs()[0]);
+    let running = docker(&["ps", "-q", "--filter", &filter]);
+    assert_eq!(running.stdout.lines().count(), 1, "{running}");
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+}

@@ -1,0 +1,137 @@
+//! Interrupts and time limits of a run: what is heard, and what becomes of the work.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use super::scene::{Scene, docker, interrupt, spawn, start, task, until};
+
+#[test]
+fn an_interrupt_keeps_the_work() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+tasks:
+  obeys:
+    run: |
+      echo half > half.txt
+      echo ready
+      sleep 60
+  waits:
+    run: echo never
+";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", "-j", "1", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    let result = scene.result();
+    assert_eq!(task(&result, "obeys")["outcome"]["outcome"], "cancelled");
+    assert_eq!(task(&result, "obeys")["branch"]["result"], "created");
+    assert_eq!(task(&result, "waits")["outcome"]["outcome"], "skipped");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupt_is_heard_while_another_run_holds_the_repository() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  a: { run: echo a > a.txt }\n";
+    let (ended, _) = scene.run(yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let mode = std::fs::metadata(scene.state())
+        .expect("a directory")
+        .mode();
+    assert_eq!(
+        mode & 0o777,
+        0o700,
+        "others may not read what is copied there"
+    );
+    let repositories = std::fs::read_dir(scene.state().join("repos")).expect("repositories");
+    let place = repositories.map(|e| e.expect("an entry").path()).next();
+    let lock = std::fs::File::open(place.expect("one").join("lock")).expect("a lock");
+    lock.lock().expect("the lock");
+    let spec = scene.spec(yaml);
+    let (mut child, _lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    until("it has a plan", || {
+        let runs = scene.runs();
+        let plan = |run| scene.state().join("runs").join(run).join("plan.json");
+        runs.len() == 2 && plan(&runs[1]).exists()
+    });
+    interrupt(&child);
+    let mut ended = None;
+    until("it has left", || {
+        ended = child.try_wait().expect("a state");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(130));
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_hang_up_that_nohup_ignores_stays_ignored() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  a: { run: echo ready; sleep 3; echo a > a.txt }\n";
+    let spec = scene.spec(yaml);
+    let plain = scene.command(&[]);
+    let mut nohup = Command::new("sh");
+    nohup
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(plain.get_program())
+        .arg("run")
+        .arg(spec)
+        .current_dir(scene.path())
+        .envs(
+            plain
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let (mut child, mut lines) = spawn(nohup);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("a signal");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_makes_no_signal_unheard() {
+    let scene = Scene::new();
+    let yaml = r"
+version: 1
+tasks:
+  flood:
+    run: |
+      echo ready
+      i=0; while [ $i -lt 20000 ]; do echo a line that nobody reads $i; i=$((i+1)); done
+      sleep 600
+";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    let log = scene.state().join("runs").join(&scene.runs()[0]);
+    let log = log.join("logs/flood.1.log");
+    until("the log is whole", || {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        text.contains(" 19999")
+    });
+    interrupt(&child);
+    let filter = format!("label=agent-run.run={}", scene.runs()[0]);
+    until("its container is gone", || {
+        let left = docker(&["ps", "-aq", "--filter", &filter]);
+        left.stdout.is_empty()
+    });
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn the_whole_run_has_a_time_limit() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntimeout: 3s\ntasks:\n  long:\n    run: echo a > a.txt; sleep 60\n";
+    let (ended, result) = scene.run(yaml);
+    assert_eq!(ended.code, Some(124), "{ended}");
+    assert_eq!(result["stopped"], "timed_out");
+    assert_eq!(task(&result, "long")["branch"]["result"], "created");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
