@@ -53,5 +53,6 @@ fn running_tasks_leave_no_lines_behind() {
         let own = screen.iter().filter(|line| line.starts_with(&begins));
         assert_eq!(own.count(), 2, "t{n}: {text}");
     }
-    assert_eq!(text.matches("PASS [").count(), 16, "{text}");
+    // As each ends, and again in the summary.
+    assert_eq!(text.matches("PASS [").count(), 32, "{text}");
 }
