@@ -77,6 +77,13 @@ async fn collector_image<E: Engine>(
     if own.facts.has_shell && own.facts.has_git {
         return Ok(Arc::new(own.clone()));
     }
+    base_image(shared).await
+}
+
+/// The image that is agent-run's own, made where it is missing.
+pub(super) async fn base_image<E: Engine>(
+    shared: &Arc<Shared<E>>,
+) -> Result<Arc<PreparedImage>, StepError> {
     let request = ImageRequest {
         reference: ImageRef::base(),
         pull_policy: PullPolicy::Missing,

@@ -156,15 +156,15 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<(), StepError> {
-        // An image without a shell cannot answer; its tasks' work is collected by one that can.
-        if !image.facts.has_shell {
-            return Ok(());
-        }
-        let proof = self
-            .shared
-            .bind_proof
-            .get_or_try_init(|| super::probe::prove_bind_mounts(self.shared, image, user))
-            .await;
+        let prove = || async {
+            if image.facts.has_shell {
+                return super::probe::prove_bind_mounts(self.shared, image, user).await;
+            }
+            // An image without a shell cannot answer.
+            let base = collector::base_image(self.shared).await?;
+            super::probe::prove_bind_mounts(self.shared, &base, user).await
+        };
+        let proof = self.shared.bind_proof.get_or_try_init(prove).await;
         match proof {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {

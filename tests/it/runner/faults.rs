@@ -2,6 +2,7 @@
 
 use agent_run::engine::{ErrorKind, Operation};
 use agent_run::event::{TaskOutcome, TaskReport};
+use agent_run::id::hex_hash;
 use agent_run::runner::RunError;
 
 use super::scene::{Scene, Seen, report};
@@ -226,5 +227,30 @@ async fn a_container_that_cannot_be_waited_for_is_stopped_before_its_work_is_col
     let calls = scene.engine.calls();
     let collected = calls.iter().any(|(_, name)| name.contains("collector"));
     assert!(!collected, "its own hand-off was in time: {calls:?}");
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_image_has_no_shell_the_base_image_proves_the_mounts() {
+    let scene = scene();
+    let named = |what: &str, image: &str| {
+        let id = format!("sha256:{}", hex_hash(image.as_bytes(), 64));
+        format!("probe-{what}-{}", hex_hash(id.as_bytes(), 12))
+    };
+    let no_shell = format!("agent-run-261120-101500-abcd-{}", named("image", "bare:1"));
+    scene.engine.script(&no_shell, Script::exits(127));
+    let yaml = "version: 1\ntasks:\n  a: { image: 'bare:1', command: [x] }\n";
+    let summary = scene.run(yaml).await;
+    assert!(report(&summary, "a").is_good(), "{summary:#?}");
+    let base = agent_run::id::ImageRef::base();
+    let proof = named("mounts", base.as_str());
+    let calls = scene.engine.calls();
+    let place = |name: &str| {
+        calls
+            .iter()
+            .position(|(o, n)| *o == Operation::Start && n.ends_with(name))
+    };
+    assert!(place(&proof).is_some(), "{calls:?}");
+    assert!(place(&proof) < place("-1-a"), "{calls:?}");
     scene.assert_nothing_left();
 }
