@@ -128,7 +128,7 @@ tasks:
 #[test]
 fn the_whole_run_has_a_time_limit() {
     let scene = Scene::new();
-    let yaml = "version: 1\ntimeout: 3s\ntasks:\n  long:\n    run: echo a > a.txt; sleep 60\n";
+    let yaml = "version: 1\ntimeout: 10s\ntasks:\n  long:\n    run: echo a > a.txt; sleep 60\n";
     let (ended, result) = scene.run(yaml);
     assert_eq!(ended.code, Some(124), "{ended}");
     assert_eq!(result["stopped"], "timed_out");
