@@ -217,20 +217,6 @@ impl Repository {
         }
     }
 
-    /// Whether one commit is reachable from the other, or the same; false where one is unknown.
-    pub fn is_ancestor(&self, ancestor: &CommitId, of: &CommitId) -> Result<bool, GitError> {
-        let arguments = [
-            "merge-base",
-            "--is-ancestor",
-            ancestor.as_str(),
-            of.as_str(),
-        ];
-        match self.call(arguments).run_bool() {
-            Err(GitError::Failed { .. }) => Ok(false),
-            other => other,
-        }
-    }
-
     /// Keeps a task's base commit from being pruned, whatever the user deletes meanwhile.
     pub fn pin(&self, attempt: &AttemptId, base: &CommitId) -> Result<(), GitError> {
         self.call(["update-ref", &attempt.pin_ref(), base.as_str()])
