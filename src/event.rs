@@ -56,6 +56,13 @@ pub enum EventKind {
         /// In words.
         message: String,
     },
+    /// What the task's container has used so far.
+    Usage {
+        /// As the engine counts it.
+        usage: Usage,
+    },
+    /// The task runs for longer than its `slow_after`.
+    Slow,
     /// The run was asked to stop.
     Stopping {
         /// Why, and how.
@@ -91,6 +98,30 @@ pub enum TaskPhase {
     Collecting,
     /// It has ended.
     Finished,
+}
+
+/// What a task's container has used, as the engine counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time, of user and system.
+    pub cpu: Duration,
+    /// Memory in use without what the kernel can drop, in bytes.
+    pub memory: u64,
+    /// The most memory that was in use, in bytes.
+    pub peak_memory: u64,
+    /// Received from the network, in bytes.
+    pub received: u64,
+    /// Sent to the network, in bytes.
+    pub sent: u64,
+}
+
+/// How long a task was in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    /// The phase.
+    pub phase: TaskPhase,
+    /// How long.
+    pub took: Duration,
 }
 
 /// Why a whole run stops early.
@@ -253,6 +284,15 @@ pub struct TaskReport {
     pub branch: Option<BranchReport>,
     /// The container's running time.
     pub ran: Duration,
+    /// How long it was in each phase, in order; the first is waiting.
+    #[serde(default)]
+    pub phases: Vec<PhaseTime>,
+    /// What its container used; none where it was not measured.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// The id of the image that it ran in.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Whether the engine killed some process of it for memory though the command went on.
     pub child_oom_killed: bool,
     /// The raw log.

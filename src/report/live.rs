@@ -64,7 +64,13 @@ impl Progress {
                 self.note(&format!("{word} {}", stopping(*reason, *forced)));
             }
             (EventKind::TaskFinished { report }, _) => self.finished(report),
-            (EventKind::Phase { .. } | EventKind::RunFinished { .. }, _) => {}
+            (
+                EventKind::Phase { .. }
+                | EventKind::Usage { .. }
+                | EventKind::Slow
+                | EventKind::RunFinished { .. },
+                _,
+            ) => {}
         }
     }
 
