@@ -10,6 +10,7 @@ use clap::{
 };
 
 use crate::id::RunId;
+use crate::runner::Pool;
 
 /// What `--help` ends with.
 const AFTER_HELP: &str = "\
@@ -156,14 +157,14 @@ pub struct RunArgs {
     /// The same as `--progress quiet`
     #[arg(short, long)]
     pub quiet: bool,
-    /// The range that tasks' networks are cut from
+    /// The range that the tasks' network is cut from
     #[arg(
         long,
         value_name = "CIDR",
-        default_value = "10.213.0.0/16",
+        default_value_t,
         env = "AGENT_RUN_NETWORK_POOL"
     )]
-    pub network_pool: String,
+    pub network_pool: Pool,
 }
 
 /// What `clean` takes.

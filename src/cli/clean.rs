@@ -55,7 +55,24 @@ pub(super) async fn clean(
         found += usize::from(!report.is_empty());
         print_result(&render(state, run, &report, arguments.dry_run));
     }
-    if !arguments.dry_run {
+    if arguments.dry_run {
+        for network in cleaner.networks() {
+            found += 1;
+            print_result(&format!(
+                "would remove network {}, if it is unused\n",
+                network.name
+            ));
+        }
+    } else {
+        let (networks, not_removed) = cleaner.remove_networks().await;
+        found += networks.len();
+        problems += not_removed.len();
+        for network in networks {
+            print_result(&format!("removed network {network}\n"));
+        }
+        for problem in not_removed {
+            print_result(&format!("warning: {problem}\n"));
+        }
         let emptied = empty_trash(state).await;
         let (stores, not_removed) = match remove_unused_stores(&git, state).await {
             Ok(stores) => (stores, None),

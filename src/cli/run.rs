@@ -1,7 +1,6 @@
 //! `run`: runs the tasks of a spec and collects their branches.
 
 use std::io::Read as _;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::surroundings::{self, Surroundings};
 use super::{print_error, print_result};
 use crate::event::Event;
 use crate::git::Repository;
-use crate::id::{RunId, StateDir};
+use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
 use crate::report::{Hints, Limits, Mode, Reporter, limit, summary};
@@ -36,7 +35,6 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
     let run = prepared.plan.run.clone();
-    let pool = pool(&arguments.network_pool, &run)?;
     let secrets = read_secrets(&prepared.plan, surroundings)?;
     let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
     for index in too_short {
@@ -63,7 +61,13 @@ pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Res
         directory.create_file("events.ndjson")?,
     );
     let hints = hints(&prepared.plan);
-    let context = context(prepared, store, surroundings, (secrets, needles), pool);
+    let context = context(
+        prepared,
+        store,
+        surroundings,
+        (secrets, needles),
+        arguments.network_pool,
+    );
     let (sender, shutdown) = watch::channel(Shutdown::None);
     let mut view = View(reporter);
     #[expect(
@@ -169,19 +173,6 @@ fn mode(arguments: &RunArgs) -> Mode {
         ProgressWhen::Auto if surroundings::can_stay_in_place() => Mode::Terminal,
         ProgressWhen::Tty | ProgressWhen::Plain | ProgressWhen::Auto => Mode::Plain,
     }
-}
-
-fn pool(cidr: &str, run: &RunId) -> Result<Pool, Failure> {
-    let refuse = |why: &str| {
-        let error = anyhow!("the network pool `{cidr}` {why}");
-        Failure::new(Exit::Usage, error).hint("give a range such as 10.213.0.0/16")
-    };
-    let parsed = cidr.split_once('/').and_then(|(address, prefix)| {
-        let address: Ipv4Addr = address.parse().ok()?;
-        Some((address, prefix.parse().ok()?))
-    });
-    let (address, prefix) = parsed.ok_or_else(|| refuse("is not an address and a prefix"))?;
-    Pool::new(address, prefix, run).map_err(refuse)
 }
 
 /// Reads the secrets that some task is granted. Their values go nowhere but into containers.

@@ -99,7 +99,7 @@ pub enum NetworkAttachment {
     },
 }
 
-/// A network to create: a bridge of its own with a subnet of ours.
+/// A network to create: a bridge whose containers cannot reach each other, with a subnet of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// Its name, from [`crate::id`].

@@ -69,6 +69,10 @@ pub enum ErrorKind {
     NameInUse,
     /// The subnet or the address is taken.
     AddressInUse,
+    /// A start found the container's network gone.
+    NoNetwork,
+    /// Containers are still on the network.
+    InUse,
     /// The engine accepted a limit and dropped it; holds the spec's key.
     LimitNotHonoured(&'static str),
     /// No answer in time: the outcome is unknown.
@@ -87,6 +91,8 @@ impl ErrorKind {
             Self::TooOld(api) => format!("the engine speaks API {api}, agent-run needs 1.41"),
             Self::NotFound => "it does not exist".into(),
             Self::NameInUse => "its name is taken".into(),
+            Self::NoNetwork => "its network does not exist".into(),
+            Self::InUse => "it is in use".into(),
             Self::AddressInUse => "its addresses are taken".into(),
             Self::LimitNotHonoured(key) => format!("the engine does not honour `{key}`"),
             Self::Timeout => "the engine gave no answer in time".into(),

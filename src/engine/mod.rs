@@ -34,7 +34,9 @@ pub trait Engine: Send + Sync + 'static {
         request: &ImageRequest,
     ) -> impl Future<Output = Result<ImageInfo, EngineError>> + Send;
 
-    /// Creates a network. [`ErrorKind::AddressInUse`] if its subnet overlaps another one.
+    /// Creates a network on which containers reach the outside and not each other.
+    /// [`ErrorKind::AddressInUse`] if its subnet overlaps another one, [`ErrorKind::LimitNotHonoured`]
+    /// if the engine would not keep containers apart.
     fn create_network(
         &self,
         config: &NetworkConfig,
@@ -55,7 +57,8 @@ pub trait Engine: Send + Sync + 'static {
         input: Option<SecretBytes>,
     ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
 
-    /// Starts a created container.
+    /// Starts a created container. [`ErrorKind::NoNetwork`] if its network has gone,
+    /// [`ErrorKind::AddressInUse`] if its address is taken.
     fn start(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Waits until a started container has ended, however long that takes.
@@ -74,7 +77,7 @@ pub trait Engine: Send + Sync + 'static {
         container: &str,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes a network.
+    /// Removes a network. [`ErrorKind::InUse`] while a container that runs is on it.
     fn remove_network(&self, network: &str)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 

@@ -7,6 +7,7 @@
 mod layout;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -341,7 +342,7 @@ pub enum Role {
     Collector,
     /// Asks an image what it holds, or the engine what it honours.
     Probe,
-    /// Joins the containers of one slot.
+    /// Lets tasks out, and none to another.
     Network,
 }
 
@@ -424,9 +425,18 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// The network of one slot of a run.
-pub fn network_name(run: &RunId, slot: usize) -> String {
-    format!("agent-run-{run}-net-{slot}")
+/// The network that tasks of all runs share, by its subnet: two runs that make it at once ask for
+/// the same addresses then, and the engine gives them to one.
+pub fn network_name(subnet: Ipv4Addr, prefix: u8) -> String {
+    format!("agent-run-net-{subnet}-{prefix}")
+}
+
+/// The labels of that network: it belongs to no run.
+pub fn network_labels() -> Vec<(String, String)> {
+    vec![
+        (label::SCHEMA.into(), label::SCHEMA_VERSION.into()),
+        (label::ROLE.into(), Role::Network.as_str().into()),
+    ]
 }
 
 /// A container of a run that serves no single task; `purpose` is a short lower-case word.

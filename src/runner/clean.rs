@@ -12,10 +12,10 @@ use tokio::sync::{OnceCell, mpsc, watch};
 use super::container::Launch;
 use super::images::{Images, PreparedImage};
 use super::prepare::user_of;
-use super::teardown::{Remains, remove_network, teardown};
+use super::teardown::{Remains, teardown};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
 use crate::collect;
-use crate::engine::{Engine, EngineInfo, ImageInfo, OwnedKind, OwnedObject};
+use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
 use crate::event::{BranchReport, BranchResult, RunSummary};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
@@ -123,7 +123,6 @@ impl<E: Engine> Cleaner<E> {
             }
             _ => {}
         }
-        self.remove_networks(&mut report, &objects).await;
         Ok(report)
     }
 
@@ -154,12 +153,15 @@ impl<E: Engine> Cleaner<E> {
                 .and_then(|run| run.parse::<RunId>().ok());
             run.is_none_or(|run| !self.state.run(&run).is_dir())
         };
-        self.owned.iter().filter(unknown).count()
+        let containers = self.owned.iter().filter(|o| o.kind == OwnedKind::Container);
+        containers.filter(unknown).count()
     }
 
     fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
-        let of_run =
-            |o: &&OwnedObject| o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str());
+        let of_run = |o: &&OwnedObject| {
+            o.kind == OwnedKind::Container
+                && o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str())
+        };
         self.owned.iter().filter(of_run).cloned().collect()
     }
 
@@ -220,13 +222,8 @@ impl<E: Engine> Cleaner<E> {
         };
         let store = BaseStore::ensure(repository, &self.state, &from.base_ref, &from.base, depth)
             .map_err(|e| StepError::new("base store", &e))?;
-        let pool =
-            network::Pool::new([10, 213, 0, 0].into(), 16, &plan.run).map_err(|why| StepError {
-                stage: "network",
-                message: why.into(),
-            })?;
         Ok(Shared {
-            networks: network::Networks::new(plan.run.clone(), String::new(), 0, 0),
+            network: network::Network::new(network::Pool::default(), &plan.run),
             context: RunContext {
                 engine: self.engine.clone(),
                 info: self.info.clone(),
@@ -236,7 +233,7 @@ impl<E: Engine> Cleaner<E> {
                 secrets: Vec::new(),
                 needles: Needles::default(),
                 owner: crate::journal::owner(),
-                pool,
+                pool: network::Pool::default(),
                 plan,
             },
             events: mpsc::unbounded_channel().0,
@@ -263,13 +260,23 @@ impl<E: Engine> Cleaner<E> {
         all_gone
     }
 
-    async fn remove_networks(&self, report: &mut CleanReport, objects: &[OwnedObject]) {
-        for object in objects.iter().filter(|o| o.kind == OwnedKind::Network) {
-            match remove_network(&*self.engine, object.name.clone()).await {
-                None => report.removed.push(format!("network {}", object.name)),
-                problem => report.note(problem),
+    /// Removes the networks that no container uses; gives the removed ones, and what went wrong.
+    pub async fn remove_networks(&self) -> (Vec<String>, Vec<String>) {
+        let (mut removed, mut problems) = (Vec::new(), Vec::new());
+        for object in self.networks() {
+            match self.engine.remove_network(&object.name).await {
+                Ok(()) => removed.push(object.name.clone()),
+                // Of a run that lives.
+                Err(error) if error.kind == ErrorKind::InUse => {}
+                Err(error) => problems.push(StepError::new("remove", &error).message),
             }
         }
+        (removed, problems)
+    }
+
+    /// The networks, which belong to no run: removed when nobody uses them.
+    pub fn networks(&self) -> impl Iterator<Item = &OwnedObject> {
+        self.owned.iter().filter(|o| o.kind == OwnedKind::Network)
     }
 }
 

@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::images::Images;
-use super::network::Networks;
+use super::network::Network;
 use super::task::{TaskDone, run_task};
-use super::teardown::{remove_network, teardown};
+use super::teardown::teardown;
 use super::{RunContext, RunError, Shared, Shutdown};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
-use crate::plan::{NetworkMode, TaskPlan};
+use crate::plan::TaskPlan;
 
 /// How many lines may wait for the observer before further ones are only counted.
 const LINES_WAITING: usize = 4096;
@@ -57,7 +57,7 @@ pub async fn run<E: Engine>(
         events,
         lines,
         shutdown: run_shutdown,
-        networks: networks(&context),
+        network: Network::new(context.pool, &context.plan.run),
         images: Images::default(),
         context,
         bind_proof: OnceCell::new(),
@@ -275,16 +275,10 @@ impl<E: Engine> Dispatch<E> {
         self.reports.push(report);
     }
 
-    /// Removes the networks and puts the reports into the order of the spec.
+    /// Removes the network and puts the reports into the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
-        let names = self.shared.networks.names().into_iter();
-        let removals = names.map(|name| remove_network(&*context.engine, name));
-        let teardown_errors = futures::future::join_all(removals)
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let not_removed = self.shared.network.release(&*context.engine).await;
         let mut tasks = self.reports;
         let place = |task: &TaskId| context.plan.tasks.iter().position(|t| t.id == *task);
         tasks.sort_by_key(|report| place(&report.task));
@@ -297,22 +291,10 @@ impl<E: Engine> Dispatch<E> {
             tasks,
             stopped,
             took: std::time::Duration::ZERO,
-            teardown_errors,
+            teardown_errors: not_removed.into_iter().collect(),
             directory: context.state.run(&context.plan.run),
         }
     }
-}
-
-fn networks<E: Engine>(context: &RunContext<E>) -> Networks {
-    let plan = &context.plan;
-    let bridged = |task: &&TaskPlan| task.network_mode == NetworkMode::Bridge;
-    let tasks = plan.tasks.iter().filter(bridged).count();
-    Networks::new(
-        plan.run.clone(),
-        context.owner.clone(),
-        tasks,
-        plan.parallel,
-    )
 }
 
 fn skipped(task: TaskId, reason: &str) -> TaskReport {

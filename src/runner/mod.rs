@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OnceCell, mpsc, watch};
 
-use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
 use crate::event::{EventKind, StopReason};
 use crate::git::Repository;
 use crate::id::{StateDir, TaskId};
@@ -56,7 +56,7 @@ pub struct RunContext<E: Engine> {
     pub needles: Needles,
     /// The owner label.
     pub owner: String,
-    /// Where networks get their addresses from.
+    /// Where the network gets its addresses from.
     pub pool: Pool,
 }
 
@@ -102,7 +102,7 @@ struct Shared<E: Engine> {
     events: mpsc::UnboundedSender<(Option<TaskId>, EventKind)>,
     lines: mpsc::Sender<LogLine>,
     shutdown: watch::Receiver<Shutdown>,
-    networks: network::Networks,
+    network: network::Network,
     images: images::Images,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
@@ -112,6 +112,17 @@ impl<E: Engine> Shared<E> {
     fn event(&self, task: Option<&TaskId>, kind: EventKind) {
         // The receiver lives as long as the dispatcher, which outlives every task.
         let _ = self.events.send((task.cloned(), kind));
+    }
+
+    /// An engine's error as a step's; a limit that it drops makes the whole run pointless.
+    fn step_error(&self, stage: &'static str, error: &EngineError) -> StepError {
+        if let ErrorKind::LimitNotHonoured(key) = error.kind {
+            self.give_up(RunError::LimitNotHonoured {
+                key,
+                endpoint: self.context.info.endpoint.clone(),
+            });
+        }
+        StepError::new(stage, error)
     }
 
     /// Notes what makes the whole run pointless; the first reason stays.

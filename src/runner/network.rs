@@ -1,255 +1,237 @@
-//! Networks: one for each task that runs at a time, with addresses of our own.
+//! The one network that tasks of all runs on an engine share, on which none can reach another.
 //!
-//! The engine's default pools end at about 30 networks, and a new container would get the address,
-//! the MAC and the live conntrack entries of the last one. So subnets are ours, addresses go round,
-//! and none is used twice until its network is used up.
-//!
-//! All are made before the first container runs and removed after the last: measured with Docker
-//! 20.10, making or removing any network opens the way between all others for some milliseconds.
+//! Measured with Docker 20.10: making or removing any network opens the way between all others for
+//! some milliseconds. On one bridge no such way exists, and containers of it are kept apart by a rule
+//! that stays. So there is one for all runs: the first makes it, the last that is done removes it.
 
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
-use super::StepError;
+use super::teardown::remove_network;
 use crate::engine::config::{NetworkAttachment, NetworkConfig};
 use crate::engine::{Engine, EngineError, ErrorKind};
-use crate::id::{self, Role, RunId, hex_hash};
+use crate::id::{self, RunId, hex_hash};
 
-/// Prefix lengths of a network's subnet: room for 13 containers at least, 253 at most.
-const SMALLEST: u8 = 28;
-const LARGEST: u8 = 24;
+/// Prefix length of the network's subnet where the pool has room for it: 4093 containers.
+const PREFIX: u8 = 20;
+/// The longest prefix of a pool: 253 containers.
+const LONGEST: u8 = 24;
 /// The first host number for containers; 0 is the subnet, 1 the gateway, the last one broadcast.
 const FIRST_HOST: u32 = 2;
 /// How many taken subnets are passed over before giving up.
-const TRIES: usize = 512;
-/// How many networks are asked for at once.
-const AT_ONCE: usize = 8;
+const SUBNETS: usize = 512;
 
-/// The range that subnets are cut from.
-#[derive(Debug)]
+/// The range that the network is cut from.
+#[derive(Debug, Clone, Copy)]
 pub struct Pool {
     first: u32,
     prefix: u8,
-    next: AtomicU32,
+}
+
+impl Default for Pool {
+    /// 10.213.0.0/16.
+    fn default() -> Self {
+        Self {
+            first: u32::from(Ipv4Addr::new(10, 213, 0, 0)),
+            prefix: 16,
+        }
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.first), self.prefix)
+    }
+}
+
+impl FromStr for Pool {
+    type Err = &'static str;
+
+    fn from_str(cidr: &str) -> Result<Self, Self::Err> {
+        let parsed = cidr.split_once('/').and_then(|(first, prefix)| {
+            let first: Ipv4Addr = first.parse().ok()?;
+            Some((u32::from(first), prefix.parse().ok()?))
+        });
+        let (first, prefix) = parsed.ok_or("give a range such as 10.213.0.0/16")?;
+        if !(8..=LONGEST).contains(&prefix) {
+            return Err("its prefix must have 8 to 24 bits");
+        }
+        if first & (u32::MAX >> prefix) != 0 {
+            return Err("it must start at the first address of its range");
+        }
+        Ok(Self { first, prefix })
+    }
 }
 
 impl Pool {
-    /// A pool of `prefix` bits at `first`; a run starts at a place of its own in it.
-    ///
-    /// # Errors
-    /// A clause, if it has no room for a subnet or `first` is not its first address.
-    pub fn new(first: Ipv4Addr, prefix: u8, run: &RunId) -> Result<Self, &'static str> {
-        if !(8..=LARGEST).contains(&prefix) {
-            return Err("must have a prefix of 8 to 24 bits");
-        }
-        let start = u32::from(first);
-        if start & (u32::MAX >> prefix) != 0 {
-            return Err("must start at the first address of its range");
-        }
-        let offset = u32::from_str_radix(&hex_hash(run.as_str().as_bytes(), 7), 16).unwrap_or(0);
-        Ok(Self {
-            first: start,
+    /// The subnets that a network may have, in the order in which every run tries them.
+    fn subnets(self) -> impl Iterator<Item = Subnet> {
+        let prefix = self.prefix.max(PREFIX);
+        (0..1_u32 << (prefix - self.prefix)).map(move |index| Subnet {
+            first: Ipv4Addr::from(self.first + (index << (32 - prefix))),
             prefix,
-            next: AtomicU32::new(offset),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Subnet {
+    first: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Subnet {
+    fn network(self) -> String {
+        id::network_name(self.first, self.prefix)
+    }
+
+    /// The address of the `n`th container; after the last comes the first.
+    fn address(self, n: u32) -> Ipv4Addr {
+        let hosts = (1 << (32 - self.prefix)) - FIRST_HOST - 1;
+        Ipv4Addr::from(u32::from(self.first) + FIRST_HOST + n % hosts)
+    }
+}
+
+/// A run's view of the network.
+pub(super) struct Network {
+    pool: Pool,
+    known: Mutex<Known>,
+    next: AtomicU32,
+}
+
+/// What a run knows of the network.
+#[derive(Debug, Clone, Copy, Default)]
+enum Known {
+    /// It was never asked for.
+    #[default]
+    Nothing,
+    /// It was asked for, and the engine did not say that it is there.
+    Asked(Subnet),
+    /// It is there, or was.
+    Made(Subnet),
+}
+
+impl Network {
+    /// Nothing is made yet.
+    pub(super) fn new(pool: Pool, run: &RunId) -> Self {
+        // A new container that gets the address of one that has just gone gets its late packets
+        // too: addresses go round, and each run starts at another.
+        let start = u32::from_str_radix(&hex_hash(run.as_str().as_bytes(), 7), 16).unwrap_or(0);
+        Self {
+            pool,
+            known: Mutex::default(),
+            next: AtomicU32::new(start),
+        }
+    }
+
+    /// The next address on the network, which is made where it is not there.
+    pub(super) async fn attachment<E: Engine>(
+        &self,
+        engine: &E,
+    ) -> Result<NetworkAttachment, EngineError> {
+        let mut known = self.known.lock().await;
+        let subnet = match *known {
+            Known::Made(subnet) => subnet,
+            Known::Nothing | Known::Asked(_) => ensure(engine, self.pool, &mut known).await?,
+        };
+        Ok(NetworkAttachment::Network {
+            name: subnet.network(),
+            address: subnet.address(self.next.fetch_add(1, Ordering::Relaxed)),
         })
     }
 
-    /// The next subnet; after the last comes the first.
-    fn next_subnet(&self, prefix: u8) -> Ipv4Addr {
-        let count = 1 << (prefix - self.prefix);
-        let index = self.next.fetch_add(1, Ordering::Relaxed) % count;
-        Ipv4Addr::from(self.first + (index << (32 - prefix)))
-    }
-}
-
-/// The networks of a run.
-pub(super) struct Networks {
-    run: RunId,
-    owner: String,
-    prefix: u8,
-    made: OnceCell<()>,
-    places: Vec<tokio::sync::Mutex<Option<Network>>>,
-    free: Mutex<Vec<usize>>,
-}
-
-#[derive(Debug)]
-struct Network {
-    subnet: Ipv4Addr,
-    next_host: u32,
-}
-
-/// A network that is one task's for as long as this lives: until its container has ended.
-pub(super) struct Lease<'a> {
-    networks: &'a Networks,
-    index: usize,
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.networks.free().push(self.index);
-    }
-}
-
-impl Networks {
-    /// Networks for `tasks` tasks, of which `at_once` run at a time. Nothing is made yet.
-    pub(super) fn new(run: RunId, owner: String, tasks: usize, at_once: usize) -> Self {
-        let hosts = u32::try_from(tasks).unwrap_or(u32::MAX).saturating_add(3);
-        let bits = 32 - hosts.saturating_sub(1).leading_zeros();
-        let prefix = 32 - u8::try_from(bits).unwrap_or(32);
-        let count = tasks.min(at_once);
-        Self {
-            run,
-            owner,
-            prefix: prefix.clamp(LARGEST, SMALLEST),
-            made: OnceCell::new(),
-            places: (0..count).map(|_| tokio::sync::Mutex::default()).collect(),
-            free: Mutex::new((0..count).rev().collect()),
-        }
+    /// Says that the network is not there any more: another run was the last to use it.
+    pub(super) async fn has_gone(&self) {
+        *self.known.lock().await = Known::Nothing;
     }
 
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The names of all networks that the engine was ever asked for.
-    pub(super) fn names(&self) -> Vec<String> {
-        let asked = if self.made.initialized() {
-            self.places.len()
-        } else {
-            0
-        };
-        (0..asked)
-            .map(|index| id::network_name(&self.run, index))
-            .collect()
-    }
-
-    /// A network that nobody uses, and an address on it that nobody has had. The first call makes
-    /// all networks of the run.
-    pub(super) async fn lease<E: Engine>(
-        &self,
-        engine: &E,
-        pool: &Pool,
-    ) -> Result<(Lease<'_>, NetworkAttachment), StepError> {
-        self.made.get_or_init(|| self.make_all(engine, pool)).await;
-        let Some(index) = self.free().pop() else {
-            return Err(StepError {
-                stage: "network",
-                message: "containers that could not be stopped hold all networks of the run".into(),
-            });
-        };
-        let lease = Lease {
-            networks: self,
-            index,
-        };
-        let attachment = self.attachment(index, engine, pool).await;
-        Ok((lease, attachment.map_err(StepError::engine("network"))?))
-    }
-
-    async fn make_all<E: Engine>(&self, engine: &E, pool: &Pool) {
-        use futures::StreamExt as _;
-        let made = futures::stream::iter(0..self.places.len()).map(|index| async move {
-            let mut network = self.places[index].lock().await;
-            // One that cannot be made is tried again, and told of, by the task that needs it.
-            *network = self.make(index, engine, pool).await.ok();
-        });
-        made.buffer_unordered(AT_ONCE).collect::<()>().await;
-    }
-
-    async fn attachment<E: Engine>(
-        &self,
-        index: usize,
-        engine: &E,
-        pool: &Pool,
-    ) -> Result<NetworkAttachment, EngineError> {
-        let mut place = self.places[index].lock().await;
-        let last_host = (1_u32 << (32 - self.prefix)) - 2;
-        place.take_if(|network| network.next_host > last_host);
-        let network = match &mut *place {
-            Some(network) => network,
-            none => {
-                engine
-                    .remove_network(&id::network_name(&self.run, index))
-                    .await?;
-                none.insert(self.make(index, engine, pool).await?)
-            }
-        };
-        let address = Ipv4Addr::from(u32::from(network.subnet) + network.next_host);
-        network.next_host += 1;
-        let name = id::network_name(&self.run, index);
-        Ok(NetworkAttachment::Network { name, address })
-    }
-
-    /// Creates a network on the first subnet of the pool that is free on the engine's host.
-    async fn make<E: Engine>(
-        &self,
-        index: usize,
-        engine: &E,
-        pool: &Pool,
-    ) -> Result<Network, EngineError> {
-        let mut labels = id::run_labels(&self.run, Role::Network);
-        labels.push((id::label::OWNER.into(), self.owner.clone()));
-        let mut config = NetworkConfig {
-            name: id::network_name(&self.run, index),
-            labels,
-            subnet: Ipv4Addr::UNSPECIFIED,
-            prefix: self.prefix,
-        };
-        let mut tries = 0;
-        loop {
-            config.subnet = pool.next_subnet(self.prefix);
-            tries += 1;
-            match engine.create_network(&config).await {
-                Ok(()) => {
-                    return Ok(Network {
-                        subnet: config.subnet,
-                        next_host: FIRST_HOST,
-                    });
-                }
-                Err(error) if error.kind == ErrorKind::AddressInUse && tries < TRIES => {}
-                Err(error) => return Err(error),
+    /// Removes the network if no container of any run is on it; gives a sentence if that failed.
+    pub(super) async fn release<E: Engine>(&self, engine: &E) -> Option<String> {
+        match *self.known.lock().await {
+            Known::Nothing => None,
+            Known::Asked(subnet) | Known::Made(subnet) => {
+                remove_network(engine, &subnet.network()).await
             }
         }
     }
+}
+
+/// Finds the network, or makes it on the first subnet of the pool that is free.
+async fn ensure<E: Engine>(
+    engine: &E,
+    pool: Pool,
+    known: &mut Known,
+) -> Result<Subnet, EngineError> {
+    let mut last = None;
+    for subnet in pool.subnets().take(SUBNETS) {
+        *known = Known::Asked(subnet);
+        let config = NetworkConfig {
+            name: subnet.network(),
+            labels: id::network_labels(),
+            subnet: subnet.first,
+            prefix: subnet.prefix,
+        };
+        match engine.create_network(&config).await {
+            Err(error) if error.kind == ErrorKind::AddressInUse => last = Some(error),
+            Err(error) if error.kind != ErrorKind::NameInUse => return Err(error),
+            // Another run's is as good as our own.
+            Ok(()) | Err(_) => {
+                *known = Known::Made(subnet);
+                return Ok(subnet);
+            }
+        }
+    }
+    Err(last.expect("a pool has a subnet, so that one was tried"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run_id() -> RunId {
-        "261120-101500-abcd".parse().expect("a run id")
+    #[test]
+    fn a_pool_is_cut_into_networks_in_one_order() {
+        let pool = Pool::default();
+        let names: Vec<_> = pool.subnets().map(Subnet::network).collect();
+        assert_eq!(names.len(), 16);
+        assert_eq!(names[0], "agent-run-net-10.213.0.0-20");
+        assert_eq!(names[15], "agent-run-net-10.213.240.0-20");
+        let small: Pool = "10.9.8.0/24".parse().expect("a pool");
+        let names: Vec<_> = small.subnets().map(Subnet::network).collect();
+        assert_eq!(names, ["agent-run-net-10.9.8.0-24"]);
     }
 
     #[test]
-    fn a_pool_hands_out_every_subnet_before_one_comes_again() {
-        let pool = Pool::new(Ipv4Addr::new(10, 213, 0, 0), 24, &run_id()).expect("a pool");
-        let mut seen: Vec<_> = (0..16).map(|_| pool.next_subnet(28)).collect();
-        let first = seen[0];
+    fn a_pool_is_a_range_with_room_for_a_network() {
+        let read = |text: &str| text.parse().map(|pool: Pool| pool.to_string());
+        assert_eq!(read("10.0.0.0/8").as_deref(), Ok("10.0.0.0/8"));
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/x",
+            "10.0.0/16",
+            "10.0.0.0/25",
+            "10.0.0.16/24",
+            "10.0.0.0/7",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_address_comes_before_one_comes_again() {
+        let first = Ipv4Addr::new(10, 9, 8, 0);
+        let subnet = Subnet { first, prefix: 24 };
+        let start = u32::MAX / 2;
+        let mut seen: Vec<_> = (0..253).map(|n| subnet.address(start + n)).collect();
+        assert_eq!(subnet.address(start + 253), seen[0]);
         seen.sort();
         seen.dedup();
-        assert_eq!(seen.len(), 16);
-        assert!(
-            seen.iter()
-                .all(|s| s.octets()[..3] == [10, 213, 0] && s.octets()[3] % 16 == 0)
-        );
-        assert_eq!(pool.next_subnet(28), first);
-    }
-
-    #[test]
-    fn a_pool_that_has_no_room_or_starts_inside_itself_is_refused() {
-        assert!(Pool::new(Ipv4Addr::new(10, 0, 0, 0), 25, &run_id()).is_err());
-        assert!(Pool::new(Ipv4Addr::new(10, 0, 0, 16), 24, &run_id()).is_err());
-    }
-
-    #[test]
-    fn a_network_has_room_for_all_tasks_that_may_pass_through_it() {
-        let prefix = |tasks| Networks::new(run_id(), String::new(), tasks, 2).prefix;
-        assert_eq!(
-            [1, 13, 14, 100, 253, 5000].map(prefix),
-            [28, 28, 27, 25, 24, 24]
-        );
+        assert_eq!(seen.len(), 253);
+        assert_eq!(seen[0], Ipv4Addr::new(10, 9, 8, 2));
+        assert_eq!(seen[252], Ipv4Addr::new(10, 9, 8, 254));
     }
 }

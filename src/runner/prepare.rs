@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::network::Lease;
 use super::user::{ContainerUser, container_user};
 use super::{Shared, StepError};
 use crate::engine::config::NetworkAttachment;
@@ -26,18 +25,16 @@ pub(super) fn user_of(info: &EngineInfo, task: &TaskPlan) -> Result<ContainerUse
     })
 }
 
-/// A task's network, and the lease that keeps it the task's own.
-pub(super) async fn network<'a, E: Engine>(
-    shared: &'a Shared<E>,
+/// How a task's container is attached to the world.
+pub(super) async fn network<E: Engine>(
+    shared: &Shared<E>,
     task: &TaskPlan,
-) -> Result<(Option<Lease<'a>>, NetworkAttachment), StepError> {
-    let context = &shared.context;
+) -> Result<NetworkAttachment, StepError> {
     match task.network_mode {
-        NetworkMode::None => Ok((None, NetworkAttachment::None)),
+        NetworkMode::None => Ok(NetworkAttachment::None),
         NetworkMode::Bridge => {
-            let leased = shared.networks.lease(&*context.engine, &context.pool);
-            let (lease, attachment) = leased.await?;
-            Ok((Some(lease), attachment))
+            let attachment = shared.network.attachment(&*shared.context.engine).await;
+            attachment.map_err(|error| shared.step_error("network", &error))
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::container::{Launch, task_config};
 use super::images::PreparedImage;
 use super::outcome::{StoppedBy, outcome};
-use super::prepare::{make_workspace, network, user_of};
+use super::prepare::{self, make_workspace, user_of};
 use super::pump::{Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
@@ -28,6 +28,9 @@ use crate::workspace::Workspace;
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
+
+/// How many places on the network are tried before a task gives up.
+const PLACES: usize = 64;
 
 /// A finished attempt: its report, and what is still to be removed.
 pub(super) struct TaskDone {
@@ -92,10 +95,10 @@ impl<E: Engine> Life<'_, E> {
         let (proof, workspace, network) = tokio::join!(
             self.prove_bind_mounts(&image, user),
             self.workspace(&image, user),
-            network(self.shared, self.task),
+            prepare::network(self.shared, self.task),
         );
         proof?;
-        let (workspace, (lease, network)) = (workspace?, network?);
+        let (workspace, network) = (workspace?, network?);
         let running = match self.start(&image, user, &workspace, network).await {
             Ok(Some(running)) => running,
             Ok(None) => return Ok(TaskOutcome::Cancelled),
@@ -108,10 +111,6 @@ impl<E: Engine> Life<'_, E> {
             }
         };
         let (stopped, exit) = self.watch(running).await;
-        if !self.remains.errors.is_empty() {
-            // It may still run: nobody else gets its network.
-            std::mem::forget(lease);
-        }
         self.collect(&image, user, workspace).await;
         let exit = exit?;
         self.child_oom_killed = exit.oom_killed && exit.code == 0;
@@ -196,8 +195,53 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
         workspace: &Workspace,
-        network: NetworkAttachment,
+        mut network: NetworkAttachment,
     ) -> Result<Option<Running>, StepError> {
+        self.remains
+            .containers
+            .push(self.attempt.container_name(Role::Task));
+        let engine = &*self.shared.context.engine;
+        let mut tries = PLACES;
+        loop {
+            let Some((name, pump)) = self.create(image, user, workspace, network).await? else {
+                return Ok(None);
+            };
+            if tries == PLACES {
+                // Before its first line can come.
+                self.phase(TaskPhase::Running);
+            }
+            tries -= 1;
+            let Err(error) = engine.start(&name).await else {
+                return Ok(Some(Running {
+                    name,
+                    pump,
+                    started: Instant::now(),
+                }));
+            };
+            // Other runs use the network too: one may just have removed it, or taken the address.
+            let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
+            if !lost || tries == 0 {
+                // Without an answer nobody knows: what it may have done is collected.
+                self.may_have_run = matches!(error.kind, ErrorKind::Timeout | ErrorKind::Broken(_));
+                return Err(StepError::new("container", &error));
+            }
+            if error.kind == ErrorKind::NoNetwork {
+                self.shared.network.has_gone().await;
+            }
+            let removed = engine.remove_container(&name).await;
+            removed.map_err(StepError::engine("container"))?;
+            network = prepare::network(self.shared, self.task).await?;
+        }
+    }
+
+    /// Creates the container and reads its output, which comes once it is started.
+    async fn create(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+        workspace: &Workspace,
+        network: NetworkAttachment,
+    ) -> Result<Option<(String, JoinHandle<Pumped>)>, StepError> {
         let context = &self.shared.context;
         let engine = &*context.engine;
         let launch = Launch {
@@ -212,34 +256,13 @@ impl<E: Engine> Life<'_, E> {
         if self.shutdown() != Shutdown::None {
             return Ok(None);
         }
-        let name = config.name.clone();
-        self.remains.containers.push(name.clone());
-        engine.create_container(&config).await.map_err(|error| {
-            if let ErrorKind::LimitNotHonoured(key) = error.kind {
-                self.shared.give_up(super::RunError::LimitNotHonoured {
-                    key,
-                    endpoint: context.info.endpoint.clone(),
-                });
-            }
-            StepError::new("container", &error)
-        })?;
+        let created = engine.create_container(&config).await;
+        created.map_err(|error| self.shared.step_error("container", &error))?;
         let output = engine
-            .attach(&name, input)
+            .attach(&config.name, input)
             .await
             .map_err(StepError::engine("container"))?;
-        let pump = self.pump(output)?;
-        // Before its first line can come.
-        self.phase(TaskPhase::Running);
-        engine.start(&name).await.map_err(|error| {
-            // Without an answer nobody knows: what it may have done is collected.
-            self.may_have_run = matches!(error.kind, ErrorKind::Timeout | ErrorKind::Broken(_));
-            StepError::new("container", &error)
-        })?;
-        Ok(Some(Running {
-            name,
-            pump,
-            started: Instant::now(),
-        }))
+        Ok(Some((config.name, self.pump(output)?)))
     }
 
     fn pump(&self, output: crate::engine::OutputStream) -> Result<JoinHandle<Pumped>, StepError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Shared, StepError, blocking};
-use crate::engine::Engine;
+use crate::engine::{Engine, ErrorKind};
 use crate::id::AttemptId;
 use crate::workspace;
 
@@ -75,10 +75,11 @@ async fn remove_container<E: Engine>(engine: &E, name: &str) -> Option<String> {
     last
 }
 
-/// Removes a network; gives a sentence if that failed.
-pub(super) async fn remove_network<E: Engine>(engine: &E, name: String) -> Option<String> {
-    let removed = engine.remove_network(&name).await;
-    removed
-        .err()
-        .map(|error| StepError::new("remove", &error).message)
+/// Removes a network, unless somebody uses it; gives a sentence if that failed.
+pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Option<String> {
+    match engine.remove_network(name).await {
+        Ok(()) => None,
+        Err(error) if error.kind == ErrorKind::InUse => None,
+        Err(error) => Some(StepError::new("remove", &error).message),
+    }
 }

@@ -125,7 +125,7 @@ pub struct TaskSpec {
     pub user: Option<String>,
     /// Whether the image's file system is read-only. Default: false.
     pub read_only: Option<bool>,
-    /// `bridge` (a network of its own, the default) or `none`.
+    /// `bridge` (the default: open to the outside, not to other tasks) or `none`.
     pub network_mode: Option<NetworkMode>,
     /// Time limit of one attempt, from the container's start. Default: 1h.
     #[schemars(with = "Option<schema::DurationForm>")]
@@ -221,7 +221,7 @@ pub struct SecretGrant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
-    /// A network of its own, open to the outside.
+    /// Open to the outside, not to other tasks.
     #[default]
     Bridge,
     /// Loopback only.

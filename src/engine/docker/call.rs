@@ -75,7 +75,7 @@ impl Call {
     }
 
     /// The status codes of the engine API, and where these are too coarse (docker/docker
-    /// `libnetwork/ipamutils`, `daemon/names.go`), its words.
+    /// `libnetwork/ipamutils`, `libnetwork/error.go`, `daemon/names.go`), its words.
     fn kind_of_answer(&self, status: u16, message: &str) -> ErrorKind {
         let lower = message.to_lowercase();
         // A create or start that misses its image or network says 404 too.
@@ -85,7 +85,12 @@ impl Call {
         ) && !lower.contains("no such container");
         let takes_addresses = of_parts || self.operation == Operation::CreateNetwork;
         let taken = lower.contains("overlap") || lower.contains("address already in use");
-        if takes_addresses && taken {
+        let network_missing = lower.contains("network") && lower.contains("not found");
+        if of_parts && network_missing {
+            ErrorKind::NoNetwork
+        } else if self.operation == Operation::RemoveNetwork && lower.contains("active endpoints") {
+            ErrorKind::InUse
+        } else if takes_addresses && taken {
             ErrorKind::AddressInUse
         } else if status == 404 && !of_parts {
             ErrorKind::NotFound

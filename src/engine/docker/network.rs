@@ -1,11 +1,10 @@
 //! Networks of agent-run, and finding everything that carries its labels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
-use bollard::models::{
-    ContainerSummaryStateEnum, Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest,
-};
+use bollard::models::{ContainerSummaryStateEnum, Ipam, IpamConfig, Network, NetworkCreateRequest};
 use bollard::query_parameters::{
     InspectNetworkOptions, ListContainersOptions, ListNetworksOptions,
 };
@@ -16,79 +15,57 @@ use crate::engine::config::NetworkConfig;
 use crate::engine::{EngineError, ErrorKind, Operation, OwnedKind, OwnedObject};
 use crate::id::label;
 
-/// How often a network is emptied and removed again while something still joins it.
-const REMOVAL_ATTEMPTS: usize = 3;
+/// Whether containers of a bridge may reach each other. `false` is a rule of its own for the bridge,
+/// beside those between bridges.
+const INTER_CONTAINER: (&str, &str) = ("com.docker.network.bridge.enable_icc", "false");
+
+/// How long addresses that no network has may be taken, and how long apart they are asked for.
+const SETTLING: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl DockerEngine {
     pub(super) async fn make_network(&self, config: &NetworkConfig) -> Result<(), EngineError> {
         let call = Call::new(Operation::CreateNetwork, &config.name);
-        // Engines before API 1.44 take a second network of the same name without a word.
-        let taken = self.networks("name", &config.name, &call).await?;
-        if taken.iter().any(|(name, _)| *name == config.name) {
-            return Err(call.error(ErrorKind::NameInUse));
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let others = self.networks(None, &call).await?;
+            // Engines before API 1.44 take a second network of the same name without a word.
+            if others.iter().any(|n| n.name.as_ref() == Some(&config.name)) {
+                return Err(call.error(ErrorKind::NameInUse));
+            }
+            match call
+                .within(WORK, self.docker.create_network(request(config)))
+                .await
+            {
+                Ok(_) => break,
+                // The engine takes addresses before it lists their network, and gives them back
+                // after: nobody's are those of one that is just being made or removed.
+                Err(error)
+                    if error.kind == ErrorKind::AddressInUse
+                        && !others.iter().any(|other| overlaps(other, config))
+                        && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        let gateway = Ipv4Addr::from_bits(config.subnet.to_bits() + 1);
-        let request = NetworkCreateRequest {
-            name: config.name.clone(),
-            driver: Some("bridge".into()),
-            ipam: Some(Ipam {
-                config: Some(vec![IpamConfig {
-                    subnet: Some(format!("{}/{}", config.subnet, config.prefix)),
-                    gateway: Some(gateway.to_string()),
-                    ..IpamConfig::default()
-                }]),
-                ..Ipam::default()
-            }),
-            enable_ipv6: Some(false),
-            labels: Some(config.labels.iter().cloned().collect()),
-            ..NetworkCreateRequest::default()
-        };
-        call.within(WORK, self.docker.create_network(request))
-            .await?;
+        let made = self
+            .docker
+            .inspect_network(&config.name, None::<InspectNetworkOptions>);
+        let options = call.within(QUICK, made).await?.options.unwrap_or_default();
+        let (option, value) = INTER_CONTAINER;
+        if options.get(option).is_none_or(|found| found != value) {
+            self.delete_network(&config.name).await?;
+            return Err(call.error(ErrorKind::LimitNotHonoured(option)));
+        }
         Ok(())
     }
 
     pub(super) async fn delete_network(&self, network: &str) -> Result<(), EngineError> {
         let call = Call::new(Operation::RemoveNetwork, network);
-        let mut attempt = 1;
-        loop {
-            match call.within(WORK, self.docker.remove_network(network)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
-                Err(error) if attempt < REMOVAL_ATTEMPTS && has_endpoints(&error.kind) => {
-                    self.empty_network(network, &call).await?;
-                }
-                Err(error) => return Err(error),
-            }
-            attempt += 1;
+        match call.within(WORK, self.docker.remove_network(network)).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            other => other,
         }
-    }
-
-    /// Takes every container off a network, running or not.
-    async fn empty_network(&self, network: &str, call: &Call) -> Result<(), EngineError> {
-        let inspected = self
-            .docker
-            .inspect_network(network, None::<InspectNetworkOptions>);
-        let inspected = match call.within(QUICK, inspected).await {
-            Ok(inspected) => inspected,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for container in inspected.containers.unwrap_or_default().into_keys() {
-            let request = NetworkDisconnectRequest {
-                container,
-                force: Some(true),
-            };
-            let disconnected = self.docker.disconnect_network(network, request);
-            match call.within(QUICK, disconnected).await {
-                Ok(()) => {}
-                // It left by itself, or is just leaving: the next removal tells.
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) if matches!(error.kind, ErrorKind::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn find_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {
@@ -113,50 +90,83 @@ impl DockerEngine {
                 })
             })
             .collect();
-        let networks = self.networks("label", label::SCHEMA, &call).await?;
-        owned.extend(networks.into_iter().map(|(name, labels)| OwnedObject {
-            kind: OwnedKind::Network,
-            name,
-            labels,
-            running: false,
+        let networks = self.networks(Some(label::SCHEMA), &call).await?;
+        owned.extend(networks.into_iter().filter_map(|network| {
+            Some(OwnedObject {
+                kind: OwnedKind::Network,
+                name: network.name?,
+                labels: network.labels.unwrap_or_default().into_iter().collect(),
+                running: false,
+            })
         }));
         owned.retain(is_ours);
         Ok(owned)
     }
 
-    /// The networks that a filter finds, by name, with their labels.
+    /// The networks, all or those with a label.
     async fn networks(
         &self,
-        key: &str,
-        value: &str,
+        label: Option<&str>,
         call: &Call,
-    ) -> Result<Vec<(String, BTreeMap<String, String>)>, EngineError> {
+    ) -> Result<Vec<Network>, EngineError> {
         let options = ListNetworksOptions {
-            filters: Some(filter(key, value)),
+            filters: label.map(|label| filter("label", label)),
         };
         let networks = self.docker.list_networks(Some(options));
-        let networks = call.within(QUICK, networks).await?;
-        let described = networks.into_iter().filter_map(|network| {
-            let labels = network.labels.unwrap_or_default();
-            Some((network.name?, labels.into_iter().collect()))
-        });
-        Ok(described.collect())
+        call.within(QUICK, networks).await
     }
+}
+
+fn request(config: &NetworkConfig) -> NetworkCreateRequest {
+    let gateway = Ipv4Addr::from_bits(config.subnet.to_bits() + 1);
+    let (option, value) = INTER_CONTAINER;
+    NetworkCreateRequest {
+        name: config.name.clone(),
+        driver: Some("bridge".into()),
+        ipam: Some(Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(format!("{}/{}", config.subnet, config.prefix)),
+                gateway: Some(gateway.to_string()),
+                ..IpamConfig::default()
+            }]),
+            ..Ipam::default()
+        }),
+        enable_ipv6: Some(false),
+        options: Some(HashMap::from([(option.into(), value.into())])),
+        labels: Some(config.labels.iter().cloned().collect()),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+/// Whether a network has addresses in the subnet of one that is to be made.
+fn overlaps(network: &Network, config: &NetworkConfig) -> bool {
+    let ranges = network
+        .ipam
+        .iter()
+        .flat_map(|ipam| ipam.config.iter().flatten());
+    ranges
+        .filter_map(|range| range.subnet.as_ref()?.split_once('/'))
+        .any(|(first, prefix)| {
+            let (Ok(first), Ok(prefix)) = (first.parse::<Ipv4Addr>(), prefix.parse::<u8>()) else {
+                return false;
+            };
+            let shift = 32 - u32::from(prefix.min(config.prefix));
+            (first.to_bits() ^ config.subnet.to_bits())
+                .checked_shr(shift)
+                .unwrap_or(0)
+                == 0
+        })
 }
 
 /// Whether agent-run made it. Its image may have given a foreign container our labels, but then
 /// not one of our names.
 fn is_ours(object: &OwnedObject) -> bool {
-    object.name.starts_with("agent-run-") && object.labels.contains_key(label::RUN)
+    let of_run = object.kind == OwnedKind::Network || object.labels.contains_key(label::RUN);
+    object.name.starts_with("agent-run-") && of_run
 }
 
 fn filter(key: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([(key.to_owned(), vec![value.to_owned()])])
-}
-
-/// The engine's words for a network that is still in use (moby/libnetwork `error.go`).
-fn has_endpoints(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Refused(words) if words.contains("active endpoints"))
 }
 
 fn is_running(state: ContainerSummaryStateEnum) -> bool {

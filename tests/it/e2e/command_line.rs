@@ -89,7 +89,7 @@ fn what_is_wrong_on_the_command_line_is_usage() {
         (&["plan", "-j", "0"], "--jobs"),
         (&["-j", "2", "plan"], "--jobs stands before `plan`"),
         (&["plan", "-C", "no/such/directory"], "no/such/directory"),
-        (&["run", "--network-pool", "10.0.0.0/33"], "network pool"),
+        (&["run", "--network-pool", "10.0.0.0/33"], "8 to 24 bits"),
     ];
     for (arguments, words) in cases {
         let ended = in_repo(&scene, arguments, &[]);

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use agent_run::id::hex_hash;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -124,12 +125,25 @@ impl Scene {
             .args(arguments)
             .current_dir(self.path())
             .env("AGENT_RUN_STATE_DIR", self.state())
+            .env("AGENT_RUN_NETWORK_POOL", format!("{}/24", self.subnet()))
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .stdin(std::process::Stdio::null());
         for name in ["CI", "GITHUB_ACTIONS", "GITLAB_CI", "NO_COLOR"] {
             command.env_remove(name);
         }
         command
+    }
+
+    /// A /24 that hardly another scene has at the same time, so that each has a network of its own.
+    fn subnet(&self) -> String {
+        let hash = hex_hash(self.path().as_os_str().as_encoded_bytes(), 8);
+        let slot = u32::from_str_radix(&hash, 16).expect("a number");
+        format!("10.{}.{}.0", 215 + slot / 256 % 39, slot % 256)
+    }
+
+    /// The network of the tasks of this scene's runs.
+    pub fn network(&self) -> String {
+        format!("agent-run-net-{}-24", self.subnet())
     }
 
     /// Runs the command to its end.
@@ -180,21 +194,23 @@ impl Scene {
         let mut left = Vec::new();
         for run in self.runs() {
             let filter = format!("label=agent-run.run={run}");
-            for kind in [["ps", "-aq"], ["network", "ls"]] {
-                let mut arguments = kind.to_vec();
-                if kind[0] == "network" {
-                    arguments.push("-q");
-                }
-                arguments.extend(["--filter", &filter]);
-                let found: Ended = docker(&arguments);
-                assert_eq!(found.code, Some(0), "docker {arguments:?}: {found}");
-                left.extend(found.stdout.lines().map(|id| format!("{} {id}", kind[0])));
-            }
+            let containers = docker(&["ps", "-aq", "--filter", &filter]);
+            assert_eq!(containers.code, Some(0), "{containers}");
+            left.extend(
+                containers
+                    .stdout
+                    .lines()
+                    .map(|id| format!("container {id}")),
+            );
             let tasks = self.state().join("runs").join(&run).join("tasks");
             for entry in std::fs::read_dir(tasks).expect("tasks") {
                 left.push(entry.expect("an entry").path().display().to_string());
             }
         }
+        let filter = format!("name=^{}$", self.network());
+        let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
+        assert_eq!(networks.code, Some(0), "{networks}");
+        left.extend(networks.stdout.lines().map(|id| format!("network {id}")));
         let trash = self.state().join("trash");
         if let Ok(entries) = std::fs::read_dir(trash) {
             left.extend(entries.map(|e| e.expect("an entry").path().display().to_string()));

@@ -1,7 +1,7 @@
 //! Docker's answers, scripted: limits dropped, calls that hang, answers that are garbled or lost.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -302,34 +302,21 @@ async fn a_removal_under_way_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_network_that_cannot_be_emptied_is_an_error_in_the_end() {
+async fn an_engine_that_would_not_keep_containers_apart_is_found_out() {
     let server = Server::engine(|request| match request.what.as_str() {
-        "GET /networks/agent-run-scripted" => {
-            Reply::Json(200, json!({"Containers": {"0123": {"Name": "x"}}}))
-        }
-        "DELETE /networks/agent-run-scripted" => {
-            Reply::Json(403, json!({"message": "network has active endpoints"}))
-        }
-        "POST /networks/agent-run-scripted/disconnect" => Reply::Json(200, json!({})),
+        "GET /networks" => Reply::Json(200, json!([])),
+        "POST /networks/create" => Reply::Json(201, json!({"Id": "0123", "Warning": ""})),
+        "GET /networks/agent-run-scripted" => Reply::Json(200, json!({"Options": {}})),
+        "DELETE /networks/agent-run-scripted" => Reply::Json(204, json!(null)),
         other => panic!("{other}"),
     });
     let engine = server.connect().await.unwrap();
-    let error = engine
-        .remove_network("agent-run-scripted")
-        .await
-        .unwrap_err();
-    assert!(matches!(error.kind, ErrorKind::Refused(_)), "{error}");
-    let requests = server.requests();
-    let removals = requests.iter().filter(|r| r.what.starts_with("DELETE"));
-    assert_eq!(removals.count(), 3);
-    let disconnect = requests
-        .iter()
-        .find(|r| r.what.ends_with("disconnect"))
-        .unwrap();
-    assert_eq!(
-        disconnect.json(),
-        json!({"Container": "0123", "Force": true})
+    let error = engine.create_network(&network()).await.unwrap_err();
+    assert!(
+        matches!(error.kind, ErrorKind::LimitNotHonoured(_)),
+        "{error}"
     );
+    assert!(server.was_asked("DELETE /networks/agent-run-scripted"));
 }
 
 #[tokio::test]
@@ -436,5 +423,33 @@ async fn a_base_that_cannot_be_built_says_so_in_the_engines_words() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// The engine takes addresses before it lists their network.
+#[tokio::test]
+async fn a_network_that_another_is_just_making_is_found() {
+    for (listed, kind) in [
+        ("agent-run-scripted", ErrorKind::NameInUse),
+        ("foreign", ErrorKind::AddressInUse),
+    ] {
+        let asked = AtomicUsize::new(0);
+        let server = Server::engine(move |request| match request.what.as_str() {
+            "GET /networks" if asked.fetch_add(1, Ordering::Relaxed) < 2 => {
+                Reply::Json(200, json!([]))
+            }
+            "GET /networks" => {
+                let ipam = json!({"Config": [{"Subnet": "10.214.0.0/15"}]});
+                Reply::Json(200, json!([{"Name": listed, "IPAM": ipam}]))
+            }
+            "POST /networks/create" => {
+                let words = "Pool overlaps with other one on this address space";
+                Reply::Json(403, json!({"message": words}))
+            }
+            other => panic!("{other}"),
+        });
+        let engine = server.connect().await.unwrap();
+        let error = engine.create_network(&network()).await.unwrap_err();
+        assert_eq!(error.kind, kind);
     }
 }

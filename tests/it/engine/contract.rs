@@ -147,7 +147,7 @@ pub async fn network(engine: &impl Engine, scope: &Scope) -> NetworkConfig {
     loop {
         let config = NetworkConfig {
             name: name.clone(),
-            labels: attempt().labels(Role::Network),
+            labels: agent_run::id::network_labels(),
             subnet: scope.subnet(),
             prefix: 28,
         };
@@ -424,8 +424,7 @@ async fn a_failed_start_says_why_and_leaves_a_removable_container(side: impl Sid
         Err(error) => (Err(error), None),
     };
     let kind = failed.unwrap_err().kind;
-    let named = matches!(&kind, ErrorKind::Refused(words) if words.contains("network"));
-    assert!(named, "{kind:?}");
+    assert_eq!(kind, ErrorKind::NoNetwork);
     if output.is_some() {
         let no_exit = engine.wait(&config.name).await.unwrap_err();
         assert!(matches!(no_exit.kind, ErrorKind::Broken(_)), "{no_exit:?}");
@@ -436,7 +435,7 @@ async fn a_failed_start_says_why_and_leaves_a_removable_container(side: impl Sid
     }
 }
 
-async fn a_network_goes_with_its_last_container_still_on_it(side: impl Side) {
+async fn a_network_stays_while_a_container_runs_on_it(side: impl Side) {
     let engine = side.engine();
     let network = network(engine, side.scope()).await;
     let mut config = container(&side, Does::Waits);
@@ -444,11 +443,17 @@ async fn a_network_goes_with_its_last_container_still_on_it(side: impl Side) {
         name: network.name.clone(),
         address: Ipv4Addr::from_bits(network.subnet.to_bits() + 2),
     };
+    let there = async || {
+        let owned = engine.list_owned().await.unwrap();
+        owned.iter().any(|object| object.name == network.name)
+    };
     drop(launch(engine, &config).await);
-    engine.remove_network(&network.name).await.unwrap();
+    let refused = engine.remove_network(&network.name).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InUse);
+    assert!(there().await);
     engine.remove_container(&config.name).await.unwrap();
-    let owned = engine.list_owned().await.unwrap();
-    assert!(owned.iter().all(|object| object.name != network.name));
+    engine.remove_network(&network.name).await.unwrap();
+    assert!(!there().await);
 }
 
 async fn input_arrives_and_ends(side: impl Side) {
@@ -539,7 +544,7 @@ contract! {
     networks_have_their_own_name_and_subnet
     an_address_is_given_once
     a_failed_start_says_why_and_leaves_a_removable_container
-    a_network_goes_with_its_last_container_still_on_it
+    a_network_stays_while_a_container_runs_on_it
     input_arrives_and_ends
     a_missing_mount_source_is_refused
     an_image_that_must_not_be_pulled_is_missing

@@ -249,21 +249,24 @@ impl State {
         Ok(container.unwrap_or_else(|| panic!("{operation} {name}, which was never created")))
     }
 
+    fn running(&self) -> impl Iterator<Item = &Container> {
+        let all = self.containers.values();
+        all.filter(|c| c.phase == Phase::Started && c.running.borrow().is_none())
+    }
+
     /// The network's and address's objections to a start.
     fn joins(&self, config: &ContainerConfig) -> Result<(), ErrorKind> {
         let NetworkAttachment::Network { name, address } = &config.network else {
             return Ok(());
         };
         if !self.networks.contains_key(name) {
-            return Err(ErrorKind::Refused(format!("network {name} not found")));
+            return Err(ErrorKind::NoNetwork);
         }
-        let running =
-            |other: &&Container| other.phase == Phase::Started && other.running.borrow().is_none();
         let holds = |other: &Container| {
             matches!(&other.config.network, NetworkAttachment::Network { name: n, address: a }
                 if n == name && a == address)
         };
-        if self.containers.values().filter(running).any(holds) {
+        if self.running().any(holds) {
             return Err(ErrorKind::AddressInUse);
         }
         Ok(())
@@ -500,7 +503,12 @@ impl Engine for FakeEngine {
         const OP: Operation = Operation::RemoveNetwork;
         let verdict = self.enter(OP, network).await?;
         if !matches!(verdict, Verdict::Lie) {
-            self.state().networks.remove(network);
+            let mut state = self.state();
+            let on_it = |container: &Container| matches!(&container.config.network, NetworkAttachment::Network { name, .. } if name == network);
+            if state.running().any(on_it) {
+                return Err(failed(OP, network, ErrorKind::InUse));
+            }
+            state.networks.remove(network);
         }
         answer(&verdict, OP, network)
     }
@@ -525,11 +533,12 @@ impl Engine for FakeEngine {
             running: false,
         });
         let ours = |object: &OwnedObject| {
-            let labelled = [label::SCHEMA, label::RUN].iter();
-            object.name.starts_with("agent-run-")
-                && labelled
-                    .into_iter()
-                    .all(|key| object.labels.contains_key(*key))
+            let needed = match object.kind {
+                OwnedKind::Container => &[label::SCHEMA, label::RUN][..],
+                OwnedKind::Network => &[label::SCHEMA],
+            };
+            let labelled = needed.iter().all(|key| object.labels.contains_key(*key));
+            object.name.starts_with("agent-run-") && labelled
         };
         Ok(containers.chain(networks).filter(ours).collect())
     }

@@ -144,7 +144,7 @@ impl Scene {
             secrets: Vec::new(),
             needles: Needles::default(),
             owner: "test".into(),
-            pool: Pool::new([10, 213, 0, 0].into(), 16, &self.run).unwrap(),
+            pool: Pool::default(),
         };
         runner::run(context, self.shutdown.subscribe(), observer).await
     }
