@@ -54,6 +54,8 @@ pub struct RunPlan {
     pub run: RunId,
     /// Its name in the spec.
     pub name: Option<String>,
+    /// The spec that it was made from, as messages name it.
+    pub spec: String,
     /// The repository it works on.
     pub repository: RepositoryPlan,
     /// How many tasks run at once.
@@ -137,6 +139,19 @@ pub struct TaskPlan {
     pub handoff_timeout: Duration,
     /// The branch that its work becomes.
     pub branch: BranchName,
+    /// Where the spec says it.
+    pub lines: Lines,
+}
+
+/// Lines of the spec, from 1, that say something of a task; also those of `defaults` and of anchors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Where the task begins.
+    pub task: usize,
+    /// Where its `mem_limit` is; none where it is agent-run's default.
+    pub mem_limit: Option<usize>,
+    /// Where its `timeout` is; none where it is agent-run's default.
+    pub timeout: Option<usize>,
 }
 
 /// What a task runs.
@@ -178,6 +193,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     for task in spec.tasks.iter().filter(selected) {
         let mut planner = task::Planner {
             task,
+            source: &spec.source,
             engine: inputs.engine,
             problems: &mut problems,
             warnings: &mut warnings,
@@ -199,6 +215,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     });
     Ok(RunPlan {
         name: spec.name.clone(),
+        spec: spec.source.name().to_owned(),
         parallel,
         timeout: spec.timeout,
         author: spec.author.clone().unwrap_or(inputs.identity_default),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{EngineCapacity, TaskPlan, Work, branches};
+use super::{EngineCapacity, Lines, TaskPlan, Work, branches};
 use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
-use crate::spec::{Diagnostic, NanoCpus, Prompt, TaskSpec, units};
+use crate::spec::{Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, units};
 
 const BILLION: i64 = 1_000_000_000;
 const DEFAULT_CPUS: i64 = 2;
@@ -21,6 +21,7 @@ const DEFAULT_HANDOFF: Duration = Duration::from_secs(20);
 /// Plans one task.
 pub(super) struct Planner<'a> {
     pub task: &'a TaskSpec,
+    pub source: &'a SourceFile,
     pub engine: EngineCapacity,
     pub problems: &'a mut Vec<Diagnostic>,
     pub warnings: &'a mut Vec<String>,
@@ -51,12 +52,22 @@ impl Planner<'_> {
             user: task.user.clone(),
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
-            timeout: task.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            timeout: task.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |t| t.value),
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
             stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),
             handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
             branch: branches::of(task, run),
+            lines: self.lines(),
         })
+    }
+
+    fn lines(&self) -> Lines {
+        let line = |span: Span| self.source.position(span.start).0;
+        Lines {
+            task: line(self.task.id.span),
+            mem_limit: self.task.mem_limit.as_ref().map(|at| line(at.span)),
+            timeout: self.task.timeout.as_ref().map(|at| line(at.span)),
+        }
     }
 
     fn prompt(&mut self) -> Option<String> {

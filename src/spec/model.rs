@@ -129,7 +129,7 @@ pub struct TaskSpec {
     pub network_mode: Option<NetworkMode>,
     /// Time limit of one attempt, from the container's start. Default: 1h.
     #[schemars(with = "Option<schema::DurationForm>")]
-    pub timeout: Option<Duration>,
+    pub timeout: Option<At<Duration>>,
     /// Time limit of what comes before: pull and build. Default: 15m.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub startup_timeout: Option<Duration>,

@@ -40,14 +40,15 @@ pub(super) fn read_task(
     let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
     let mut time = |key| {
         let field = fields.get(key)?;
-        let value = reader.value(field, "a duration", units::duration)?;
-        Some(value.value)
+        reader.value(field, "a duration", units::duration)
     };
+    let timeout = time("timeout");
+    let mut plain = |key| time(key).map(|at| at.value);
     Some(TaskSpec {
-        timeout: time("timeout"),
-        startup_timeout: time("startup_timeout"),
-        stop_grace_period: time("stop_grace_period"),
-        handoff_timeout: time("handoff_timeout"),
+        timeout,
+        startup_timeout: plain("startup_timeout"),
+        stop_grace_period: plain("stop_grace_period"),
+        handoff_timeout: plain("handoff_timeout"),
         image: fields.get("image").and_then(|f| reader.name(f, "an image")),
         build: fields.get("build").and_then(|f| build(reader, f)),
         pull_policy: fields

@@ -57,6 +57,7 @@ fn the_first_day() {
     {
       "run": "251120-131500-abcd",
       "name": null,
+      "spec": "agent-run.yaml",
       "repository": {
         "path": "/project",
         "git_dir": "/project/.git",
@@ -118,7 +119,12 @@ fn the_first_day() {
             "secs": 20,
             "nanos": 0
           },
-          "branch": "agent/251120-131500-abcd/hello"
+          "branch": "agent/251120-131500-abcd/hello",
+          "lines": {
+            "task": 3,
+            "mem_limit": null,
+            "timeout": null
+          }
         }
       ],
       "warnings": []
@@ -131,6 +137,42 @@ fn everything() {
     let spec = good(include_str!("spec/everything.yaml"));
     let plan = serde_json::to_string_pretty(&planned(&spec)).unwrap();
     assert_snapshot!("everything", plan);
+}
+
+#[test]
+fn a_plan_knows_the_lines_that_set_its_limits() {
+    let spec = good(
+        "\
+version: 1
+x-big: &big
+  mem_limit: 4g
+x-time: &time 20m
+defaults:
+  timeout: *time
+  mem_limit: 1g
+tasks:
+  own:
+    run: x
+    mem_limit: 2g
+    timeout: 5m
+  merged: { run: x, <<: *big }
+  reset:
+    run: x
+    timeout: null
+",
+    );
+    let plan = planned(&spec);
+    let lines: Vec<_> = plan.tasks.iter().map(|t| t.lines).collect();
+    let lines = lines.iter().map(|l| (l.task, l.mem_limit, l.timeout));
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            (9, Some(11), Some(12)),
+            (13, Some(3), Some(4)),
+            (14, Some(7), None)
+        ]
+    );
+    assert_eq!(plan.spec, "agent-run.yaml");
 }
 
 #[test]

@@ -269,7 +269,10 @@ tasks:
     assert_eq!(t.user.as_deref(), Some("1000:100"));
     assert_eq!(t.read_only, Some(true));
     assert_eq!(t.network_mode, Some(NetworkMode::None));
-    assert_eq!(t.timeout, Some(Duration::from_secs(5400)));
+    assert_eq!(
+        t.timeout.as_ref().map(|t| t.value),
+        Some(Duration::from_secs(5400))
+    );
     let branch = t.branch.as_ref().unwrap().value.as_str();
     assert_eq!(branch, format!("bot/t-{}", super::RUN));
     let u = task(&spec, "u");
