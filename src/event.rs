@@ -103,11 +103,15 @@ pub enum TaskPhase {
 /// What a task's container has used, as the engine counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
+    /// How long the container had run when it was measured; what it did later is not in here.
+    pub after: Duration,
     /// CPU time, of user and system.
     pub cpu: Duration,
     /// Memory in use without what the kernel can drop, in bytes.
     pub memory: u64,
-    /// The most memory that was in use, in bytes.
+    /// The most memory that was in use without what the kernel can drop, in bytes. On cgroup v1 from
+    /// the kernel's own highest count; on cgroup v2, which the engine gives none of, the highest of
+    /// the measurements.
     pub peak_memory: u64,
     /// Received from the network, in bytes.
     pub received: u64,

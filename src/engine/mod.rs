@@ -64,6 +64,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Waits until a started container has ended, however long that takes.
     fn wait(&self, container: &str) -> impl Future<Output = Result<Exit, EngineError>> + Send;
 
+    /// What a running container has used so far; nothing where it does not run. The engine may take
+    /// a second to answer.
+    fn usage(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<Option<ContainerUsage>, EngineError>> + Send;
+
     /// Sends TERM, and KILL after `grace`; returns when the container has ended.
     fn stop(
         &self,
@@ -104,6 +111,23 @@ pub enum OutputSource {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+/// What a container has used, as the engine counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContainerUsage {
+    /// CPU time of all its processes, those that have ended too.
+    pub cpu: Duration,
+    /// Memory in use now, in bytes; what the kernel keeps of files counts too.
+    pub memory: u64,
+    /// How much of that the kernel can drop as it likes, in bytes.
+    pub droppable: u64,
+    /// The highest that `memory` ever was, in bytes; only cgroup v1 knows it.
+    pub highest_memory: Option<u64>,
+    /// Received on all its networks, in bytes.
+    pub received: u64,
+    /// Sent on all its networks, in bytes.
+    pub sent: u64,
 }
 
 /// How a container ended.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::time::Instant;
 
 use super::container::Launch;
 use super::images::{Images, PreparedImage};
+use super::measure::Allowance;
 use super::prepare::user_of;
 use super::teardown::{Remains, teardown};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
@@ -240,6 +242,8 @@ impl<E: Engine> Cleaner<E> {
             lines: mpsc::channel(1).0,
             shutdown: watch::channel(Shutdown::None).1,
             images: Images::default(),
+            measurements: Allowance::default(),
+            began: Instant::now(),
             bind_proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
         })

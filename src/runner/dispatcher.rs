@@ -5,18 +5,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::images::Images;
+use super::measure::Allowance;
 use super::network::Network;
 use super::task::{TaskDone, run_task};
 use super::teardown::teardown;
 use super::{RunContext, RunError, Shared, Shutdown};
 use crate::engine::Engine;
-use crate::event::{Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport};
+use crate::event::{
+    Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
+};
 use crate::id::TaskId;
 use crate::plan::TaskPlan;
 
@@ -59,11 +63,13 @@ pub async fn run<E: Engine>(
         shutdown: run_shutdown,
         network: Network::new(context.pool, &context.plan.run),
         images: Images::default(),
+        measurements: Allowance::default(),
+        began: Instant::now(),
         context,
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
     });
-    let mut stamp = Stamp::new();
+    let mut stamp = Stamp::new(shared.began);
     let watcher = tokio::spawn(forward_shutdown(shared.clone(), shutdown, stop));
     let mut work = tokio::spawn(Dispatch::new(shared.clone()).until_the_end());
     let summary = loop {
@@ -149,11 +155,8 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            seq: 0,
-        }
+    fn new(began: Instant) -> Self {
+        Self { began, seq: 0 }
     }
 
     fn event(&mut self, task: Option<TaskId>, kind: EventKind) -> Event {
@@ -226,7 +229,8 @@ impl<E: Engine> Dispatch<E> {
                 "no task can run here"
             };
             while let Some(task) = self.queue.pop_front() {
-                self.report(skipped(task.id, reason));
+                let report = skipped(task.id, reason, self.shared.began.elapsed());
+                self.report(report);
             }
             return;
         }
@@ -290,14 +294,14 @@ impl<E: Engine> Dispatch<E> {
             run: context.plan.run.clone(),
             tasks,
             stopped,
-            took: std::time::Duration::ZERO,
+            took: Duration::ZERO,
             teardown_errors: not_removed.into_iter().collect(),
             directory: context.state.run(&context.plan.run),
         }
     }
 }
 
-fn skipped(task: TaskId, reason: &str) -> TaskReport {
+fn skipped(task: TaskId, reason: &str, waited: Duration) -> TaskReport {
     TaskReport {
         task,
         attempt: 0,
@@ -305,8 +309,11 @@ fn skipped(task: TaskId, reason: &str) -> TaskReport {
             reason: reason.into(),
         },
         branch: None,
-        ran: std::time::Duration::ZERO,
-        phases: Vec::new(),
+        ran: Duration::ZERO,
+        phases: vec![PhaseTime {
+            phase: TaskPhase::Waiting,
+            took: waited,
+        }],
         usage: None,
         image: None,
         child_oom_killed: false,

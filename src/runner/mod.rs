@@ -10,6 +10,7 @@ mod collector;
 mod container;
 mod dispatcher;
 mod images;
+mod measure;
 mod network;
 mod outcome;
 mod prepare;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
 use crate::event::{EventKind, StopReason};
@@ -104,6 +106,8 @@ struct Shared<E: Engine> {
     shutdown: watch::Receiver<Shutdown>,
     network: network::Network,
     images: images::Images,
+    measurements: measure::Allowance,
+    began: Instant,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::container::{Launch, task_config};
 use super::images::PreparedImage;
+use super::measure::Measuring;
 use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, make_workspace, user_of};
 use super::pump::{Pump, Pumped};
@@ -19,7 +20,9 @@ use super::user::{ContainerUser, account_files};
 use super::{Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit};
-use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase, TaskReport};
+use crate::event::{
+    BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase, TaskReport, Usage,
+};
 use crate::id::{AttemptId, Role};
 use crate::plan::TaskPlan;
 use crate::workspace::Workspace;
@@ -50,6 +53,10 @@ pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) 
         task: &task,
         attempt,
         remains: Remains::default(),
+        phase: (TaskPhase::Waiting, shared.began),
+        phases: Vec::new(),
+        image: None,
+        usage: None,
         ran: Duration::ZERO,
         pumped: Pumped::default(),
         child_oom_killed: false,
@@ -70,6 +77,11 @@ struct Life<'a, E: Engine> {
     task: &'a TaskPlan,
     attempt: AttemptId,
     remains: Remains,
+    /// The phase that it is in, and since when.
+    phase: (TaskPhase, Instant),
+    phases: Vec<PhaseTime>,
+    image: Option<String>,
+    usage: Option<Usage>,
     ran: Duration,
     pumped: Pumped,
     child_oom_killed: bool,
@@ -86,10 +98,11 @@ struct Running {
 
 impl<E: Engine> Life<'_, E> {
     async fn live(&mut self) -> Result<TaskOutcome, StepError> {
-        self.phase(TaskPhase::Preparing);
+        self.enter(TaskPhase::Preparing);
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
         };
+        self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
         self.remains.attempt = Some(self.attempt.clone());
         let (proof, workspace, network) = tokio::join!(
@@ -117,9 +130,17 @@ impl<E: Engine> Life<'_, E> {
         Ok(outcome(stopped, exit))
     }
 
-    fn phase(&self, phase: TaskPhase) {
+    fn enter(&mut self, phase: TaskPhase) {
+        self.leave_phase(phase);
         self.shared
             .event(Some(&self.task.id), EventKind::Phase { phase });
+    }
+
+    fn leave_phase(&mut self, for_phase: TaskPhase) {
+        let now = Instant::now();
+        let (phase, since) = std::mem::replace(&mut self.phase, (for_phase, now));
+        let took = now - since;
+        self.phases.push(PhaseTime { phase, took });
     }
 
     fn shutdown(&self) -> Shutdown {
@@ -208,7 +229,7 @@ impl<E: Engine> Life<'_, E> {
             };
             if tries == PLACES {
                 // Before its first line can come.
-                self.phase(TaskPhase::Running);
+                self.enter(TaskPhase::Running);
             }
             tries -= 1;
             let Err(error) = engine.start(&name).await else {
@@ -290,6 +311,7 @@ impl<E: Engine> Life<'_, E> {
             started,
         } = running;
         let mut shutdown = self.shared.shutdown.clone();
+        let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
         let wait = engine.wait(&name);
         tokio::pin!(wait);
         let (stopped, exit) = tokio::select! {
@@ -300,7 +322,7 @@ impl<E: Engine> Life<'_, E> {
         let exit = if let Some(exit) = exit {
             exit.map_err(StepError::engine("container"))
         } else {
-            self.phase(TaskPhase::Stopping);
+            self.enter(TaskPhase::Stopping);
             self.stop(&name).await;
             match timeout(REAP, &mut wait).await {
                 Ok(exit) => exit.map_err(StepError::engine("container")),
@@ -311,7 +333,9 @@ impl<E: Engine> Life<'_, E> {
             }
         };
         self.ran = started.elapsed().max(Duration::from_millis(1));
-        self.phase(TaskPhase::Collecting);
+        self.usage = measuring.usage();
+        drop(measuring);
+        self.enter(TaskPhase::Collecting);
         if exit.is_err() {
             // Nobody may write while the work is collected.
             self.stop(&name).await;
@@ -405,6 +429,7 @@ impl<E: Engine> Life<'_, E> {
         let log = self.shared.context.state.log(&self.attempt);
         let left_behind = |branch: &BranchReport| branch.content_left_behind;
         self.remains.keep_work = self.branch.as_ref().is_some_and(left_behind);
+        self.leave_phase(TaskPhase::Finished);
         TaskReport {
             task: self.task.id.clone(),
             attempt: self.attempt.number,
@@ -415,9 +440,9 @@ impl<E: Engine> Life<'_, E> {
             outcome,
             branch: self.branch.take(),
             ran: self.ran,
-            phases: Vec::new(),
-            usage: None,
-            image: None,
+            phases: std::mem::take(&mut self.phases),
+            usage: self.usage,
+            image: self.image.take(),
             child_oom_killed: self.child_oom_killed,
             log: (!self.ran.is_zero()).then_some(log),
             teardown_errors: Vec::new(),

@@ -14,6 +14,7 @@ mod info;
 mod lifecycle;
 mod network;
 mod registry;
+mod usage;
 mod verify;
 
 use std::time::Duration;
@@ -24,8 +25,8 @@ pub use endpoint::EngineLocator;
 
 use super::config::{ContainerConfig, ImageRequest, NetworkConfig};
 use super::{
-    Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OutputStream,
-    OwnedObject,
+    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation,
+    OutputStream, OwnedObject,
 };
 use crate::secrets::SecretBytes;
 use call::Call;
@@ -151,6 +152,10 @@ impl Engine for DockerEngine {
 
     async fn wait(&self, container: &str) -> Result<Exit, EngineError> {
         self.wait_for_exit(container).await
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<ContainerUsage>, EngineError> {
+        self.measure(container).await
     }
 
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {

@@ -9,7 +9,7 @@ use agent_run::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Ulimit,
 };
 use agent_run::engine::docker::DockerEngine;
-use agent_run::engine::{Engine, EngineError, ErrorKind, Exit, Operation};
+use agent_run::engine::{ContainerUsage, Engine, EngineError, ErrorKind, Exit, Operation};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -158,6 +158,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::Attach => engine.attach(name, None).await.map(drop),
         Operation::Start => engine.start(name).await,
         Operation::Wait => engine.wait(name).await.map(drop),
+        Operation::Usage => engine.usage(name).await.map(drop),
         Operation::Stop => engine.stop(name, Duration::from_millis(1500)).await,
         Operation::RemoveContainer => engine.remove_container(name).await,
         Operation::RemoveNetwork => engine.remove_network(name).await,
@@ -166,7 +167,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
     }
 }
 
-const CALLS: [Operation; 11] = [
+const CALLS: [Operation; 12] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
@@ -174,6 +175,7 @@ const CALLS: [Operation; 11] = [
     Operation::Attach,
     Operation::Start,
     Operation::Wait,
+    Operation::Usage,
     Operation::Stop,
     Operation::RemoveContainer,
     Operation::RemoveNetwork,
@@ -283,6 +285,64 @@ async fn an_exit_is_believed_only_when_it_is_one() {
         let exit = engine.wait("agent-run-scripted").await;
         let exit = exit.map_err(|error| assert!(matches!(error.kind, ErrorKind::Broken(_))));
         assert_eq!(exit, expected);
+    }
+}
+
+/// Answers as Docker 20.10 on cgroup v1 and Docker 24 on cgroup v2 give them.
+#[tokio::test]
+async fn usage_is_read_of_both_versions_of_cgroups() {
+    let cpu = json!({
+        "cpu_usage": {"total_usage": 33_399_138, "usage_in_kernelmode": 10_000_000, "usage_in_usermode": 10_000_000},
+        "system_cpu_usage": 22_912_440_000_000_u64, "online_cpus": 2,
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+    });
+    let v1 = json!({"usage": 2_633_728, "max_usage": 4_435_968, "limit": 16_777_216, "stats": {
+        "cache": 2_195_456, "inactive_file": 1, "total_inactive_file": 274_432,
+        "hierarchical_memory_limit": 9_223_372_036_854_771_712_u64,
+    }});
+    let v2 = json!({"usage": 11_902_976, "limit": 16_692_396_032_u64, "stats": {
+        "anon": 4_096_000, "file": 7_000_064, "active_file": 212_992, "inactive_file": 6_782_976,
+        "pgfault": 8003,
+    }});
+    let network = |received: u64| json!({"rx_bytes": received, "rx_packets": 1, "tx_bytes": 5, "tx_packets": 1});
+    let used = |memory, droppable, highest_memory, received, sent| {
+        Some(ContainerUsage {
+            cpu: Duration::from_nanos(33_399_138),
+            memory,
+            droppable,
+            highest_memory,
+            received,
+            sent,
+        })
+    };
+    let answers = [
+        (
+            json!({"read": "2026-11-20T16:05:24.540248911Z", "preread": "0001-01-01T00:00:00Z", "cpu_stats": cpu, "memory_stats": v1,
+                "networks": {"eth0": network(7), "eth1": network(1)}}),
+            used(2_633_728, 274_432, Some(4_435_968), 8, 10),
+        ),
+        (
+            json!({"read": "2026-11-20T16:05:24.540248911Z", "cpu_stats": cpu, "memory_stats": v2}),
+            used(11_902_976, 6_782_976, None, 0, 0),
+        ),
+        // What they say of a container that does not run.
+        (
+            json!({"read": "0001-01-01T00:00:00Z", "cpu_stats": {"cpu_usage": {"total_usage": 0}}, "memory_stats": {}}),
+            None,
+        ),
+        (json!({"id": "0123", "name": "/x"}), None),
+    ];
+    for (answer, expected) in answers {
+        let server = Server::engine({
+            let answer = answer.clone();
+            move |_| Reply::Json(200, answer.clone())
+        });
+        let engine = server.connect().await.unwrap();
+        let usage = engine.usage("agent-run-scripted").await.unwrap();
+        assert_eq!(usage, expected, "{answer}");
+        let asked = server.requests().pop().unwrap();
+        assert_eq!(asked.what, "GET /containers/agent-run-scripted/stats");
+        assert_eq!(asked.query, "stream=false&one-shot=true");
     }
 }
 

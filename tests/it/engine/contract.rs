@@ -265,6 +265,32 @@ async fn stop_is_obeyed(side: impl Side) {
     engine.remove_container(&config.name).await.unwrap();
 }
 
+async fn usage_is_of_what_runs(side: impl Side) {
+    let engine = side.engine();
+    let config = container(&side, Does::Waits);
+    engine.create_container(&config).await.unwrap();
+    assert_eq!(engine.usage(&config.name).await.unwrap(), None);
+    let mut output = engine.attach(&config.name, None).await.unwrap();
+    engine.start(&config.name).await.unwrap();
+    until_ready(&mut output).await;
+    let used = engine.usage(&config.name).await.unwrap().expect("it runs");
+    assert!(used.cpu > Duration::ZERO, "{used:?}");
+    let limit = 64 << 20;
+    assert!((1..limit).contains(&used.memory), "{used:?}");
+    assert!(used.droppable < used.memory, "{used:?}");
+    assert!(
+        used.highest_memory
+            .is_none_or(|m| (used.memory..=limit).contains(&m)),
+        "{used:?}"
+    );
+    assert_eq!((used.received, used.sent), (0, 0), "it has no network");
+    engine.stop(&config.name, Duration::ZERO).await.unwrap();
+    assert_eq!(engine.usage(&config.name).await.unwrap(), None);
+    engine.remove_container(&config.name).await.unwrap();
+    let gone = engine.usage(&config.name).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::NotFound);
+}
+
 async fn stop_kills_after_the_grace(side: impl Side) {
     let engine = side.engine();
     let config = container(&side, Does::IgnoresTerm);
@@ -536,6 +562,7 @@ contract! {
     output_is_complete
     stop_and_removal_are_idempotent
     stop_is_obeyed
+    usage_is_of_what_runs
     stop_kills_after_the_grace
     a_second_stop_cuts_the_grace
     removal_ends_a_running_container

@@ -33,8 +33,8 @@ use agent_run::engine::config::{
     ContainerConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
 };
 use agent_run::engine::{
-    Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OutputStream,
-    OwnedKind, OwnedObject,
+    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation,
+    OutputStream, OwnedKind, OwnedObject,
 };
 use agent_run::id::label;
 use agent_run::secrets::SecretBytes;
@@ -460,6 +460,19 @@ impl Engine for FakeEngine {
             .expect("it has one");
         answer(&verdict, OP, container)?;
         Ok(exit)
+    }
+
+    async fn usage(&self, container: &str) -> Result<Option<ContainerUsage>, EngineError> {
+        const OP: Operation = Operation::Usage;
+        let verdict = self.enter(OP, container).await?;
+        answer(&verdict, OP, container)?;
+        let mut state = self.state();
+        let found = state.container(OP, container)?;
+        let runs = found.phase == Phase::Started && found.running.borrow().is_none();
+        if !runs || matches!(verdict, Verdict::Lie) {
+            return Ok(None);
+        }
+        Ok(Some(state.script_of(container).uses))
     }
 
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
-use agent_run::engine::{ErrorKind, Exit, OutputFrame, OutputSource};
+use agent_run::engine::{ContainerUsage, ErrorKind, Exit, OutputFrame, OutputSource};
 
 /// Something that a container does to its mounts' directories on the host.
 pub type Hook = Arc<dyn Fn(&ContainerConfig) + Send + Sync>;
@@ -24,6 +24,8 @@ pub struct Script {
     pub(super) on_start: Option<Hook>,
     pub(super) on_exit: Option<Hook>,
     pub(super) reply: Option<Reply>,
+    /// What it has used whenever somebody asks while it runs.
+    pub(super) uses: ContainerUsage,
 }
 
 impl Script {
@@ -40,6 +42,11 @@ impl Script {
             on_start: None,
             on_exit: None,
             reply: None,
+            uses: ContainerUsage {
+                cpu: Duration::from_millis(20),
+                memory: 3 << 20,
+                ..ContainerUsage::default()
+            },
         }
     }
 
@@ -88,6 +95,11 @@ impl Script {
     ) -> Self {
         self.reply = Some(Arc::new(reply));
         self
+    }
+
+    /// Has used that much, whenever somebody asks while it runs.
+    pub fn uses(self, uses: ContainerUsage) -> Self {
+        Self { uses, ..self }
     }
 
     /// Ends that long after TERM, with 143; at once where this is not said.

@@ -5,3 +5,4 @@ mod faults;
 mod limits;
 mod scene;
 mod shutdown;
+mod usage;

@@ -1,0 +1,60 @@
+//! What a container has used: the engine's answer to `GET /containers/{id}/stats`.
+
+use std::time::Duration;
+
+use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
+use bollard::query_parameters::StatsOptions;
+use futures::StreamExt;
+
+use super::DockerEngine;
+use super::call::{Call, QUICK};
+use crate::engine::{ContainerUsage, EngineError, ErrorKind, Operation};
+
+impl DockerEngine {
+    /// One answer, not a stream: the caller says how often. Streams have the engine measure every
+    /// second; measured, that takes Docker 20.10 13 % of a core for 50 containers.
+    pub(super) async fn measure(
+        &self,
+        container: &str,
+    ) -> Result<Option<ContainerUsage>, EngineError> {
+        let call = Call::new(Operation::Usage, container);
+        let options = StatsOptions {
+            stream: false,
+            one_shot: true,
+        };
+        let mut answers = self.docker.stats(container, Some(options));
+        match call
+            .within(QUICK, async { answers.next().await.transpose() })
+            .await?
+        {
+            Some(stats) => Ok(usage(&stats)),
+            None => Err(call.error(ErrorKind::Broken("the engine stopped answering".into()))),
+        }
+    }
+}
+
+/// The counters of an answer; of a container that does not run the engine sends none, or zeros.
+fn usage(stats: &ContainerStatsResponse) -> Option<ContainerUsage> {
+    let cpu = stats.cpu_stats.as_ref()?.cpu_usage.as_ref()?.total_usage?;
+    let memory = stats.memory_stats.as_ref()?;
+    let in_use = memory.usage.filter(|bytes| *bytes > 0)?;
+    let networks = || stats.networks.iter().flat_map(|networks| networks.values());
+    Some(ContainerUsage {
+        cpu: Duration::from_nanos(cpu),
+        memory: in_use,
+        droppable: droppable(memory).min(in_use),
+        highest_memory: memory.max_usage.filter(|highest| *highest >= in_use),
+        received: networks().filter_map(|network| network.rx_bytes).sum(),
+        sent: networks().filter_map(|network| network.tx_bytes).sum(),
+    })
+}
+
+/// Pages of files that were not used lately, as `docker stats` leaves them out (docker/cli
+/// `cli/command/container/stats_helpers.go`): `total_inactive_file` is cgroup v1's count of the
+/// whole tree, `inactive_file` cgroup v2's.
+fn droppable(memory: &ContainerMemoryStats) -> u64 {
+    let counter = |name: &str| memory.stats.as_ref()?.get(name).copied();
+    counter("total_inactive_file")
+        .or_else(|| counter("inactive_file"))
+        .unwrap_or_default()
+}
