@@ -137,6 +137,8 @@ pub struct TaskPlan {
     pub stop_grace_period: Duration,
     /// For committing and bundling what the command left.
     pub handoff_timeout: Duration,
+    /// How long it runs, from the container's start, before it is said to be slow.
+    pub slow_after: Duration,
     /// The branch that its work becomes.
     pub branch: BranchName,
     /// Where the spec says it.

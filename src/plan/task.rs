@@ -33,6 +33,8 @@ impl Planner<'_> {
         let task = self.task;
         let limits = self.limits();
         let prompt = self.prompt();
+        let timeout = task.timeout.as_ref();
+        let timeout = timeout.map_or(DEFAULT_TIMEOUT, |at| at.value);
         Some(TaskPlan {
             id: task.id.value.clone(),
             image: image(task),
@@ -52,10 +54,11 @@ impl Planner<'_> {
             user: task.user.clone(),
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
-            timeout: task.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |t| t.value),
+            timeout,
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
             stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),
             handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
+            slow_after: task.slow_after.unwrap_or(timeout / 2),
             branch: branches::of(task, run),
             lines: self.lines(),
         })

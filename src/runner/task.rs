@@ -3,6 +3,7 @@
 //! admit → prepare → start → watch → stop → drain log → collect. What it leaves on the engine and on
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,6 +318,7 @@ impl<E: Engine> Life<'_, E> {
         let (stopped, exit) = tokio::select! {
             exit = &mut wait => (None, Some(exit)),
             () = tokio::time::sleep(self.task.timeout) => (Some(StoppedBy::Deadline), None),
+            never = self.tell_when_slow() => match never {},
             () = asked_to_stop(&mut shutdown) => (Some(StoppedBy::Shutdown), None),
         };
         let exit = if let Some(exit) = exit {
@@ -342,6 +344,14 @@ impl<E: Engine> Life<'_, E> {
         }
         self.drain(pump).await;
         (stopped, exit)
+    }
+
+    async fn tell_when_slow(&self) -> Infallible {
+        if self.task.slow_after < self.task.timeout {
+            tokio::time::sleep(self.task.slow_after).await;
+            self.shared.event(Some(&self.task.id), EventKind::Slow);
+        }
+        std::future::pending().await
     }
 
     /// Ends the container: the command's grace and the hand-off first, a kill if asked twice.

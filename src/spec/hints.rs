@@ -55,6 +55,7 @@ pub const TASK_KEYS: &[&str] = &[
     "startup_timeout",
     "stop_grace_period",
     "handoff_timeout",
+    "slow_after",
     "branch",
 ];
 
@@ -97,7 +98,6 @@ const LATER: &[&str] = &[
     "disk_limit",
     "log_limit",
     "runtime",
-    "slow_after",
     "budget",
     "egress",
     "services",

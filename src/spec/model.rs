@@ -139,6 +139,9 @@ pub struct TaskSpec {
     /// For committing and bundling what the task left. Default: 20s.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub handoff_timeout: Option<Duration>,
+    /// A task that runs for longer than this is said to be slow. Default: half of `timeout`.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub slow_after: Option<Duration>,
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,

@@ -49,6 +49,7 @@ pub(super) fn read_task(
         startup_timeout: plain("startup_timeout"),
         stop_grace_period: plain("stop_grace_period"),
         handoff_timeout: plain("handoff_timeout"),
+        slow_after: plain("slow_after"),
         image: fields.get("image").and_then(|f| reader.name(f, "an image")),
         build: fields.get("build").and_then(|f| build(reader, f)),
         pull_policy: fields

@@ -119,6 +119,10 @@ fn the_first_day() {
             "secs": 20,
             "nanos": 0
           },
+          "slow_after": {
+            "secs": 1800,
+            "nanos": 0
+          },
           "branch": "agent/251120-131500-abcd/hello",
           "lines": {
             "task": 3,

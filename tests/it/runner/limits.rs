@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agent_run::engine::Operation;
 use agent_run::engine::config::NetworkAttachment;
-use agent_run::event::{BranchResult, Event, TaskOutcome, TaskReport};
+use agent_run::event::{BranchResult, Event, EventKind, TaskOutcome, TaskReport};
 use agent_run::runner::{LogLine, Observer};
 use std::sync::{Arc, Mutex};
 
@@ -83,6 +83,28 @@ async fn causes_are_told_apart() {
         ["oom", "killed", "child", "failed"],
         "the order of the spec"
     );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_task_is_told_of_once_and_goes_on() {
+    let scene = Scene::new();
+    for (task, ends) in [("quick", 4), ("slow", 6), ("late", 9), ("half", 9)] {
+        let script = Scene::hands_off(0).after(minutes(ends));
+        scene.engine.script(&format!("task/{task}"), script);
+    }
+    let yaml = "version: 1\nmax_parallel: 4\ndefaults: { run: x, timeout: 8m, slow_after: 5m }\n\
+        tasks:\n  quick:\n  slow:\n  late: { slow_after: 8m }\n  half: { slow_after: null }\n";
+    let mut seen = Seen::default();
+    let summary = scene.observed(yaml, &mut seen).await.unwrap();
+    let slow = seen.events.iter().filter(|e| e.kind == EventKind::Slow);
+    let slow: Vec<(&str, u64)> = slow
+        .map(|e| (e.task.as_ref().unwrap().as_str(), e.elapsed_ms / 60_000))
+        .collect();
+    assert_eq!(slow, [("half", 4), ("slow", 5)]);
+    let outcome = |task| report(&summary, task).outcome.clone();
+    assert_eq!(outcome("slow"), TaskOutcome::Succeeded);
+    assert_eq!(outcome("late"), TaskOutcome::TimedOut);
     scene.assert_nothing_left();
 }
 
