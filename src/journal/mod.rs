@@ -3,6 +3,8 @@
 //! The kernel gives the lock back when the process dies, however it dies; the owner label on the
 //! engine's objects is for messages and against reused process ids.
 
+mod find;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -12,6 +14,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use find::{FoundRun, RunState, read_json};
 
 use crate::id::{RunId, StateDir};
 
@@ -31,6 +35,30 @@ pub enum JournalError {
     /// The run is alive: another process holds its lock.
     #[error("run {0} is running")]
     Live(RunId),
+    /// There is no such run.
+    #[error("there is no run {run} in {}", state.display())]
+    NoSuchRun {
+        /// The run.
+        run: RunId,
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// A file was not written to its end, or not by agent-run.
+    #[error("{} is not whole", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file is of a later version of agent-run.
+    #[error("{} is of version {version}, which this agent-run does not know", path.display())]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
 }
 
 fn io_error(action: &'static str, path: &Path, source: impl Into<io::Error>) -> JournalError {

@@ -8,6 +8,7 @@ mod e2e;
 mod engine;
 mod fake;
 mod git;
+mod journal;
 mod layering;
 mod plan;
 mod report;

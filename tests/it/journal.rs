@@ -1,0 +1,149 @@
+//! Run directories as those find them who did not make them: alive, dead, half-written, too new.
+
+use std::fs;
+use std::path::PathBuf;
+
+use agent_run::id::{RepoKey, RunId, StateDir};
+use agent_run::journal::{FoundRun, JournalError, RunDirectory, RunState};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A state directory of a test's own.
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        Self { directory }
+    }
+
+    fn state(&self) -> StateDir {
+        StateDir::new(self.directory.path().to_owned())
+    }
+
+    /// A run of `repo` that is alive for as long as the directory is held.
+    fn run(&self, id: &str, repo: &str) -> RunDirectory {
+        let directory = RunDirectory::create(&self.state(), &run(id)).unwrap();
+        let plan = json!({ "version": 1, "repository": { "key": repo, "path": "/somewhere" } });
+        directory.write_json("plan.json", &plan).unwrap();
+        directory
+    }
+
+    fn find(&self, id: &str) -> Result<FoundRun, JournalError> {
+        FoundRun::of(&self.state(), &run(id))
+    }
+
+    fn latest(&self, repo: &str) -> Option<String> {
+        let repo: RepoKey = repo.parse().unwrap();
+        let found = FoundRun::latest(&self.state(), &repo).unwrap();
+        found.map(|found| found.run.to_string())
+    }
+
+    fn file(&self, id: &str, name: &str) -> PathBuf {
+        self.state().run(&run(id)).join(name)
+    }
+}
+
+fn run(id: &str) -> RunId {
+    id.parse().unwrap()
+}
+
+const FIRST: &str = "261120-101500-aaaa";
+const SECOND: &str = "261120-101501-aaaa";
+const THIRD: &str = "261120-101502-aaaa";
+
+#[test]
+fn a_run_is_live_interrupted_or_finished() {
+    let place = Place::new();
+    let directory = place.run(FIRST, "repo-1");
+    let state = || place.find(FIRST).unwrap().state;
+    assert_eq!(state(), RunState::Live);
+    directory.write_json("result.json", &json!({})).unwrap();
+    assert_eq!(state(), RunState::Live, "what is left is still removed");
+    drop(directory);
+    assert_eq!(state(), RunState::Finished);
+    fs::remove_file(place.file(FIRST, "result.json")).unwrap();
+    assert_eq!(state(), RunState::Interrupted);
+    fs::remove_file(place.file(FIRST, "lock")).unwrap();
+    assert_eq!(state(), RunState::Interrupted);
+}
+
+#[test]
+fn looking_at_a_run_takes_nothing_from_it() {
+    let place = Place::new();
+    drop(place.run(FIRST, "repo-1"));
+    let found = place.find(FIRST).unwrap();
+    let taken = RunDirectory::take_over(&place.state(), &found.run).unwrap();
+    assert_eq!(place.find(FIRST).unwrap().state, RunState::Live);
+    drop(taken);
+}
+
+#[test]
+fn the_latest_run_is_that_of_the_repository() {
+    let place = Place::new();
+    assert_eq!(place.latest("repo-1"), None);
+    drop(place.run(FIRST, "repo-1"));
+    drop(place.run(THIRD, "repo-2"));
+    let _live = place.run(SECOND, "repo-1");
+    assert_eq!(place.latest("repo-1").as_deref(), Some(SECOND));
+    assert_eq!(place.latest("repo-2").as_deref(), Some(THIRD));
+    assert_eq!(place.latest("repo-3"), None);
+    let all = FoundRun::all(&place.state()).unwrap();
+    let all: Vec<&str> = all.iter().map(|found| found.run.as_str()).collect();
+    assert_eq!(all, [FIRST, SECOND, THIRD]);
+}
+
+#[test]
+fn a_run_without_a_readable_plan_is_nobodys_and_listed_all_the_same() {
+    let place = Place::new();
+    drop(place.run(FIRST, "repo-1"));
+    for broken in ["", "{", "[]", "{\"repository\": {\"key\": \"../x\"}}"] {
+        drop(place.run(SECOND, "repo-1"));
+        fs::write(place.file(SECOND, "plan.json"), broken).unwrap();
+        assert_eq!(place.latest("repo-1").as_deref(), Some(FIRST), "{broken}");
+        assert_eq!(place.find(SECOND).unwrap().repo(), None, "{broken}");
+        fs::remove_dir_all(place.state().run(&run(SECOND))).unwrap();
+    }
+    drop(place.run(SECOND, "repo-1"));
+    fs::remove_file(place.file(SECOND, "plan.json")).unwrap();
+    // Nothing of these is a run.
+    fs::write(place.state().run(&run(THIRD)), "a file").unwrap();
+    fs::create_dir(place.state().runs().join(".new-261120-101503-aaaa")).unwrap();
+    let all = FoundRun::all(&place.state()).unwrap();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[1].repo(), None);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_apart() {
+    let place = Place::new();
+    let gone = place.find(FIRST).unwrap_err();
+    assert!(gone.to_string().contains(FIRST), "{gone}");
+    assert!(matches!(gone, JournalError::NoSuchRun { .. }), "{gone}");
+    let directory = place.run(FIRST, "repo-1");
+    let read = |text: &str| {
+        fs::write(place.file(FIRST, "plan.json"), text).unwrap();
+        place
+            .find(FIRST)
+            .unwrap()
+            .read_json::<Value>("plan.json", 3)
+    };
+    for whole in ["{\"version\": 3}", "{\"version\": 1, \"a\": 2}", "{}"] {
+        assert!(read(whole).is_ok(), "{whole}");
+    }
+    for torn in ["", "{\"version\": 1", "{\"version\": -1}", "3", "\u{0}"] {
+        let error = read(torn).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
+    }
+    let newer = read("{\"version\": 4, \"what\": [\"nobody\", \"knows\"]}").unwrap_err();
+    assert!(
+        matches!(newer, JournalError::NewerVersion { version: 4, .. }),
+        "{newer}"
+    );
+    fs::remove_file(directory.path().join("plan.json")).unwrap();
+    let found = place.find(FIRST).unwrap();
+    let absent = found.read_json::<Value>("plan.json", 3).unwrap_err();
+    assert!(matches!(absent, JournalError::Io { .. }), "{absent}");
+}
