@@ -103,7 +103,8 @@ impl Pump {
         while let Some(frame) = output.next().await {
             match frame {
                 Ok(frame) => {
-                    let masked = self.stream(frame.source).redactor.push(&frame.bytes);
+                    let redactor = &mut self.stream(frame.source).redactor;
+                    let masked = redactor.push(&frame.bytes);
                     self.take(frame.source, &masked);
                 }
                 Err(error) => {

@@ -1,5 +1,6 @@
 //! Secret values: types that cannot be printed or serialised, and the streaming redactor.
 
+mod forms;
 mod redact;
 
 use std::fmt;
@@ -23,6 +24,17 @@ impl SecretString {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Its lines without the white space around them, empty ones left out: where something can mask
+    /// no more than a line, such as the log of a CI system, it must be told each of them.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        lines(&self.0)
+    }
+}
+
+fn lines(value: &str) -> impl Iterator<Item = &str> {
+    let lines = value.split(['\n', '\r']).map(str::trim);
+    lines.filter(|line| !line.is_empty())
 }
 
 impl fmt::Debug for SecretString {

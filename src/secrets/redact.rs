@@ -1,27 +1,41 @@
 //! Masks secret values in a stream of bytes, wherever the stream is cut.
 //!
 //! Works on bytes, before lines are made of them, so that a value is found across any frame border.
+//! No automaton, which would grow with values of 1 MiB in a dozen forms: a needle is found by its
+//! first bytes and confirmed by its hash, so that a byte costs the same whatever the values are.
 
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
 use super::SecretString;
+use super::forms::{self, LONGEST, SHORTEST};
 
-/// What stands where a secret stood.
+/// What stands where a secret stood; one for all that touch or overlap.
 pub const MASK: &str = "***";
 
-/// Values shorter than this are not masked: they would tear up every output.
-const SHORTEST: usize = 6;
+/// How many bytes decide whether a needle may begin at a place, and how many of them are looked at
+/// first: the last ones, so that most places are passed over several at a time.
+const START: usize = SHORTEST;
+const GRAM: usize = 3;
+/// How far one look can pass over.
+const FAR: u8 = 4;
 
 /// The values to mask, shared by everything that prints.
 #[derive(Clone, Default)]
 pub struct Needles(Option<Arc<Search>>);
 
 struct Search {
-    automaton: AhoCorasick,
-    values: Vec<Vec<u8>>,
-    longest: usize,
+    /// By the hash of three bytes at the end of a start: how far the next start is at least.
+    passed_over: Box<[u8; 1 << 16]>,
+    /// The starts of needles, each with the lengths of those that begin so, as bits.
+    starts: HashMap<[u8; START], u128>,
+    /// The same in order, to find what only begins like one.
+    in_order: Vec<[u8; START]>,
+    /// The hashes of all needles.
+    hashes: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl std::fmt::Debug for Needles {
@@ -31,55 +45,105 @@ impl std::fmt::Debug for Needles {
 }
 
 impl Needles {
-    /// The needles for these values: each as it is, and without the white space around it.
+    /// The needles for these values: each as it is, without the white space around it, each line of
+    /// at least 8 bytes, in base64 wherever it begins, URL-encoded, and inside JSON strings.
     /// Also gives the positions of the values that are too short to be masked.
-    ///
-    /// # Panics
-    /// If the values together are larger than an automaton can hold, which is gigabytes.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> (Self, Vec<usize>) {
-        let mut needles: Vec<Vec<u8>> = Vec::new();
+        let mut search = Search {
+            passed_over: Box::new([FAR; 1 << 16]),
+            starts: HashMap::new(),
+            in_order: Vec::new(),
+            hashes: HashSet::new(),
+            hasher: RandomState::new(),
+        };
         let mut too_short = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
-            let trimmed = value.expose().trim();
-            if trimmed.len() < SHORTEST {
+            if value.expose().trim().len() < SHORTEST {
                 too_short.push(index);
                 continue;
             }
-            // The trimmed value is part of the whole one, so it alone finds both.
-            needles.push(trimmed.as_bytes().to_vec());
+            for needle in forms::needles(value.expose()) {
+                search.add(&needle);
+            }
         }
-        needles.sort();
-        needles.dedup();
-        if needles.is_empty() {
-            return (Self(None), too_short);
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .build(&needles)
-            .expect("secrets are capped far below what an automaton can hold");
-        let longest = needles.iter().map(Vec::len).max().unwrap_or(0);
-        let search = Search {
-            automaton,
-            values: needles,
-            longest,
-        };
-        (Self(Some(Arc::new(search))), too_short)
+        search.in_order = search.starts.keys().copied().collect();
+        search.in_order.sort_unstable();
+        let some = !search.starts.is_empty();
+        (Self(some.then(|| Arc::new(search))), too_short)
     }
 
     /// Masks a whole text.
     pub fn mask(&self, text: &str) -> String {
         let mut redactor = Redactor::new(self);
-        let mut bytes = redactor.push(text.as_bytes());
+        let mut bytes = redactor.push(text.as_bytes()).into_owned();
         bytes.extend(redactor.finish());
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// Masks one stream. What it holds back is at most the longest needle.
-#[derive(Debug)]
+impl Search {
+    fn add(&mut self, needle: &[u8]) {
+        let Some(start) = needle.first_chunk::<START>() else {
+            return;
+        };
+        for (place, back) in (0..FAR).rev().enumerate() {
+            let gram = gram(&start[place..]);
+            let entry = &mut self.passed_over[gram];
+            *entry = back.min(*entry);
+        }
+        *self.starts.entry(*start).or_default() |= 1 << needle.len();
+        self.hashes.insert(self.hasher.hash_one(needle));
+    }
+
+    /// The length of the longest needle that `text` begins with.
+    fn found(&self, text: &[u8]) -> Option<usize> {
+        let mut lengths = *self.starts.get(text.first_chunk::<START>()?)?;
+        while lengths != 0 {
+            let length = 127 - lengths.leading_zeros() as usize;
+            lengths &= !(1 << length);
+            let needle = text.get(..length);
+            if needle.is_some_and(|n| self.hashes.contains(&self.hasher.hash_one(n))) {
+                return Some(length);
+            }
+        }
+        None
+    }
+
+    /// Whether more text could make a needle, or a longer one, of what `text` begins with.
+    fn may_grow(&self, text: &[u8]) -> bool {
+        match text.first_chunk::<START>() {
+            Some(start) => {
+                let lengths = self.starts.get(start).copied().unwrap_or_default();
+                text.len() < LONGEST && lengths >> (text.len() + 1) != 0
+            }
+            None => {
+                let place = self.in_order.partition_point(|start| start[..] < *text);
+                let next = self.in_order.get(place);
+                next.is_some_and(|start| start.starts_with(text))
+            }
+        }
+    }
+}
+
+/// Where the first three bytes stand in the table.
+fn gram(bytes: &[u8]) -> usize {
+    let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
+    (number.wrapping_mul(0x9e37_79b1) >> 16) as usize
+}
+
+/// Masks one stream. What it holds back is less than the longest needle.
 pub struct Redactor {
     needles: Needles,
+    /// What may be the beginning of a needle.
     held: Vec<u8>,
+    /// How much of it a mask that was given already covers; none if the last byte given was plain.
+    covered: Option<usize>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[hidden]")
+    }
 }
 
 impl Redactor {
@@ -88,78 +152,68 @@ impl Redactor {
         Self {
             needles: needles.clone(),
             held: Vec::new(),
+            covered: None,
         }
     }
 
     /// Takes the next piece and gives what can be shown by now.
-    pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+    pub fn push<'a>(&mut self, piece: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(search) = self.needles.0.clone() else {
-            return piece.to_vec();
+            return Cow::Borrowed(piece);
         };
-        self.held.extend_from_slice(piece);
-        let matches = search.matches(&self.held);
-        let mut open = search.open_match(&self.held);
-        // A match that reaches over the border may still grow into a longer one: hold it whole.
-        if let Some(&(start, _)) = matches.iter().find(|(s, e)| *s < open && open < *e) {
-            open = start;
+        if !self.held.is_empty() {
+            let mut text = std::mem::take(&mut self.held);
+            text.extend_from_slice(piece);
+            return Cow::Owned(self.mask(&search, &text, false).into_owned());
         }
-        let shown = masked(&self.held, &matches, open);
-        self.held.drain(..open);
-        shown
+        self.mask(&search, piece, false)
     }
 
     /// Ends the stream and gives what was held back.
     pub fn finish(&mut self) -> Vec<u8> {
-        let Some(search) = self.needles.0.clone() else {
-            return Vec::new();
-        };
         let held = std::mem::take(&mut self.held);
-        masked(&held, &search.matches(&held), held.len())
-    }
-}
-
-impl Search {
-    /// Where needles stand, as (start, end), overlapping ones merged, in order.
-    fn matches(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
-        let mut found: Vec<(usize, usize)> = self
-            .automaton
-            .find_overlapping_iter(bytes)
-            .map(|m| (m.start(), m.end()))
-            .collect();
-        found.sort_unstable();
-        let mut merged: Vec<(usize, usize)> = Vec::with_capacity(found.len());
-        for (start, end) in found {
-            match merged.last_mut() {
-                Some(last) if start < last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
-            }
+        match self.needles.0.clone() {
+            Some(search) => self.mask(&search, &held, true).into_owned(),
+            None => held,
         }
-        merged
     }
 
-    /// Where the earliest needle begins that the next piece could complete; else the end.
-    fn open_match(&self, bytes: &[u8]) -> usize {
-        let first = bytes.len().saturating_sub(self.longest - 1);
-        let could_grow = |tail: &[u8]| {
-            self.values
-                .iter()
-                .any(|value| value.len() > tail.len() && value.starts_with(tail))
-        };
-        (first..bytes.len())
-            .find(|&start| could_grow(&bytes[start..]))
-            .unwrap_or(bytes.len())
+    /// Masks up to the first place where it is not decided yet whether a needle begins, and holds
+    /// the rest. Whether one begins at a place depends on the bytes there and on nothing else, so
+    /// the same comes out however the stream is cut.
+    fn mask<'a>(&mut self, search: &Search, text: &'a [u8], is_last: bool) -> Cow<'a, [u8]> {
+        let mut shown = Vec::new();
+        let mut covered = self.covered;
+        let mut from = covered.unwrap_or(0);
+        let mut at = 0;
+        while at < text.len() {
+            if let Some(start) = text.get(at..at + START) {
+                let passed_over = search.passed_over[gram(&start[START - GRAM..])];
+                if passed_over > 0 {
+                    at += usize::from(passed_over);
+                    continue;
+                }
+            }
+            let rest = &text[at..];
+            if !is_last && rest.len() < LONGEST && search.may_grow(rest) {
+                break;
+            }
+            if let Some(length) = search.found(rest) {
+                if covered.is_none_or(|end| end < at) {
+                    shown.extend_from_slice(&text[from..at]);
+                    shown.extend_from_slice(MASK.as_bytes());
+                }
+                from = from.max(at + length);
+                covered = Some(from);
+            }
+            at += 1;
+        }
+        self.held.extend_from_slice(&text[at..]);
+        self.covered = covered.and_then(|end| end.checked_sub(at));
+        if from == 0 {
+            return Cow::Borrowed(&text[..at]);
+        }
+        shown.extend_from_slice(text.get(from..at).unwrap_or_default());
+        Cow::Owned(shown)
     }
-}
-
-/// The bytes up to `end`, with every match replaced.
-fn masked(bytes: &[u8], matches: &[(usize, usize)], end: usize) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(end);
-    let mut from = 0;
-    for &(start, stop) in matches.iter().take_while(|(start, _)| *start < end) {
-        shown.extend_from_slice(&bytes[from..start]);
-        shown.extend_from_slice(MASK.as_bytes());
-        from = stop;
-    }
-    shown.extend_from_slice(&bytes[from..end]);
-    shown
 }
