@@ -8,6 +8,7 @@ pub mod docker;
 mod error;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,6 +161,21 @@ pub struct EngineInfo {
     pub userns_root: Option<(u32, u32)>,
     /// What it cannot limit, as spec keys: `mem_limit`, `cpus`, `pids_limit`, `memswap_limit`.
     pub missing_limits: Vec<&'static str>,
+    /// The version of the cgroups that hold its limits, `1` or `2`; none where it does not say.
+    pub cgroup_version: Option<u8>,
+    /// Where it keeps images and containers: a path of its own host.
+    pub data_directory: Option<PathBuf>,
+    /// The programs that it consists of, as far as it names them.
+    pub components: Vec<Component>,
+}
+
+/// A program that an engine consists of, such as `containerd` and `runc`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Its name, in the engine's words.
+    pub name: String,
+    /// Its version, with what a distribution added to it.
+    pub version: String,
 }
 
 /// What an image holds.

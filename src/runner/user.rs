@@ -108,6 +108,9 @@ mod tests {
             rootless,
             userns_root,
             missing_limits: Vec::new(),
+            cgroup_version: None,
+            data_directory: None,
+            components: Vec::new(),
         }
     }
 

@@ -1,10 +1,15 @@
-//! What the engine is: its answer to `GET /info` as [`EngineInfo`].
+//! What the engine is: its answers to `GET /info` and `GET /version` as [`EngineInfo`].
 
-use bollard::models::SystemInfo;
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
 
 use super::DockerEngine;
-use super::call::{Call, QUICK};
-use crate::engine::{EngineError, EngineInfo, ErrorKind, Operation};
+use super::call::{Call, QUICK, printable};
+use crate::engine::{Component, EngineError, EngineInfo, ErrorKind, Operation};
+
+/// The name of the engine itself among its components.
+const ITSELF: &str = "Engine";
+/// How a platform that has a version of its own names itself: `Docker Desktop 4.43.1 (198352)`.
+const DESKTOP: &str = "Docker Desktop";
 
 impl DockerEngine {
     pub(super) async fn read_info(&self) -> Result<EngineInfo, EngineError> {
@@ -25,8 +30,37 @@ impl DockerEngine {
             rootless: has_option(&info, "rootless"),
             userns_root: userns_root(&info),
             missing_limits: missing_limits(&info),
+            cgroup_version: cgroup_version(&info),
+            data_directory: info.docker_root_dir.map(Into::into),
+            components: self.components.clone(),
         })
     }
+}
+
+fn cgroup_version(info: &SystemInfo) -> Option<u8> {
+    match info.cgroup_version? {
+        SystemInfoCgroupVersionEnum::_1 => Some(1),
+        SystemInfoCgroupVersionEnum::_2 => Some(2),
+        SystemInfoCgroupVersionEnum::EMPTY => None,
+    }
+}
+
+/// The programs beside the engine itself, and the product that it is part of, if it says a version.
+pub(super) fn components(version: &SystemVersion) -> Vec<Component> {
+    let platform = version.platform.as_ref().and_then(|platform| {
+        let version = platform.name.strip_prefix(DESKTOP)?.trim();
+        (!version.is_empty()).then_some((DESKTOP, version))
+    });
+    let named = version.components.iter().flatten();
+    let named = named
+        .filter(|component| component.name != ITSELF)
+        .map(|component| (component.name.as_str(), component.version.as_str()));
+    let all = named.chain(platform);
+    all.map(|(name, version)| Component {
+        name: printable(name),
+        version: printable(version),
+    })
+    .collect()
 }
 
 /// Whether `SecurityOptions` holds `name=<option>`, alone or before a comma.

@@ -25,8 +25,8 @@ pub use endpoint::EngineLocator;
 
 use super::config::{ContainerConfig, ImageRequest, NetworkConfig};
 use super::{
-    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation,
-    OutputStream, OwnedObject,
+    Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo,
+    Operation, OutputStream, OwnedObject,
 };
 use crate::secrets::SecretBytes;
 use call::Call;
@@ -47,6 +47,7 @@ pub struct DockerEngine {
     endpoint: Endpoint,
     version: String,
     api_version: String,
+    components: Vec<Component>,
     logins: RegistryLogins,
     images: ImagesUnderWay,
 }
@@ -84,6 +85,7 @@ impl DockerEngine {
             Ok(version) => version,
             Err(error) => return Err(unreachable_for(error.kind)),
         };
+        let components = info::components(&version);
         let api_version = version.api_version.unwrap_or_default();
         match parse_api_version(&api_version) {
             Some(api) if api >= OLDEST_API => {}
@@ -97,6 +99,7 @@ impl DockerEngine {
             endpoint,
             version: version.version.unwrap_or_default(),
             api_version,
+            components,
             logins: RegistryLogins::new(locator.docker_config()),
             images: ImagesUnderWay::default(),
         })

@@ -404,12 +404,14 @@ async fn info_tells_rootless_remapped_and_weak_engines_apart() {
         answer["MemoryLimit"] = json!(true);
         answer["SwapLimit"] = json!(false);
         answer["CpuCfsQuota"] = json!(true);
+        answer["CgroupVersion"] = json!("2");
         let server = Server::engine(move |_| Reply::Json(200, answer.clone()));
         let info = server.connect().await.unwrap().info().await.unwrap();
         assert_eq!((info.rootless, info.userns_root), (rootless, userns_root));
         assert_eq!((info.cpus, info.memory), (3, 1 << 30));
         assert_eq!(info.missing_limits, ["memswap_limit", "pids_limit"]);
         assert!(!info.remote);
+        assert_eq!(info.cgroup_version, Some(2));
         assert_eq!(
             (info.version.as_str(), info.api_version.as_str()),
             ("20.10.1", "1.41")
@@ -418,6 +420,30 @@ async fn info_tells_rootless_remapped_and_weak_engines_apart() {
     let server = Server::engine(|_| Reply::Json(200, json!({})));
     let error = server.connect().await.unwrap().info().await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Broken(_)), "{error}");
+}
+
+#[tokio::test]
+async fn info_names_the_programs_of_the_engine_in_printable_words() {
+    let server = Server::any_engine(|request| match request.what.as_str() {
+        "GET /version" => Reply::Json(
+            200,
+            json!({
+                "Version": "28.1.1",
+                "ApiVersion": "1.49",
+                "Platform": {"Name": "Docker Desktop 4.41.2 (191736)"},
+                "Components": [
+                    {"Name": "Engine", "Version": "28.1.1"},
+                    {"Name": "runc", "Version": "1.2.5\u{1b}[31m"},
+                ],
+            }),
+        ),
+        _ => Reply::Json(200, json!({"NCPU": 1, "MemTotal": 1 << 30})),
+    });
+    let info = server.connect().await.unwrap().info().await.unwrap();
+    let named = info.components.iter();
+    let found: Vec<_> = named.map(|c| (&*c.name, &*c.version)).collect();
+    let expected = [("runc", "1.2.5[31m"), ("Docker Desktop", "4.41.2 (191736)")];
+    assert_eq!(found, expected);
 }
 
 /// An engine without the base image, whose build says that; after it, the image is there or not.

@@ -38,6 +38,16 @@ async fn the_engine_says_what_it_is() {
     assert!(info.cpus >= 1 && info.memory > 64 * MIB);
     assert!(info.version.split('.').count() >= 2, "{}", info.version);
     assert_eq!(info.missing_limits, [] as [&str; 0]);
+    assert!(info.cgroup_version.is_some_and(|v| [1, 2].contains(&v)));
+    assert!(info.data_directory.is_some_and(|path| path.is_absolute()));
+    for program in ["runc", "containerd"] {
+        let mut named = info.components.iter().filter(|c| c.name == program);
+        let version = &named.next().unwrap().version;
+        assert!(
+            version.starts_with(|c: char| c.is_ascii_digit()),
+            "{version}"
+        );
+    }
 }
 
 #[tokio::test]
