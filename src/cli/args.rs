@@ -74,6 +74,8 @@ pub enum Command {
     Validate(SpecArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
+    /// Write a spec for this repository that runs as it is
+    Init(InitArgs),
     /// Print the JSON Schema of the spec
     Schema,
 }
@@ -176,6 +178,14 @@ pub struct CleanArgs {
     /// Show what would be removed, and remove nothing
     #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
+}
+
+/// What `init` takes.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Print the spec, and write nothing
+    #[arg(long, env = "AGENT_RUN_STDOUT", value_parser = BoolishValueParser::new())]
+    pub stdout: bool,
 }
 
 /// Whether to do something.

@@ -5,6 +5,7 @@ mod args;
 mod clean;
 mod error;
 pub mod exit_code;
+mod init;
 mod plan;
 mod prepare;
 mod run;
@@ -45,6 +46,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
         Command::Plan(arguments) => block_on(plan::plan(&surroundings()?, &arguments)),
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
+        Command::Init(arguments) => init::init(&surroundings()?, &arguments),
         Command::Schema => schema::schema(),
     }
 }

@@ -17,7 +17,7 @@ use crate::sanitize;
 use crate::spec::{self, Context, RunSpec, SourceFile};
 
 /// The names that are looked for where no spec is named.
-const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
+pub(super) const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
 /// The most tasks that a hint names.
 const TASKS_SHOWN: usize = 8;
 
@@ -214,7 +214,7 @@ pub(super) async fn prepare(
 }
 
 /// An agent could otherwise reach our own files through a commit, and git would list them.
-fn refuse_state_inside(
+pub(super) fn refuse_state_inside(
     surroundings: &Surroundings,
     repository: &Repository,
 ) -> Result<(), Failure> {

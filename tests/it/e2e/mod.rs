@@ -10,6 +10,7 @@ mod command_line;
 mod endings;
 mod engine;
 mod environment;
+mod init;
 mod many;
 mod readme;
 mod scene;
