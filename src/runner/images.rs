@@ -59,7 +59,7 @@ impl Images {
         let info = self.obtain(shared, request).await?;
         let image = self.image(request);
         let prepare = || async {
-            let facts = facts_of(shared, &info).await?;
+            let facts = facts_of(&shared.context.prober(), &info).await?;
             Ok(Arc::new(PreparedImage { info, facts }))
         };
         image.prepared.get_or_init(prepare).await.clone()

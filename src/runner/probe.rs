@@ -3,19 +3,17 @@
 //! The answers are an image's own words: they decide how its tasks are started, nothing on the host.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::images::PreparedImage;
 use super::user::ContainerUser;
-use super::{RunError, Shared, StepError, blocking};
+use super::{RunContext, RunError, StepError, blocking};
 use crate::engine::config::{ContainerConfig, Limits, Mount, NetworkAttachment};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
-use crate::id::{Role, hex_hash, label, run_container_name, run_labels};
+use crate::id::{Role, RunId, StateDir, hex_hash, label, run_container_name, run_labels};
 
 /// How long a probe may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +34,35 @@ cat /agent/probe/sent > /agent/probe/received 2>/dev/null
 exit 0
 "#;
 
+/// What probes are started with.
+#[derive(Debug)]
+pub(super) struct Prober<'a, E: Engine> {
+    pub(super) engine: &'a E,
+    /// Where the engine was reached.
+    pub(super) endpoint: &'a str,
+    pub(super) state: &'a StateDir,
+    /// The run that they serve.
+    pub(super) run: &'a RunId,
+    /// The owner label.
+    pub(super) owner: &'a str,
+    /// How long a probe may take.
+    pub(super) limit: Duration,
+}
+
+impl<E: Engine> RunContext<E> {
+    /// For the probes of this run.
+    pub(super) fn prober(&self) -> Prober<'_, E> {
+        Prober {
+            engine: &self.engine,
+            endpoint: &self.info.endpoint,
+            state: &self.state,
+            run: &self.plan.run,
+            owner: &self.owner,
+            limit: LIMIT,
+        }
+    }
+}
+
 /// What an image was found to hold. Kept in the state directory by image id.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct ImageFacts {
@@ -47,10 +74,10 @@ pub(super) struct ImageFacts {
 
 /// What an image holds: known from an earlier run, or asked now.
 pub(super) async fn facts_of<E: Engine>(
-    shared: &Arc<Shared<E>>,
+    prober: &Prober<'_, E>,
     image: &ImageInfo,
 ) -> Result<ImageFacts, StepError> {
-    let file = shared.context.state.image_facts(&image.id);
+    let file = prober.state.image_facts(&image.id);
     let known = blocking({
         let file = file.clone();
         move || read_facts(&file)
@@ -58,7 +85,7 @@ pub(super) async fn facts_of<E: Engine>(
     if let Some(facts) = known.await {
         return Ok(facts);
     }
-    let facts = probe(shared, image).await?;
+    let facts = probe(prober, image).await?;
     let to_keep = facts.clone();
     blocking(move || write_facts(&file, &to_keep)).await;
     Ok(facts)
@@ -85,13 +112,13 @@ fn write_facts(file: &Path, facts: &ImageFacts) {
 }
 
 async fn probe<E: Engine>(
-    shared: &Arc<Shared<E>>,
+    prober: &Prober<'_, E>,
     image: &ImageInfo,
 ) -> Result<ImageFacts, StepError> {
-    let config = config(shared, image, "image", "65534:65534".into(), Vec::new());
-    let answer = ask(&*shared.context.engine, &config)
-        .await
-        .map_err(StepError::engine("image"))?;
+    let mut config = prober.config("image", &image.id, QUESTIONS);
+    config.environment = vec![("AGENT_MARK".into(), MARK.into())];
+    let answer = prober.ask(&config).await;
+    let answer = answer.map_err(StepError::engine("image"))?;
     Ok(answer.map(|text| facts(&text)).unwrap_or_default())
 }
 
@@ -111,14 +138,12 @@ fn facts(answer: &str) -> ImageFacts {
 ///
 /// The outer error is one of this image; the inner one means that no task can run at all.
 pub(super) async fn prove_bind_mounts<E: Engine>(
-    shared: &Arc<Shared<E>>,
-    image: &PreparedImage,
+    prober: &Prober<'_, E>,
+    image: &ImageInfo,
     user: ContainerUser,
 ) -> Result<Result<(), RunError>, StepError> {
-    let context = &shared.context;
-    let run = context.plan.run.clone();
-    let directory = context.state.run(&run).join("probe");
-    let sent = hex_hash(format!("{run} {}", context.owner).as_bytes(), 32);
+    let directory = prober.state.run(prober.run).join("probe");
+    let sent = hex_hash(format!("{} {}", prober.run, prober.owner).as_bytes(), 32);
     let made = blocking({
         let (directory, sent) = (directory.clone(), sent.clone());
         move || make_probe_directory(&directory, &sent, user)
@@ -129,9 +154,11 @@ pub(super) async fn prove_bind_mounts<E: Engine>(
         target: "/agent/probe".into(),
         read_only: false,
     };
-    let who = format!("{}:{}", user.uid, user.gid);
-    let config = config(shared, &image.info, "mounts", who, vec![mount]);
-    let answer = ask(&*context.engine, &config).await;
+    let mut config = prober.config("mounts", &image.id, QUESTIONS);
+    config.environment = vec![("AGENT_MARK".into(), MARK.into())];
+    config.user = format!("{}:{}", user.uid, user.gid);
+    config.mounts = vec![mount];
+    let answer = prober.ask(&config).await;
     let received = blocking({
         let directory = directory.clone();
         move || {
@@ -152,8 +179,8 @@ pub(super) async fn prove_bind_mounts<E: Engine>(
         return Ok(Ok(()));
     }
     Ok(Err(RunError::BindMounts {
-        path: context.state.path().to_owned(),
-        endpoint: context.info.endpoint.clone(),
+        path: prober.state.path().to_owned(),
+        endpoint: prober.endpoint.to_owned(),
     }))
 }
 
@@ -184,33 +211,54 @@ fn read_small(file: &Path) -> Option<String> {
     Some(text)
 }
 
-fn config<E: Engine>(
-    shared: &Arc<Shared<E>>,
-    image: &ImageInfo,
-    purpose: &str,
-    user: String,
-    mounts: Vec<Mount>,
-) -> ContainerConfig {
-    let run = &shared.context.plan.run;
-    let mut labels = run_labels(run, Role::Probe);
-    labels.push((label::OWNER.into(), shared.context.owner.clone()));
-    let purpose = format!("{purpose}-{}", hex_hash(image.id.as_bytes(), 12));
-    ContainerConfig {
-        name: run_container_name(run, Role::Probe, &purpose),
-        labels,
-        image: image.id.clone(),
-        entrypoint: vec!["/bin/sh".into(), "-c".into(), QUESTIONS.into()],
-        command: Vec::new(),
-        environment: vec![("AGENT_MARK".into(), MARK.into())],
-        working_dir: "/".into(),
-        user,
-        host_name: "probe".into(),
-        mounts,
-        limits: limits(),
-        read_only: false,
-        network: NetworkAttachment::None,
-        stop_timeout: Duration::ZERO,
-        open_stdin: false,
+impl<E: Engine> Prober<'_, E> {
+    /// A container that runs a script of `sh`, without network and mounts, as nobody.
+    pub(super) fn config(&self, purpose: &str, image: &str, script: &str) -> ContainerConfig {
+        let mut labels = run_labels(self.run, Role::Probe);
+        labels.push((label::OWNER.into(), self.owner.to_owned()));
+        let purpose = format!("{purpose}-{}", hex_hash(image.as_bytes(), 12));
+        ContainerConfig {
+            name: run_container_name(self.run, Role::Probe, &purpose),
+            labels,
+            image: image.to_owned(),
+            entrypoint: vec!["/bin/sh".into(), "-c".into(), script.into()],
+            command: Vec::new(),
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            user: "65534:65534".into(),
+            host_name: "probe".into(),
+            mounts: Vec::new(),
+            limits: limits(),
+            read_only: false,
+            network: NetworkAttachment::None,
+            stop_timeout: Duration::ZERO,
+            open_stdin: false,
+        }
+    }
+
+    /// Runs a probe to its end and gives its output; nothing if the image has no shell to run it.
+    pub(super) async fn ask(&self, config: &ContainerConfig) -> Result<Option<String>, EngineError> {
+        let answer = timeout(self.limit, answer(self.engine, config)).await;
+        // Removed also where the probe failed: creation may have succeeded all the same.
+        let removed = self.remove(&config.name).await;
+        let answer = answer.unwrap_or(Err(too_late(&config.name)))?;
+        removed?;
+        Ok(answer)
+    }
+
+    /// Removes a probe, in the time that one has.
+    pub(super) async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let removed = timeout(self.limit, self.engine.remove_container(container)).await;
+        removed.unwrap_or(Err(too_late(container)))
+    }
+}
+
+pub(super) fn too_late(container: &str) -> EngineError {
+    EngineError {
+        operation: Operation::Wait,
+        subject: container.to_owned(),
+        kind: ErrorKind::Timeout,
+        source: None,
     }
 }
 
@@ -224,24 +272,6 @@ fn limits() -> Limits {
         ulimits: std::collections::BTreeMap::new(),
         tmpfs: std::collections::BTreeMap::new(),
     }
-}
-
-/// Runs a probe to its end and gives its output; nothing if the image has no shell to run it.
-async fn ask<E: Engine>(
-    engine: &E,
-    config: &ContainerConfig,
-) -> Result<Option<String>, EngineError> {
-    let answer = timeout(LIMIT, answer(engine, config)).await;
-    // Removed also where the probe failed: creation may have succeeded all the same.
-    let removed = engine.remove_container(&config.name).await;
-    let answer = answer.unwrap_or(Err(EngineError {
-        operation: Operation::Wait,
-        subject: config.name.clone(),
-        kind: ErrorKind::Timeout,
-        source: None,
-    }))?;
-    removed?;
-    Ok(answer)
 }
 
 async fn answer<E: Engine>(

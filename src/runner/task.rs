@@ -177,13 +177,14 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<(), StepError> {
+        let prober = self.shared.context.prober();
         let prove = || async {
             if image.facts.has_shell {
-                return super::probe::prove_bind_mounts(self.shared, image, user).await;
+                return super::probe::prove_bind_mounts(&prober, &image.info, user).await;
             }
             // An image without a shell cannot answer.
             let base = collector::base_image(self.shared).await?;
-            super::probe::prove_bind_mounts(self.shared, &base, user).await
+            super::probe::prove_bind_mounts(&prober, &base.info, user).await
         };
         let proof = self.shared.bind_proof.get_or_try_init(prove).await;
         match proof {
