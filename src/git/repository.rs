@@ -23,7 +23,6 @@ pub struct Repository {
     common_dir: PathBuf,
     work_tree: Option<PathBuf>,
     key: RepoKey,
-    shallow: bool,
     partial: bool,
 }
 
@@ -41,7 +40,7 @@ impl Repository {
         let mut next = || lines.next().unwrap_or_default().to_owned();
         let git_dir = canonical(&next())?;
         let common_dir = canonical(&next())?;
-        let (format, bare, shallow) = (next(), next() == "true", next() == "true");
+        let (format, bare) = (next(), next() == "true");
         if format != "sha1" {
             let format = sanitize::line(format.as_bytes(), false);
             return Err(GitError::ObjectFormat {
@@ -63,7 +62,6 @@ impl Repository {
             git_dir,
             common_dir,
             work_tree,
-            shallow,
             partial: false,
         };
         let promisors = [
@@ -113,11 +111,6 @@ impl Repository {
     /// Its key in the state directory.
     pub fn key(&self) -> &RepoKey {
         &self.key
-    }
-
-    /// Whether its history is cut off.
-    pub fn is_shallow(&self) -> bool {
-        self.shallow
     }
 
     /// Whether it was cloned with a filter, so that objects may be absent.
@@ -299,7 +292,6 @@ fn ask(git: &Git, directory: &Path) -> Result<String, GitError> {
         "--git-common-dir",
         "--show-object-format",
         "--is-bare-repository",
-        "--is-shallow-repository",
     ];
     let path = directory.to_owned();
     match git.as_user(directory, questions).run_text() {
