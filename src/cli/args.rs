@@ -9,6 +9,7 @@ use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+use super::surroundings;
 use crate::id::RunId;
 use crate::runner::Pool;
 
@@ -43,7 +44,7 @@ pub struct Cli {
 impl Cli {
     /// The process's own; a mistake in it, `--help` and `--version` end the process.
     pub fn of_process() -> Self {
-        let mut command = Self::command();
+        let mut command = without_empty_variables(Self::command());
         let matches = command.get_matches_mut();
         if let (Some(name), Some(flag)) = (matches.subcommand_name(), flag_of_run(&matches)) {
             let why = format!("--{flag} stands before `{name}`: write it behind, if it takes it");
@@ -51,6 +52,21 @@ impl Cli {
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
+}
+
+/// An empty variable counts as unset: CI systems pass those on that nobody has set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|flag| {
+        let variable = flag.get_env().and_then(std::ffi::OsStr::to_str);
+        let is_empty = variable.and_then(surroundings::exact).as_deref() == Some("");
+        if is_empty {
+            flag.env(None::<&'static str>)
+        } else {
+            // What it is set to just now is no help.
+            flag.hide_env_values(true)
+        }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// A flag of `run` that was given where no command is named; a command would not see it.
@@ -157,7 +173,7 @@ pub struct RunArgs {
     )]
     pub progress: ProgressWhen,
     /// The same as `--progress quiet`
-    #[arg(short, long)]
+    #[arg(short, long, env = "AGENT_RUN_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
     /// The range that the tasks' network is cut from
     #[arg(

@@ -140,6 +140,28 @@ fn flags_win_over_variables() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_unset() {
+    let scene = with_spec();
+    let help = in_repo(&scene, &["help", "run"], &[]).stdout;
+    let flags = help.split("[env: ").skip(1);
+    let names: Vec<&str> = flags
+        .filter_map(|flag| flag.split(['=', ']']).next())
+        .collect();
+    assert!(names.contains(&"AGENT_RUN_JOBS"), "{help}");
+    let variables: Vec<(&str, &str)> = names.iter().map(|name| (*name, "")).collect();
+    let mut command = scene.command(&["plan"]);
+    command
+        .current_dir(scene.repo())
+        .env("XDG_STATE_HOME", scene.path().join("home"))
+        .envs(variables);
+    let ended: Ended = command.output().expect("agent-run").into();
+    assert_eq!(ended.code, Some(0), "{names:?}: {ended}");
+    assert!(scene.path().join("home/agent-run").is_dir(), "{ended}");
+    let spaces = in_repo(&scene, &["plan"], &[("AGENT_RUN_JOBS", " ")]);
+    assert_eq!(spaces.code, Some(2), "{spaces}");
+}
+
+#[test]
 fn validate_and_schema_need_nothing() {
     let scene = with_spec();
     let home = [("HOME", ""), ("AGENT_RUN_HOST", "unix:///nonexistent")];
