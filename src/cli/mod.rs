@@ -40,10 +40,17 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
     let directory = surroundings::enter(global.directory.as_deref())?;
+    // Makes the state directory: not where a spec turns out to be wrong.
     let surroundings = || Surroundings::of_process(global, directory.clone());
     match command {
-        Command::Run(arguments) => block_on(run::run(&surroundings()?, &arguments)),
-        Command::Plan(arguments) => block_on(plan::plan(&surroundings()?, &arguments)),
+        Command::Run(arguments) => {
+            let asked = prepare::read_spec(&directory, &arguments.spec)?;
+            block_on(run::run(&surroundings()?, asked, &arguments))
+        }
+        Command::Plan(arguments) => {
+            let asked = prepare::read_spec(&directory, &arguments.spec)?;
+            block_on(plan::plan(&surroundings()?, asked, &arguments))
+        }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),

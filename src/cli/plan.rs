@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::args::PlanArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
-use super::prepare::prepare;
+use super::prepare::{Asked, prepare};
 use super::print_result;
 use super::surroundings::{self, Surroundings};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
@@ -22,8 +22,9 @@ const LINE_WIDTH: usize = 66;
 pub(super) async fn plan(
     surroundings: &Surroundings,
     arguments: &PlanArgs,
+    asked: Asked,
 ) -> Result<Exit, Failure> {
-    let mut prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
+    let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
     let missing = missing_secrets(surroundings, &prepared.plan);
     prepared.plan.warnings.extend(missing);
     let text = if arguments.json {

@@ -29,6 +29,8 @@ pub(super) struct Asked {
     pub(super) directory: PathBuf,
     pub(super) spec: RunSpec,
     pub(super) select: Vec<TaskId>,
+    /// The run that the spec was read for.
+    pub(super) run: RunId,
 }
 
 /// All that a run needs before it may touch anything.
@@ -40,14 +42,15 @@ pub(super) struct Prepared {
 }
 
 /// The id of a run that starts now.
-pub(super) fn new_run_id() -> RunId {
+fn new_run_id() -> RunId {
     let now = jiff::Timestamp::now();
     let entropy = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(12);
     RunId::new(now, entropy)
 }
 
 /// Reads and checks the spec that the words name, and the files that it names.
-pub(super) fn read_spec(here: &Path, arguments: &SpecArgs, run: &RunId) -> Result<Asked, Failure> {
+pub(super) fn read_spec(here: &Path, arguments: &SpecArgs) -> Result<Asked, Failure> {
+    let run = new_run_id();
     let (path, tasks) = split_words(arguments);
     let (source, directory) = if path.as_deref() == Some(Path::new("-")) {
         let source = SourceFile::from_reader("standard input", std::io::stdin().lock())?;
@@ -63,7 +66,7 @@ pub(super) fn read_spec(here: &Path, arguments: &SpecArgs, run: &RunId) -> Resul
     };
     let name = source.name().to_owned();
     let context = Context {
-        run,
+        run: &run,
         directory: &directory,
         environment: &surroundings::exact,
     };
@@ -75,6 +78,7 @@ pub(super) fn read_spec(here: &Path, arguments: &SpecArgs, run: &RunId) -> Resul
         directory,
         spec,
         select,
+        run,
     })
 }
 
@@ -150,11 +154,9 @@ fn find_spec(from: &Path) -> Result<PathBuf, Failure> {
 /// Plans a run: nothing is created on the way, neither on the engine nor in the repository.
 pub(super) async fn prepare(
     surroundings: &Surroundings,
-    arguments: &SpecArgs,
+    asked: Asked,
     jobs: Option<u16>,
 ) -> Result<Prepared, Failure> {
-    let run = new_run_id();
-    let asked = read_spec(&surroundings.directory, arguments, &run)?;
     let git = Git::new(
         &surroundings.search_path,
         &surroundings.state.path().join("git"),
@@ -176,7 +178,7 @@ pub(super) async fn prepare(
     let info = engine.info().await?;
     let email = repository.user_email()?;
     let inputs = PlanInputs {
-        run,
+        run: asked.run,
         repository: RepositoryPlan {
             path: repository.directory().to_owned(),
             git_dir: repository.common_dir().to_owned(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::args::{ProgressWhen, RunArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Asked, Prepared, prepare};
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
 use super::{print_error, print_result};
@@ -30,10 +30,14 @@ const SECRET_LIMIT: u64 = 1 << 20;
 /// A base store that took longer than this to fill is told of.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(surroundings: &Surroundings, arguments: &RunArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    surroundings: &Surroundings,
+    asked: Asked,
+    arguments: &RunArgs,
+) -> Result<Exit, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut prepared = prepare(surroundings, &arguments.spec, arguments.jobs).await?;
+    let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
     let run = prepared.plan.run.clone();
     let secrets = read_secrets(&prepared.plan, surroundings)?;
     let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));

@@ -26,7 +26,7 @@ fn refused(scene: &Scene, spec: &Path) -> Ended {
     assert_eq!(ended.code, Some(94), "{}: {ended}", spec.display());
     assert_eq!(ended.stdout, "");
     assert!(ended.stderr.ends_with('\n'), "{ended}");
-    assert!(scene.runs().is_empty(), "{ended}");
+    assert!(!scene.state().exists(), "{ended}");
     let refs = scene.git(&["for-each-ref", "--format=%(refname)"]);
     assert_eq!(refs, "refs/heads/main\n", "{ended}");
     ended
