@@ -135,3 +135,44 @@ fn the_whole_run_has_a_time_limit() {
     assert_eq!(task(&result, "long")["branch"]["result"], "created");
     assert_eq!(scene.left(), Vec::<String>::new());
 }
+
+#[test]
+fn the_third_interrupt_leaves_at_once_and_says_how_to_clean() {
+    let scene = Scene::new();
+    let (ended, _) = scene.run("version: 1\ntasks:\n  a: { run: echo a > a.txt }\n");
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let repositories = std::fs::read_dir(scene.state().join("repos")).expect("repositories");
+    let place = repositories.map(|e| e.expect("an entry").path()).next();
+    let lock = std::fs::File::open(place.expect("one").join("lock")).expect("a lock");
+    let spec = scene.spec(
+        "version: 1\ntasks:\n  long: { run: 'echo half > half.txt; echo ready; sleep 600' }\n",
+    );
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    assert!(lines.any(|line| line.ends_with("| ready")));
+    // Its work cannot come into the repository as long as this is held: the run cannot end.
+    lock.lock().expect("the lock");
+    interrupt(&child);
+    assert!(lines.any(|line| line.contains("Stopping")));
+    let pid = child.id().to_string();
+    until("it waits for the lock", || {
+        let locks = std::fs::read_to_string("/proc/locks").expect("the locks");
+        let waits = |line: &str| line.contains("->") && line.split(' ').any(|word| word == pid);
+        locks.lines().any(waits)
+    });
+    interrupt(&child);
+    assert!(lines.any(|line| line.contains("Stopping")));
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+    let run = scene.runs().pop().expect("a run");
+    let advice = format!("agent-run clean --run {run}");
+    assert!(rest.iter().any(|line| line.contains(&advice)), "{rest:?}");
+    assert!(!scene.left().is_empty());
+    lock.unlock().expect("the lock");
+    let advice: Vec<&str> = advice.split(' ').skip(1).collect();
+    let cleaned = scene.agent_run(&advice);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let half = format!("agent/{run}/long:half.txt");
+    assert_eq!(scene.git(&["show", &half]), "half\n", "{cleaned}");
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
+}
