@@ -45,6 +45,26 @@ pub struct ContainerConfig {
     pub open_stdin: bool,
 }
 
+/// A command to run in a container that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Absolute path inside.
+    pub working_dir: String,
+    /// The size of its terminal; none where it has none.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// How much a terminal shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
 /// A bind mount. Its source must exist: the engine refuses it otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {

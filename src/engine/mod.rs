@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::io::AsyncWrite;
 
 pub use error::{EngineError, ErrorKind, Operation};
 
 use crate::secrets::SecretBytes;
-use config::{ContainerConfig, ImageRequest, NetworkConfig};
+use config::{ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize};
 
 /// A container engine.
 ///
@@ -72,6 +73,25 @@ pub trait Engine: Send + Sync + 'static {
         container: &str,
     ) -> impl Future<Output = Result<Option<ContainerUsage>, EngineError>> + Send;
 
+    /// Starts a command in a running container, as the container's user and in its environment.
+    /// One that is not there or does not run is [`ErrorKind::NotFound`] or
+    /// [`ErrorKind::Refused`]; a command that cannot be started may also be an exit code, 126 or 127.
+    fn exec(
+        &self,
+        container: &str,
+        config: &ExecConfig,
+    ) -> impl Future<Output = Result<ExecSession, EngineError>> + Send;
+
+    /// Tells the terminal of a command its size.
+    fn resize_exec(
+        &self,
+        exec: &str,
+        size: TerminalSize,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// The exit code of a command whose output has ended.
+    fn exec_exit(&self, exec: &str) -> impl Future<Output = Result<i64, EngineError>> + Send;
+
     /// Sends TERM, and KILL after `grace`; returns when the container has ended.
     fn stop(
         &self,
@@ -103,6 +123,16 @@ pub struct OutputFrame {
     pub source: OutputSource,
     /// What was written; untrusted.
     pub bytes: Bytes,
+}
+
+/// A command in a running container. It goes on when this is dropped.
+pub struct ExecSession {
+    /// The engine's name for it.
+    pub id: String,
+    /// What it prints; all of it standard output where it has a terminal. Untrusted.
+    pub output: OutputStream,
+    /// Its standard input; a shutdown closes it.
+    pub input: std::pin::Pin<Box<dyn AsyncWrite + Send>>,
 }
 
 /// Standard output or standard error.

@@ -237,7 +237,10 @@ impl<E: Engine> Prober<'_, E> {
     }
 
     /// Runs a probe to its end and gives its output; nothing if the image has no shell to run it.
-    pub(super) async fn ask(&self, config: &ContainerConfig) -> Result<Option<String>, EngineError> {
+    pub(super) async fn ask(
+        &self,
+        config: &ContainerConfig,
+    ) -> Result<Option<String>, EngineError> {
         let answer = timeout(self.limit, answer(self.engine, config)).await;
         // Removed also where the probe failed: creation may have succeeded all the same.
         let removed = self.remove(&config.name).await;

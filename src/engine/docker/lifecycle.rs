@@ -9,7 +9,7 @@ use bollard::query_parameters::{
     AttachContainerOptions, InspectContainerOptions, StartContainerOptions, StopContainerOptions,
     WaitContainerOptions,
 };
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::DockerEngine;
@@ -50,14 +50,7 @@ impl DockerEngine {
             )]
             tokio::spawn(write_input(stdin, bytes));
         }
-        let frames = output.filter_map(move |frame| {
-            let frame = match frame {
-                Ok(frame) => output_frame(frame).map(Ok),
-                Err(error) => Some(Err(call.failed(&error))),
-            };
-            std::future::ready(frame)
-        });
-        Ok(frames.boxed())
+        Ok(frames(output, call))
     }
 
     pub(super) async fn start_container(&self, container: &str) -> Result<(), EngineError> {
@@ -137,6 +130,21 @@ impl DockerEngine {
             other => other,
         }
     }
+}
+
+/// Bollard's output as ours.
+pub(super) fn frames(
+    output: impl Stream<Item = Result<LogOutput, BollardError>> + Send + 'static,
+    call: Call,
+) -> OutputStream {
+    let frames = output.filter_map(move |frame| {
+        let frame = match frame {
+            Ok(frame) => output_frame(frame).map(Ok),
+            Err(error) => Some(Err(call.failed(&error))),
+        };
+        std::future::ready(frame)
+    });
+    frames.boxed()
 }
 
 /// Writes a container's input and closes it. A container that ends without reading breaks the

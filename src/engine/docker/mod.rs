@@ -8,6 +8,7 @@ mod call;
 mod container;
 mod context;
 pub mod endpoint;
+mod exec;
 mod ignore;
 mod image;
 mod info;
@@ -23,10 +24,10 @@ use bollard::Docker;
 
 pub use endpoint::EngineLocator;
 
-use super::config::{ContainerConfig, ImageRequest, NetworkConfig};
+use super::config::{ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize};
 use super::{
-    Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo,
-    Operation, OutputStream, OwnedObject,
+    Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit,
+    ImageInfo, Operation, OutputStream, OwnedObject,
 };
 use crate::secrets::SecretBytes;
 use call::Call;
@@ -159,6 +160,18 @@ impl Engine for DockerEngine {
 
     async fn usage(&self, container: &str) -> Result<Option<ContainerUsage>, EngineError> {
         self.measure(container).await
+    }
+
+    async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {
+        self.start_exec(container, config).await
+    }
+
+    async fn resize_exec(&self, exec: &str, size: TerminalSize) -> Result<(), EngineError> {
+        self.resize_terminal(exec, size).await
+    }
+
+    async fn exec_exit(&self, exec: &str) -> Result<i64, EngineError> {
+        self.exit_of_exec(exec).await
     }
 
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Ulimit,
+    BuildConfig, ContainerConfig, ExecConfig, ImageRequest, Mount, NetworkConfig, PullPolicy,
+    Ulimit,
 };
 use agent_run::engine::docker::DockerEngine;
 use agent_run::engine::{ContainerUsage, Engine, EngineError, ErrorKind, Exit, Operation};
@@ -159,6 +160,14 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::Start => engine.start(name).await,
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),
+        Operation::Exec => {
+            let command = ExecConfig {
+                command: vec!["true".into()],
+                working_dir: "/".into(),
+                terminal: None,
+            };
+            engine.exec(name, &command).await.map(drop)
+        }
         Operation::Stop => engine.stop(name, Duration::from_millis(1500)).await,
         Operation::RemoveContainer => engine.remove_container(name).await,
         Operation::RemoveNetwork => engine.remove_network(name).await,
@@ -167,7 +176,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
     }
 }
 
-const CALLS: [Operation; 12] = [
+const CALLS: [Operation; 13] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
@@ -176,6 +185,7 @@ const CALLS: [Operation; 12] = [
     Operation::Start,
     Operation::Wait,
     Operation::Usage,
+    Operation::Exec,
     Operation::Stop,
     Operation::RemoveContainer,
     Operation::RemoveNetwork,

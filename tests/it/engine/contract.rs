@@ -1,6 +1,9 @@
 //! What every engine does: the same functions run against the fake and against Docker, so that
 //! the fake cannot drift from what it stands for.
 
+mod exec;
+mod sides;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -16,86 +19,14 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use crate::docker::{self, Scope};
-use crate::fake::{FakeEngine, Script};
+use crate::fake::FakeEngine;
+use exec::{
+    a_command_has_output_and_an_exit_code, a_command_needs_a_container_that_runs,
+    a_command_reads_its_input_to_the_end,
+};
+use sides::{Docker, Does, Fake, Side};
 
 const MIB: i64 = 1 << 20;
-
-/// What a container of the contract does; each side knows how.
-#[derive(Clone, Copy)]
-enum Does {
-    Exits(i64),
-    /// Prints `out`, complains `err` and leaves its last line open.
-    Speaks,
-    /// Runs until TERM.
-    Waits,
-    IgnoresTerm,
-    /// Prints its standard input.
-    Echoes,
-}
-
-/// One side of the contract.
-trait Side {
-    type Engine: Engine;
-
-    fn engine(&self) -> &Self::Engine;
-    fn scope(&self) -> &Scope;
-    /// Makes the containers of that name do that, and says with which command.
-    fn teach(&self, container: &str, does: Does) -> Vec<String>;
-}
-
-struct Fake(FakeEngine, Scope);
-
-impl Side for Fake {
-    type Engine = FakeEngine;
-
-    fn engine(&self) -> &FakeEngine {
-        &self.0
-    }
-
-    fn scope(&self) -> &Scope {
-        &self.1
-    }
-
-    fn teach(&self, container: &str, does: Does) -> Vec<String> {
-        let script = match does {
-            Does::Exits(code) => Script::exits(code),
-            Does::Speaks => Script::exits(0)
-                .prints("out\n")
-                .writes(Duration::ZERO, OutputSource::Stderr, b"err\n")
-                .writes(Duration::from_millis(10), OutputSource::Stdout, b"tail"),
-            Does::Waits => Script::runs_forever().prints("ready\n"),
-            Does::IgnoresTerm => Script::runs_forever().ignoring_term().prints("ready\n"),
-            Does::Echoes => Script::exits(0).replies(|_, input| input.to_vec()),
-        };
-        self.0.script(container, script);
-        vec!["scripted".into()]
-    }
-}
-
-struct Docker(docker_engine::Real, Scope);
-
-impl Side for Docker {
-    type Engine = docker_engine::Real;
-
-    fn engine(&self) -> &Self::Engine {
-        &self.0
-    }
-
-    fn scope(&self) -> &Scope {
-        &self.1
-    }
-
-    fn teach(&self, _container: &str, does: Does) -> Vec<String> {
-        let script = match does {
-            Does::Exits(code) => format!("exit {code}"),
-            Does::Speaks => "echo out; echo err >&2; printf tail".into(),
-            Does::Waits => "trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done".into(),
-            Does::IgnoresTerm => "trap '' TERM; echo ready; while :; do sleep 0.05; done".into(),
-            Does::Echoes => "cat".into(),
-        };
-        vec!["sh".into(), "-c".into(), script]
-    }
-}
 
 /// A container without network that does something.
 fn container(side: &impl Side, does: Does) -> ContainerConfig {
@@ -545,8 +476,6 @@ macro_rules! contract {
         }
 
         mod docker_engine {
-            pub type Real = agent_run::engine::docker::DockerEngine;
-
             $(#[tokio::test]
             async fn $name() {
                 let scope = super::Scope::new("contract");
@@ -575,4 +504,7 @@ contract! {
     input_arrives_and_ends
     a_missing_mount_source_is_refused
     an_image_that_must_not_be_pulled_is_missing
+    a_command_has_output_and_an_exit_code
+    a_command_reads_its_input_to_the_end
+    a_command_needs_a_container_that_runs
 }

@@ -21,6 +21,7 @@
 //! wait before start panic: no caller may do these. What a fault made untrue (a create that lied,
 //! a start that failed) answers with an error instead.
 
+mod exec;
 mod process;
 mod script;
 
@@ -30,17 +31,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    ContainerConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
+    ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
+    TerminalSize,
 };
 use agent_run::engine::{
-    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation,
-    OutputStream, OwnedKind, OwnedObject,
+    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit, ImageInfo,
+    Operation, OutputStream, OwnedKind, OwnedObject,
 };
 use agent_run::id::label;
 use agent_run::secrets::SecretBytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 
+use exec::Exec;
 use process::{Process, Signal};
 pub use script::{Fault, Script, host_path};
 
@@ -59,6 +62,8 @@ struct State {
     subjects: HashMap<String, Vec<String>>,
     /// Names whose creation failed or lied: later calls answer "not found" instead of panicking.
     never_made: BTreeSet<String>,
+    commands: HashMap<Vec<String>, Script>,
+    execs: BTreeMap<String, Exec>,
     calls: Vec<(Operation, String)>,
 }
 
@@ -111,6 +116,8 @@ impl FakeEngine {
             networks: BTreeMap::new(),
             subjects: HashMap::new(),
             never_made: BTreeSet::new(),
+            commands: HashMap::new(),
+            execs: BTreeMap::new(),
             calls: Vec::new(),
         })))
     }
@@ -476,6 +483,18 @@ impl Engine for FakeEngine {
             return Ok(None);
         }
         Ok(Some(state.script_of(container).uses))
+    }
+
+    async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {
+        self.start_exec(container, config).await
+    }
+
+    async fn resize_exec(&self, exec: &str, size: TerminalSize) -> Result<(), EngineError> {
+        self.resize(exec, size).await
+    }
+
+    async fn exec_exit(&self, exec: &str) -> Result<i64, EngineError> {
+        self.exit_of(exec).await
     }
 
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
