@@ -88,6 +88,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Check a spec without an engine or a repository
     Validate(SpecArgs),
+    /// Print the spec as it is understood: anchors, defaults and variables resolved
+    Config(SpecArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// Write a spec for this repository that runs as it is

@@ -3,6 +3,7 @@
 
 mod args;
 mod clean;
+mod config;
 mod error;
 pub mod exit_code;
 mod init;
@@ -54,6 +55,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),
+        Command::Config(arguments) => config::config(&directory, &arguments),
         Command::Schema => schema::schema(),
     }
 }

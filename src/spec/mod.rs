@@ -11,6 +11,7 @@ mod limits;
 mod merge;
 mod model;
 mod reader;
+mod resolved;
 mod schema;
 mod source;
 mod task;
@@ -29,6 +30,7 @@ pub use model::{
     BuildSpec, EnvFile, History, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant,
     SecretOrigin, TaskSpec,
 };
+pub use resolved::resolved;
 pub use schema::schema;
 pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
 

@@ -6,6 +6,7 @@ mod files;
 mod interpolation;
 mod meaning;
 mod reference;
+mod resolved;
 mod schema;
 mod units;
 

@@ -1,0 +1,284 @@
+//! A spec as it is understood, written as a spec again: anchors, `defaults` and `${…}` resolved.
+//!
+//! Works on the tree, so that values stay in the words of their author. What comes out means the
+//! same when it is read again, wherever that is.
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_yaml::LitStr;
+
+use super::diagnostic::Diagnostics;
+use super::merge::{merge, normalise};
+use super::model::RunSpec;
+use super::reader::{Field, Reader};
+use super::source::SourceFile;
+use super::tree::{self, Entry, Node, Value};
+use super::{Context, parse};
+use crate::id::TaskId;
+
+/// Writes a spec that reads without problems, with these tasks of it, or all if none are named.
+///
+/// Variables of a task stay as the spec writes them, `${…}` and all: their values may be secret.
+/// So do scripts and prompts, where nothing is ever interpolated. Paths are absolute.
+///
+/// # Errors
+/// The problems of the spec.
+pub fn resolved(
+    source: &SourceFile,
+    context: &Context<'_>,
+    select: &[TaskId],
+) -> Result<String, Diagnostics> {
+    let RunSpec { source, .. } = parse(source, context)?;
+    let mut problems = Vec::new();
+    let root = tree::parse(&source, &mut problems);
+    let mut writer = Writer {
+        reader: Reader {
+            source: &source,
+            context,
+            task: None,
+            problems,
+        },
+    };
+    let written = root.map(|root| writer.root(&root, select));
+    let problems = writer.reader.problems;
+    Diagnostics::check(&source, problems)?;
+    let text = serde_yaml::to_string(&written.unwrap_or(Written::Map(Vec::new())));
+    // Only a map whose keys are no text cannot be written, and here is none.
+    Ok(text.unwrap_or_default())
+}
+
+/// A value on its way to YAML.
+enum Written {
+    /// `plain` if it had no quotes, so that it may be a number.
+    Text {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Written>),
+    Map(Vec<(String, Written)>),
+}
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text { text, plain: true } if text == "true" || text == "false" => {
+                serializer.serialize_bool(text == "true")
+            }
+            // A number that is written otherwise than the library does would change: `1.10`.
+            Self::Text { text, plain: true } => match (text.parse::<i64>(), text.parse::<f64>()) {
+                (Ok(n), _) if n.to_string() == *text => serializer.serialize_i64(n),
+                (_, Ok(n)) if n.to_string() == *text && is_short(text) => {
+                    serializer.serialize_f64(n)
+                }
+                _ => serializer.serialize_str(text),
+            },
+            Self::Text { text, .. } if text.contains('\n') => LitStr(text).serialize(serializer),
+            Self::Text { text, .. } => serializer.serialize_str(text),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Whether a number has a point and few digits, so that nobody writes it with an exponent.
+fn is_short(number: &str) -> bool {
+    let parts = number.split_once('.');
+    parts.is_some_and(|(whole, part)| whole.len() < 10 && part.len() < 4)
+}
+
+/// What to do with the texts of a value.
+#[derive(Clone, Copy)]
+enum Texts {
+    /// They are never interpolated, or must not be shown.
+    AsWritten,
+    Interpolated,
+    /// Interpolated, and made absolute.
+    Paths,
+}
+
+struct Writer<'a> {
+    reader: Reader<'a>,
+}
+
+impl Writer<'_> {
+    fn root(&mut self, root: &Node, select: &[TaskId]) -> Written {
+        let entries = entries_of(root);
+        let defaults = entries.iter().find(|e| e.key == "defaults");
+        let defaults = defaults.map(|e| normalise(&mut self.reader, &e.node, &[]));
+        let defaults = defaults.unwrap_or_default();
+        let mut written = Vec::new();
+        for entry in entries
+            .iter()
+            .filter(|e| is_meant(e) && e.key != "defaults")
+        {
+            let value = match entry.key.as_str() {
+                "tasks" => self.tasks(&entry.node, &defaults, select),
+                "secrets" => self.secrets(&entry.node),
+                "repo" => self.value(entry, Texts::Paths),
+                _ => self.value(entry, Texts::Interpolated),
+            };
+            written.push((entry.key.clone(), value));
+        }
+        Written::Map(written)
+    }
+
+    fn tasks(&mut self, node: &Node, defaults: &[Entry], select: &[TaskId]) -> Written {
+        let selected =
+            |e: &&Entry| select.is_empty() || select.iter().any(|id| id.as_str() == e.key);
+        let tasks = entries_of(node).iter().filter(|e| !e.key.starts_with("x-"));
+        let tasks = tasks.filter(selected).map(|entry| {
+            self.reader.task = Some(entry.key.clone());
+            let own = normalise(&mut self.reader, &entry.node, defaults);
+            let keys = merge(defaults, &own);
+            let keys = keys.iter().filter(|e| is_meant(e));
+            let keys = keys.map(|entry| (entry.key.clone(), self.task_value(entry)));
+            (entry.key.clone(), Written::Map(keys.collect()))
+        });
+        let tasks = tasks.collect();
+        self.reader.task = None;
+        Written::Map(tasks)
+    }
+
+    fn task_value(&mut self, entry: &Entry) -> Written {
+        let is_text = matches!(entry.node.value, Value::Scalar { .. });
+        match entry.key.as_str() {
+            "run" | "environment" => self.value(entry, Texts::AsWritten),
+            "prompt" if is_text => self.value(entry, Texts::AsWritten),
+            "command" | "entrypoint" if is_text => self.words(entry),
+            "build" if is_text => self.value(entry, Texts::Paths),
+            "build" => self.inner(entry, "context"),
+            "prompt" => self.inner(entry, "file"),
+            "env_file" => self.env_files(entry),
+            _ => self.value(entry, Texts::Interpolated),
+        }
+    }
+
+    fn secrets(&mut self, node: &Node) -> Written {
+        let secrets = entries_of(node).iter().filter(|e| is_meant(e));
+        let secrets = secrets.map(|entry| (entry.key.clone(), self.inner(entry, "file")));
+        Written::Map(secrets.collect())
+    }
+
+    /// A map of ours, in which one key is a path.
+    fn inner(&mut self, entry: &Entry, path: &str) -> Written {
+        let inner = entries_of(&entry.node).iter().filter(|e| is_meant(e));
+        let inner = inner.map(|entry| {
+            let texts = if entry.key == path {
+                Texts::Paths
+            } else {
+                Texts::Interpolated
+            };
+            (entry.key.clone(), self.value(entry, texts))
+        });
+        Written::Map(inner.collect())
+    }
+
+    fn env_files(&mut self, entry: &Entry) -> Written {
+        let mut file = |node: &std::rc::Rc<Node>| {
+            let item = Entry {
+                node: node.clone(),
+                ..entry.clone()
+            };
+            match item.node.value {
+                Value::Map(_) => self.inner(&item, "path"),
+                _ => self.value(&item, Texts::Paths),
+            }
+        };
+        match &entry.node.value {
+            Value::List(items) => Written::List(items.iter().map(file).collect()),
+            _ => file(&entry.node),
+        }
+    }
+
+    /// A text that is split first and interpolated then is a list of words from now on.
+    fn words(&mut self, entry: &Entry) -> Written {
+        let Value::Scalar { text, .. } = &entry.node.value else {
+            return self.value(entry, Texts::Interpolated);
+        };
+        // It was read before: it can be split.
+        let words = shell_words::split(text).unwrap_or_default();
+        let words = words.iter().map(|word| {
+            let text = self.text(entry, word, Texts::Interpolated);
+            Written::Text { text, plain: false }
+        });
+        Written::List(words.collect())
+    }
+
+    fn value(&mut self, entry: &Entry, texts: Texts) -> Written {
+        let child = |key: &str, node: &std::rc::Rc<Node>| Entry {
+            key: key.to_owned(),
+            node: node.clone(),
+            ..entry.clone()
+        };
+        match &entry.node.value {
+            Value::Null => Written::Text {
+                text: String::new(),
+                plain: true,
+            },
+            Value::Scalar { text, plain } => Written::Text {
+                plain: *plain,
+                text: self.text(entry, text, texts),
+            },
+            Value::List(items) => {
+                let items = items.iter();
+                let items = items.map(|node| self.value(&child(&entry.key, node), texts));
+                Written::List(items.collect())
+            }
+            Value::Map(entries) => {
+                let entries = entries.iter().filter(|e| is_meant(e));
+                let entries = entries.map(|e| (e.key.clone(), self.value(e, texts)));
+                Written::Map(entries.collect())
+            }
+        }
+    }
+
+    fn text(&mut self, entry: &Entry, text: &str, texts: Texts) -> String {
+        if matches!(texts, Texts::AsWritten) {
+            return text.to_owned();
+        }
+        let field = Field {
+            key: &entry.key,
+            node: &entry.node,
+        };
+        let text = self.reader.interpolate(field, text).unwrap_or_default();
+        let text = match texts {
+            Texts::Paths => {
+                let path = self.reader.context.directory.join(&text);
+                path.display().to_string()
+            }
+            _ => text,
+        };
+        // Each run has an id of its own.
+        escaped(&text).replace(self.reader.context.run.as_str(), "${run.id}")
+    }
+}
+
+fn entries_of(node: &Node) -> &[Entry] {
+    match &node.value {
+        Value::Map(entries) => entries,
+        _ => &[],
+    }
+}
+
+/// Whether an entry says anything: `x-` keys and what is null do not.
+fn is_meant(entry: &Entry) -> bool {
+    !entry.key.starts_with("x-") && !matches!(entry.node.value, Value::Null)
+}
+
+/// A text that interpolation makes this text of.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        escaped.push(character);
+        if character == '$' && matches!(characters.peek(), Some('$' | '{')) {
+            escaped.push('$');
+        }
+    }
+    escaped
+}
