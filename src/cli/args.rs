@@ -96,10 +96,15 @@ pub enum Command {
     Init(InitArgs),
     /// Print the JSON Schema of the spec
     Schema,
+    /// Print a script that completes the command line in a shell
+    Completions(CompletionsArgs),
+    /// Print a page of the manual
+    Man(ManArgs),
 }
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// Work as if started in this directory
     #[arg(
@@ -185,6 +190,20 @@ pub struct RunArgs {
         env = "AGENT_RUN_NETWORK_POOL"
     )]
     pub network_pool: Pool,
+}
+
+/// What `completions` takes.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// What `man` takes.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command that the page is about; agent-run itself if none
+    pub command: Option<String>,
 }
 
 /// What `clean` takes.

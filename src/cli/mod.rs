@@ -3,10 +3,12 @@
 
 mod args;
 mod clean;
+mod completions;
 mod config;
 mod error;
 pub mod exit_code;
 mod init;
+mod man;
 mod plan;
 mod prepare;
 mod run;
@@ -57,6 +59,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),
         Command::Config(arguments) => config::config(&directory, &arguments),
         Command::Schema => schema::schema(),
+        Command::Completions(arguments) => Ok(completions::completions(&arguments)),
+        Command::Man(arguments) => man::man(&arguments),
     }
 }
 

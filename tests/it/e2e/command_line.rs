@@ -330,3 +330,48 @@ tasks:
     }
     assert_eq!(scene.left(), Vec::<String>::new());
 }
+
+#[test]
+fn completions_and_pages_for_every_command() {
+    let scene = Scene::empty();
+    let help = scene.agent_run(&["--help"]).stdout;
+    let (_, commands) = help.split_once("Commands:\n").expect("the commands");
+    let commands: Vec<&str> = commands
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.contains(&"plan"), "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = scene.agent_run(&["completions", shell]);
+        assert_eq!(script.code, Some(0), "{script}");
+        for command in &commands {
+            assert!(script.stdout.contains(command), "{shell}: {command}");
+        }
+    }
+    let script = scene.path().join("complete.bash");
+    std::fs::write(&script, scene.agent_run(&["completions", "bash"]).stdout).expect("a file");
+    let complete = format!(
+        ". {}; COMP_WORDS=(agent-run pl); COMP_CWORD=1; \
+         $(complete -p agent-run | sed 's/.*-F \\([^ ]*\\).*/\\1/') agent-run pl agent-run; echo ${{COMPREPLY[@]}}",
+        script.display()
+    );
+    let shell = std::process::Command::new("bash")
+        .args(["-c", &complete])
+        .output();
+    let completed: Ended = shell.expect("bash").into();
+    assert_eq!(completed.stdout, "plan\n", "{completed}");
+    let whole = scene.agent_run(&["man"]);
+    assert!(whole.stdout.starts_with(".ie"), "{whole}");
+    for command in &commands {
+        let page = scene.agent_run(&["man", command]);
+        assert_eq!(page.code, Some(0), "{page}");
+        let title = format!(".TH agent-run-{command} 1");
+        assert!(page.stdout.contains(&title), "{command}: {page}");
+        assert!(page.stdout.contains("AGENT_RUN_STATE_DIR"), "{page}");
+    }
+    let unknown = scene.agent_run(&["man", "plna"]);
+    assert_eq!(unknown.code, Some(2), "{unknown}");
+    assert!(unknown.stderr.contains("did you mean `plan`?"), "{unknown}");
+}
