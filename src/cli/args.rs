@@ -156,9 +156,15 @@ pub struct PlanArgs {
     /// Tasks that run at once [default: what the engine's CPUs and memory allow]
     #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Print the plan as JSON
-    #[arg(long, env = "AGENT_RUN_JSON", value_parser = BoolishValueParser::new())]
-    pub json: bool,
+    /// How the plan is printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
 }
 
 /// What `run` takes.
@@ -223,6 +229,16 @@ pub struct InitArgs {
     /// Print the spec, and write nothing
     #[arg(long, env = "AGENT_RUN_STDOUT", value_parser = BoolishValueParser::new())]
     pub stdout: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Whether to do something.

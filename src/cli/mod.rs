@@ -78,6 +78,14 @@ fn print_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Writes a result to standard output as JSON.
+fn print_json(result: &impl serde::Serialize) -> Result<Exit, Failure> {
+    let json =
+        serde_json::to_string_pretty(result).map_err(|e| Failure::new(Exit::Unexpected, e))?;
+    print_result(&(json + "\n"));
+    Ok(Exit::Success)
+}
+
 /// Writes results to standard output; a reader that has gone is no error of ours.
 fn print_result(text: &str) {
     use std::io::Write as _;

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::args::PlanArgs;
+use super::args::{Format, PlanArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::prepare::{Asked, prepare};
-use super::print_result;
 use super::surroundings::{self, Surroundings};
+use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
 use crate::plan::{
     History, Identity, NetworkMode, RunPlan, SecretOrigin, SecretSource, TaskPlan, Work,
@@ -21,20 +21,16 @@ const LINE_WIDTH: usize = 66;
 
 pub(super) async fn plan(
     surroundings: &Surroundings,
-    arguments: &PlanArgs,
     asked: Asked,
+    arguments: &PlanArgs,
 ) -> Result<Exit, Failure> {
     let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
     let missing = missing_secrets(surroundings, &prepared.plan);
     prepared.plan.warnings.extend(missing);
-    let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&prepared.plan)
-            .map_err(|e| Failure::new(Exit::Unexpected, e))?;
-        json + "\n"
-    } else {
-        render(&prepared.plan)
-    };
-    print_result(&text);
+    if arguments.format == Format::Json {
+        return print_json(&prepared.plan);
+    }
+    print_result(&render(&prepared.plan));
     Ok(Exit::Success)
 }
 

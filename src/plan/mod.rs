@@ -47,9 +47,14 @@ pub struct EngineCapacity {
     pub memory: i64,
 }
 
+/// The version of plans that this agent-run writes and reads.
+pub const VERSION: u32 = 1;
+
 /// Everything that a run will do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
+    /// The version of this format: [`VERSION`].
+    pub version: u32,
     /// The run.
     pub run: RunId,
     /// Its name in the spec.
@@ -216,6 +221,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         origin: origin.value.clone(),
     });
     Ok(RunPlan {
+        version: VERSION,
         name: spec.name.clone(),
         spec: spec.source.name().to_owned(),
         parallel,

@@ -55,6 +55,7 @@ fn the_first_day() {
     let plan = serde_json::to_string_pretty(&planned(&spec)).unwrap();
     assert_snapshot!(plan.replace(&image, "agent-run-base:VERSION"), @r#"
     {
+      "version": 1,
       "run": "251120-131500-abcd",
       "name": null,
       "spec": "agent-run.yaml",

@@ -125,7 +125,7 @@ fn flags_win_over_variables() {
     shown(&["validate", "agent-run.yaml"], &missing);
     shown(&["validate", "-f", "agent-run.yaml"], &missing);
     assert_eq!(in_repo(&scene, &["validate"], &missing).code, Some(94));
-    let json = shown(&["plan"], &[("AGENT_RUN_JSON", "1")]).stdout;
+    let json = shown(&["plan"], &[("AGENT_RUN_FORMAT", "json")]).stdout;
     serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
     shown(&["clean"], &[("AGENT_RUN_DRY_RUN", "yes")]);
     let quiet = shown(
