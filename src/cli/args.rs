@@ -90,6 +90,10 @@ pub enum Command {
     Validate(SpecArgs),
     /// Print the spec as it is understood: anchors, defaults and variables resolved
     Config(SpecArgs),
+    /// List runs and their tasks
+    Ps(PsArgs),
+    /// Show what became of a task: its commits, files, cause, resources, log
+    Show(ShowArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// Write a spec for this repository that runs as it is
@@ -196,6 +200,45 @@ pub struct RunArgs {
         env = "AGENT_RUN_NETWORK_POOL"
     )]
     pub network_pool: Pool,
+}
+
+/// What `ps` takes.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// The runs of all repositories, not only those of the one around here
+    #[arg(short, long, env = "AGENT_RUN_ALL", value_parser = BoolishValueParser::new())]
+    pub all: bool,
+    /// How many runs, the newest first; live ones are always listed
+    #[arg(long, value_name = "N", default_value_t = 10, env = "AGENT_RUN_LIMIT")]
+    pub limit: usize,
+    /// How they are printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
+}
+
+/// What `show` takes.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// A task of the latest run of this repository
+    pub task: String,
+    /// A task of this run instead
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
+    /// How it is printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
 }
 
 /// What `completions` takes.

@@ -11,10 +11,13 @@ mod init;
 mod man;
 mod plan;
 mod prepare;
+mod ps;
 mod run;
 mod schema;
+mod show;
 mod signals;
 mod surroundings;
+mod target;
 mod validate;
 
 use std::process::ExitCode;
@@ -55,6 +58,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
+        Command::Show(arguments) => show::show(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),
         Command::Config(arguments) => config::config(&directory, &arguments),

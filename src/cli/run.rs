@@ -216,11 +216,25 @@ fn read_secret_file(path: &std::path::Path) -> anyhow::Result<String> {
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        let live = matches!(error, JournalError::Live(_));
-        let failure = Self::new(Exit::EnvironmentUnusable, error);
-        if live {
-            return failure.hint("wait for it, or interrupt it with Ctrl-C where it runs");
-        }
-        failure
+        let (exit, hint) = match &error {
+            JournalError::Live(_) => (
+                Exit::EnvironmentUnusable,
+                "wait for it, or interrupt it with Ctrl-C where it runs",
+            ),
+            JournalError::NoSuchRun { .. } => (
+                Exit::Usage,
+                "`agent-run ps --all` lists the runs of all repositories",
+            ),
+            JournalError::NewerVersion { .. } => (
+                Exit::EnvironmentUnusable,
+                "use the agent-run that wrote it, or a later one",
+            ),
+            JournalError::Damaged { .. } => (
+                Exit::EnvironmentUnusable,
+                "the run was cut off while it was written; `agent-run ps` tells what else there is",
+            ),
+            JournalError::Io { .. } => return Self::new(Exit::EnvironmentUnusable, error),
+        };
+        Self::new(exit, error).hint(hint)
     }
 }

@@ -155,6 +155,27 @@ impl Repository {
         }
     }
 
+    /// The newest commits of `tip` that `base` does not have, at most `limit` of them: each with its
+    /// subject, which is untrusted and sanitised.
+    pub fn commits(
+        &self,
+        base: &CommitId,
+        tip: &CommitId,
+        limit: usize,
+    ) -> Result<Vec<(CommitId, String)>, GitError> {
+        let (limit, range) = (format!("--max-count={limit}"), format!("{base}..{tip}"));
+        let format = "--format=%H %s";
+        let arguments = ["rev-list", "--no-commit-header", format, &limit, &range];
+        let text = self.call(arguments).run()?;
+        let commits = text.split(|byte| *byte == b'\n').filter_map(|line| {
+            let (id, subject) = line.split_at_checked(40)?;
+            let id = std::str::from_utf8(id).ok()?.parse().ok()?;
+            let subject = sanitize::line(subject, false).trim().to_owned();
+            Some((id, subject))
+        });
+        Ok(commits.collect())
+    }
+
     /// Its local branches, without `refs/heads/`.
     pub fn branches(&self) -> Result<Vec<String>, GitError> {
         let format = "--format=%(refname:strip=2)";

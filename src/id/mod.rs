@@ -137,6 +137,13 @@ impl RunId {
         }
         Self(text)
     }
+
+    /// When the run started, as its id says; none where that is no date.
+    pub fn started(&self) -> Option<jiff::Timestamp> {
+        let at = jiff::civil::DateTime::strptime("%y%m%d-%H%M%S", &self.0[..13]).ok()?;
+        let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(at.timestamp())
+    }
 }
 
 impl FromStr for RunId {

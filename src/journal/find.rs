@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{JournalError, io_error, runs};
 use crate::id::{RepoKey, RunId, StateDir};
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Its process holds its lock.
     Live,
@@ -67,6 +68,11 @@ impl FoundRun {
             }
         }
         Ok(None)
+    }
+
+    /// Whether work of its tasks is still in its directory.
+    pub fn holds_work(&self) -> bool {
+        fs::read_dir(self.path.join("tasks")).is_ok_and(|mut tasks| tasks.next().is_some())
     }
 
     /// The repository that it works on; none where its plan says none, or cannot be read.

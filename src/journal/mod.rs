@@ -3,7 +3,9 @@
 //! The kernel gives the lock back when the process dies, however it dies; the owner label on the
 //! engine's objects is for messages and against reused process ids.
 
+mod disk;
 mod find;
+mod progress;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,7 +17,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use disk::DiskUse;
 pub use find::{FoundRun, RunState, read_json};
+pub use progress::TaskProgress;
 
 use crate::id::{RunId, StateDir};
 

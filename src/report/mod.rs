@@ -17,7 +17,7 @@ use crate::id::TaskId;
 pub use live::Progress;
 pub use paint::Paint;
 pub use summary::{Hints, Limits, summary};
-pub use words::{count, limit, work};
+pub use words::{cause, count, gain, limit, padded, since, size, verdict, work};
 
 /// How a run is shown while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

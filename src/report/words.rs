@@ -6,7 +6,7 @@ use super::Paint;
 use crate::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
 
 /// The word for how a task ended, painted.
-pub(super) fn verdict(paint: Paint, report: &TaskReport) -> String {
+pub fn verdict(paint: Paint, report: &TaskReport) -> String {
     let word = match &report.outcome {
         TaskOutcome::Succeeded if report.is_good() => return paint.good(&padded("PASS")),
         TaskOutcome::Succeeded => "REJECT",
@@ -22,12 +22,12 @@ pub(super) fn verdict(paint: Paint, report: &TaskReport) -> String {
 }
 
 /// A word at the right of the first column.
-pub(super) fn padded(word: &str) -> String {
+pub fn padded(word: &str) -> String {
     format!("{word:>12}")
 }
 
 /// Why a task ended as it did, as a clause; nothing for success.
-pub(super) fn cause(outcome: &TaskOutcome) -> Option<String> {
+pub fn cause(outcome: &TaskOutcome) -> Option<String> {
     Some(match outcome {
         TaskOutcome::Succeeded => return None,
         TaskOutcome::Failed { exit_code } => format!("exit code {exit_code}"),
@@ -63,7 +63,7 @@ pub fn work(report: &BranchReport) -> String {
 }
 
 /// What became of the work, in a line beside the task's name: its branch is told at the end.
-pub(super) fn gain(report: &BranchReport) -> String {
+pub fn gain(report: &BranchReport) -> String {
     match report.result {
         BranchResult::Created { .. } => amount(report),
         _ => work(report),
@@ -90,6 +90,33 @@ pub(super) fn amount(report: &BranchReport) -> String {
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// A size to two or three digits, in 1024-based units.
+pub fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (1..=units.len())
+        .rev()
+        .find(|power| bytes >> (10 * power) > 0);
+    let Some(power) = unit else {
+        return format!("{bytes} B");
+    };
+    // Tenths, rounded down: no size looks larger than it is.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    match tenths {
+        0..100 => format!("{}.{} {}", tenths / 10, tenths % 10, units[power - 1]),
+        _ => format!("{} {}", tenths / 10, units[power - 1]),
+    }
+}
+
+/// How long ago something was, in its largest unit.
+pub fn since(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..86400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86400),
+    }
 }
 
 /// A duration in seven columns.

@@ -7,6 +7,7 @@
 mod bad_input;
 mod clean;
 mod command_line;
+mod commands;
 mod endings;
 mod engine;
 mod environment;

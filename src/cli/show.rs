@@ -1,0 +1,309 @@
+//! `show`: what became of a task, or how far it has come.
+
+use std::fmt::{Display, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::args::{Format, ShowArgs};
+use super::error::Failure;
+use super::exit_code::Exit;
+use super::surroundings::Surroundings;
+use super::target::Target;
+use super::{print_json, print_result, ps};
+use crate::event::{BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Usage};
+use crate::git::{Git, Repository};
+use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
+use crate::journal::{RunState, TaskProgress};
+use crate::plan::{RunPlan, TaskPlan};
+use crate::report::{Paint, cause, count, limit, padded, since, size, verdict, work};
+use crate::spec::units;
+
+/// The most commits that are listed.
+const COMMITS_SHOWN: usize = 20;
+
+/// A task as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    run: &'a RunId,
+    state: RunState,
+    task: &'a TaskId,
+    #[serde(flatten)]
+    progress: Option<TaskProgress>,
+    plan: &'a TaskPlan,
+    /// The newest commits of its work; none where they are in the repository no more.
+    commits: Vec<Commit>,
+    /// Its log, if it has one.
+    log: Option<PathBuf>,
+    /// Its directory with what is not collected, or not yet.
+    directory: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Commit {
+    id: CommitId,
+    subject: String,
+}
+
+pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<Exit, Failure> {
+    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let task = target.task(&arguments.task)?;
+    let progress = target.found.progress()?.remove(&task.id);
+    let report = progress
+        .as_ref()
+        .and_then(|progress| progress.report.as_ref());
+    let attempt = AttemptId {
+        run: target.found.run.clone(),
+        task: task.id.clone(),
+        number: report.map_or(1, |report| report.attempt.max(1)),
+    };
+    let commits = report.map(|report| commits(surroundings, &target.plan, report));
+    let shown = Shown {
+        run: &target.found.run,
+        state: target.found.state,
+        task: &task.id,
+        commits: commits.unwrap_or_default(),
+        log: existing(surroundings.state.log(&attempt)),
+        directory: existing(surroundings.state.attempt(&attempt)),
+        plan: task,
+        progress,
+    };
+    if arguments.format == Format::Json {
+        return print_json(&shown);
+    }
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = render(&mut text, &shown, &target.plan, surroundings.result_paint);
+    print_result(&text);
+    Ok(Exit::Success)
+}
+
+fn line(text: &mut String, label: &str, value: impl Display) -> std::fmt::Result {
+    writeln!(text, "{} {value}", padded(label))
+}
+
+fn existing(path: PathBuf) -> Option<PathBuf> {
+    path.exists().then_some(path)
+}
+
+/// The commits of a task's work, as far as the repository still has them.
+fn commits(surroundings: &Surroundings, plan: &RunPlan, report: &TaskReport) -> Vec<Commit> {
+    let result = report.branch.as_ref().map(|branch| &branch.result);
+    let Some(BranchResult::Created { commit, .. } | BranchResult::Taken { commit, .. }) = result
+    else {
+        return Vec::new();
+    };
+    let state: &StateDir = &surroundings.state;
+    let commits = Git::new(&surroundings.search_path, &state.path().join("git"))
+        .and_then(|git| Repository::open(&git, &plan.repository.path))
+        .and_then(|repository| repository.commits(&plan.repository.base, commit, COMMITS_SHOWN));
+    let commits = commits.unwrap_or_default().into_iter();
+    commits
+        .map(|(id, subject)| Commit { id, subject })
+        .collect()
+}
+
+fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) -> std::fmt::Result {
+    let report = shown
+        .progress
+        .as_ref()
+        .and_then(|progress| progress.report.as_ref());
+    head(text, shown, report, paint)?;
+    if let Some(branch) = report.and_then(|report| report.branch.as_ref()) {
+        write_work(text, shown, branch, paint)?;
+    } else if report.is_none() {
+        line(text, "branch", &shown.plan.branch)?;
+    }
+    write_resources(text, shown, report)?;
+    if let Some(log) = &shown.log {
+        line(text, "log", log.display())?;
+    }
+    if let Some(directory) = &shown.directory {
+        line(text, "files in", directory.display())?;
+    }
+    for last in report.into_iter().flat_map(|report| &report.last_lines) {
+        let bar = paint.faint("|");
+        line(text, "", format_args!("{bar} {}", paint.foreign(last)))?;
+    }
+    for error in report
+        .into_iter()
+        .flat_map(|report| &report.teardown_errors)
+    {
+        writeln!(text, "{} not removed: {error}", paint.careful("warning:"))?;
+    }
+    next(text, shown, plan, report, paint)
+}
+
+fn head(
+    text: &mut String,
+    shown: &Shown<'_>,
+    report: Option<&TaskReport>,
+    paint: Paint,
+) -> std::fmt::Result {
+    let phase = shown
+        .progress
+        .as_ref()
+        .map_or(TaskPhase::Waiting, |progress| progress.phase);
+    let word = match report {
+        Some(report) => verdict(paint, report),
+        None => padded(ps::phase(shown.state, phase)),
+    };
+    let task = paint.strong(shown.task.as_str());
+    let age = shown.run.started().map(|started| {
+        let age = jiff::Timestamp::now().duration_since(started);
+        format!(", {} ago", since(age.try_into().unwrap_or_default()))
+    });
+    let age = age.unwrap_or_default();
+    writeln!(text, "{word} {task} of run {}{age}", shown.run)?;
+    if let Some(cause) = report.and_then(|report| cause(&report.outcome)) {
+        line(text, "cause", cause)?;
+    }
+    if report.is_some_and(|report| report.child_oom_killed) {
+        let what = "one of its processes was killed, out of memory";
+        writeln!(text, "{} {what}", paint.careful("warning:"))?;
+    }
+    Ok(())
+}
+
+fn write_work(
+    text: &mut String,
+    shown: &Shown<'_>,
+    branch: &BranchReport,
+    paint: Paint,
+) -> std::fmt::Result {
+    line(text, "work", work(branch))?;
+    for (place, commit) in shown.commits.iter().enumerate() {
+        let label = if place == 0 { "commits" } else { "" };
+        let id = paint.faint(commit.id.short());
+        line(text, label, format_args!("{id} {}", commit.subject))?;
+    }
+    let more = branch.commits.saturating_sub(shown.commits.len() as u64);
+    if more > 0 && !shown.commits.is_empty() {
+        line(text, "", format_args!("and {}", count(more, "more commit")))?;
+    }
+    if branch.leftovers_committed {
+        line(text, "", "the newest holds what was left uncommitted")?;
+    }
+    for (place, file) in branch.diffstat.iter().enumerate() {
+        let label = if place == 0 { "files" } else { "" };
+        let (plus, minus) = (file.insertions, file.deletions);
+        line(text, label, format_args!("{}  +{plus} −{minus}", file.path))?;
+    }
+    let more = branch.files.saturating_sub(branch.diffstat.len() as u64);
+    if more > 0 && !branch.diffstat.is_empty() {
+        line(text, "", format_args!("and {}", count(more, "more file")))?;
+    }
+    for (path, why) in &branch.risky_paths {
+        let label = paint.careful(&padded("look at"));
+        writeln!(text, "{label} {path}: {why}")?;
+    }
+    for (name, what) in &branch.side_refs {
+        line(text, "also", format_args!("{name}: {what}"))?;
+    }
+    for note in &branch.notes {
+        line(text, "note", note)?;
+    }
+    Ok(())
+}
+
+fn write_resources(
+    text: &mut String,
+    shown: &Shown<'_>,
+    report: Option<&TaskReport>,
+) -> std::fmt::Result {
+    let limits = &shown.plan.limits;
+    let (timeout, memory) = (limit(shown.plan.timeout), units::show_bytes(limits.memory));
+    match report {
+        Some(report) => line(
+            text,
+            "time",
+            format_args!("{:.1?} of {timeout}", report.ran),
+        )?,
+        None => line(
+            text,
+            "limits",
+            format_args!("{timeout}, {memory} of memory"),
+        )?,
+    }
+    let phases = report
+        .map(|report| report.phases.as_slice())
+        .unwrap_or_default();
+    if !phases.is_empty() {
+        let parts: Vec<String> = phases.iter().map(phase_time).collect();
+        line(text, "phases", parts.join(", "))?;
+    }
+    if let Some(usage) = shown.progress.as_ref().and_then(|progress| progress.usage) {
+        let Usage {
+            cpu,
+            peak_memory,
+            received,
+            sent,
+            ..
+        } = usage;
+        let peak = size(peak_memory);
+        line(text, "memory", format_args!("{peak} at most, of {memory}"))?;
+        line(text, "CPU", format_args!("{cpu:.1?}"))?;
+        line(
+            text,
+            "network",
+            format_args!("{} received, {} sent", size(received), size(sent)),
+        )?;
+    }
+    if let Some(image) = report.and_then(|report| report.image.as_ref()) {
+        line(
+            text,
+            "image",
+            format_args!("{} ({image})", shown.plan.image.reference),
+        )?;
+    }
+    Ok(())
+}
+
+fn phase_time(phase: &PhaseTime) -> String {
+    let word = ps::phase(RunState::Live, phase.phase);
+    format!("{word} {:.1?}", phase.took)
+}
+
+fn next(
+    text: &mut String,
+    shown: &Shown<'_>,
+    plan: &RunPlan,
+    report: Option<&TaskReport>,
+    paint: Paint,
+) -> std::fmt::Result {
+    let (task, run) = (shown.task, shown.run);
+    writeln!(text, "\n{}", paint.strong("Next"))?;
+    let result = report.and_then(|report| Some(&report.branch.as_ref()?.result));
+    match result {
+        Some(BranchResult::Created { branch, .. }) => {
+            writeln!(
+                text,
+                "  git log -p {}..{branch}",
+                plan.repository.base.short()
+            )?;
+            if report.is_some_and(TaskReport::is_good) {
+                writeln!(text, "  git merge {branch}")?;
+            }
+        }
+        Some(BranchResult::Taken { kept_ref, .. }) => {
+            writeln!(
+                text,
+                "  git log -p {}..{kept_ref}",
+                plan.repository.base.short()
+            )?;
+        }
+        _ => {}
+    }
+    let has_files = shown.directory.is_some();
+    match shown.state {
+        RunState::Live if report.is_none() => {
+            writeln!(text, "  agent-run exec {task} --run {run}")?;
+        }
+        RunState::Interrupted if has_files => writeln!(text, "  agent-run clean --run {run}")?,
+        _ => {}
+    }
+    match shown.log.as_deref().map(Path::display) {
+        Some(log) => writeln!(text, "  less {log}"),
+        None => writeln!(text, "  agent-run ps"),
+    }
+}

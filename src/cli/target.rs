@@ -1,0 +1,82 @@
+//! Which run and which of its tasks a command is about.
+
+use anyhow::anyhow;
+
+use super::error::Failure;
+use super::exit_code::Exit;
+use super::surroundings::Surroundings;
+use crate::git::{Git, GitError, Repository};
+use crate::id::RunId;
+use crate::journal::FoundRun;
+use crate::plan::{self, RunPlan, TaskPlan};
+use crate::sanitize;
+use crate::spec::did_you_mean;
+
+/// The most tasks that a hint names.
+const TASKS_SHOWN: usize = 8;
+
+/// A run that a command is about.
+pub(super) struct Target {
+    pub(super) found: FoundRun,
+    pub(super) plan: RunPlan,
+}
+
+impl Target {
+    /// The run with this id; else the latest one of the repository around here.
+    pub(super) fn find(surroundings: &Surroundings, run: Option<&RunId>) -> Result<Self, Failure> {
+        let found = match run {
+            Some(run) => FoundRun::of(&surroundings.state, run)?,
+            None => latest(surroundings)?,
+        };
+        let plan = found.read_json("plan.json", plan::VERSION)?;
+        Ok(Self { found, plan })
+    }
+
+    /// The run's task with this name.
+    pub(super) fn task(&self, word: &str) -> Result<&TaskPlan, Failure> {
+        let found = self.plan.tasks.iter().find(|task| task.id.as_str() == word);
+        found.ok_or_else(|| {
+            let ids = || self.plan.tasks.iter().map(|task| task.id.as_str());
+            let word = sanitize::line(word.as_bytes(), false);
+            let mut hint = did_you_mean(&word, ids());
+            if hint.is_empty() {
+                let shown: Vec<&str> = ids().take(TASKS_SHOWN).collect();
+                let more = ids().nth(TASKS_SHOWN).map_or("", |_| ", …");
+                hint = format!("its tasks: {}{more}", shown.join(", "));
+            }
+            let run = &self.found.run;
+            Failure::new(Exit::Usage, anyhow!("run {run} has no task `{word}`")).hint(hint)
+        })
+    }
+}
+
+fn latest(surroundings: &Surroundings) -> Result<FoundRun, Failure> {
+    let Some(repository) = repository(surroundings)? else {
+        let error = anyhow!("{} is in no repository", surroundings.directory.display());
+        let hint = "go to the repository of the run, or name the run with --run";
+        return Err(Failure::new(Exit::EnvironmentUnusable, error).hint(hint));
+    };
+    let latest = FoundRun::latest(&surroundings.state, repository.key())?;
+    latest.ok_or_else(|| {
+        let error = anyhow!(
+            "no run of {} is in {}",
+            repository.directory().display(),
+            surroundings.state.path().display()
+        );
+        Failure::new(Exit::Usage, error)
+            .hint("`agent-run ps --all` lists the runs of all repositories")
+    })
+}
+
+/// The repository around the current directory, if there is one.
+pub(super) fn repository(surroundings: &Surroundings) -> Result<Option<Repository>, Failure> {
+    let git = Git::new(
+        &surroundings.search_path,
+        &surroundings.state.path().join("git"),
+    )?;
+    match Repository::open(&git, &surroundings.directory) {
+        Ok(repository) => Ok(Some(repository)),
+        Err(GitError::NotARepository { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
