@@ -94,6 +94,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show what became of a task: its commits, files, cause, resources, log
     Show(ShowArgs),
+    /// Run a command, or a shell, in the container of a running task
+    Exec(ExecArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// Write a spec for this repository that runs as it is
@@ -239,6 +241,27 @@ pub struct ShowArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
+}
+
+/// What `exec` takes.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// A task of this run instead of the latest one of this repository
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
+    /// A task that runs
+    pub task: String,
+    /// The command and its arguments; a shell if none
+    ///
+    /// It runs in /workspace, as the task's user, and has a terminal where standard input and output
+    /// are one. Its exit code becomes agent-run's. What it prints comes as it is: a task that you do
+    /// not trust can write to your terminal by it.
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<String>,
 }
 
 /// What `completions` takes.

@@ -6,6 +6,7 @@ mod clean;
 mod completions;
 mod config;
 mod error;
+mod exec;
 pub mod exit_code;
 mod init;
 mod man;
@@ -18,6 +19,7 @@ mod show;
 mod signals;
 mod surroundings;
 mod target;
+mod terminal;
 mod validate;
 
 use std::process::ExitCode;
@@ -36,7 +38,7 @@ pub fn main() -> ExitCode {
         global,
     } = Cli::of_process();
     match dispatch(command.unwrap_or(Command::Run(run)), &global) {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(failure) => {
             print_error(&failure.render(surroundings::paint(global.color)));
             failure.exit.into()
@@ -44,11 +46,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
+fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let directory = surroundings::enter(global.directory.as_deref())?;
     // Makes the state directory: not where a spec turns out to be wrong.
     let surroundings = || Surroundings::of_process(global, directory.clone());
-    match command {
+    let exit = match command {
+        // What it ran has an exit code of its own.
+        Command::Exec(arguments) => return block_on(exec::exec(&surroundings()?, &arguments)),
         Command::Run(arguments) => {
             let asked = prepare::read_spec(&directory, &arguments.spec)?;
             block_on(run::run(&surroundings()?, asked, &arguments))
@@ -66,10 +70,11 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<Exit, Failure> {
         Command::Schema => schema::schema(),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),
         Command::Man(arguments) => man::man(&arguments),
-    }
+    };
+    exit.map(ExitCode::from)
 }
 
-fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

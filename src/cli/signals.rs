@@ -40,7 +40,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> StopReason {
+    /// Why somebody wants us to stop, as soon as he does.
+    pub(super) async fn next(&mut self) -> StopReason {
         tokio::select! {
             _ = self.interrupt.recv() => StopReason::Interrupted,
             _ = self.terminate.recv() => StopReason::Terminated,
@@ -76,7 +77,8 @@ impl Signals {
     }
 }
 
-fn code(reason: StopReason) -> i32 {
+/// The exit code of what a signal stopped.
+pub(super) fn code(reason: StopReason) -> i32 {
     let exit = match reason {
         StopReason::Interrupted => Exit::Interrupted,
         StopReason::Terminated | StopReason::TimedOut => Exit::Terminated,
