@@ -47,7 +47,7 @@ fn base64(value: &[u8]) -> Vec<Vec<u8>> {
         let bytes = [&[0; 3][..before], value].concat();
         let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-            forms.push(engine.encode(&bytes)[first..end].as_bytes().to_vec());
+            forms.push(engine.encode(&bytes).as_bytes()[first..end].to_vec());
         }
     }
     forms

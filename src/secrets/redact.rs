@@ -28,7 +28,7 @@ pub struct Needles(Option<Arc<Search>>);
 
 struct Search {
     /// By the hash of three bytes at the end of a start: how far the next start is at least.
-    passed_over: Box<[u8; 1 << 16]>,
+    passed_over: Box<[u8]>,
     /// The starts of needles, each with the lengths of those that begin so, as bits.
     starts: HashMap<[u8; START], u128>,
     /// The same in order, to find what only begins like one.
@@ -50,7 +50,7 @@ impl Needles {
     /// Also gives the positions of the values that are too short to be masked.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> (Self, Vec<usize>) {
         let mut search = Search {
-            passed_over: Box::new([FAR; 1 << 16]),
+            passed_over: vec![FAR; 1 << 16].into(),
             starts: HashMap::new(),
             in_order: Vec::new(),
             hashes: HashSet::new(),
@@ -111,17 +111,13 @@ impl Search {
 
     /// Whether more text could make a needle, or a longer one, of what `text` begins with.
     fn may_grow(&self, text: &[u8]) -> bool {
-        match text.first_chunk::<START>() {
-            Some(start) => {
-                let lengths = self.starts.get(start).copied().unwrap_or_default();
-                text.len() < LONGEST && lengths >> (text.len() + 1) != 0
-            }
-            None => {
-                let place = self.in_order.partition_point(|start| start[..] < *text);
-                let next = self.in_order.get(place);
-                next.is_some_and(|start| start.starts_with(text))
-            }
+        if let Some(start) = text.first_chunk::<START>() {
+            let lengths = self.starts.get(start).copied().unwrap_or_default();
+            return text.len() < LONGEST && lengths >> (text.len() + 1) != 0;
         }
+        let place = self.in_order.partition_point(|start| start[..] < *text);
+        let next = self.in_order.get(place);
+        next.is_some_and(|start| start.starts_with(text))
     }
 }
 
