@@ -49,10 +49,15 @@ impl StateDir {
         self.runs().join(run.as_str())
     }
 
-    /// The raw log of one attempt.
+    /// The logs of a run.
+    pub fn logs(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("logs")
+    }
+
+    /// The log of one attempt.
     pub fn log(&self, attempt: &AttemptId) -> PathBuf {
         let name = format!("{}.{}.log", attempt.task, attempt.number);
-        self.run(&attempt.run).join("logs").join(name)
+        self.logs(&attempt.run).join(name)
     }
 
     /// All attempts of one task of a run.

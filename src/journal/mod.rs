@@ -5,6 +5,7 @@
 
 mod disk;
 mod find;
+pub mod log;
 mod progress;
 
 use std::fs::{self, File, OpenOptions};

@@ -126,6 +126,8 @@ pub struct TaskPlan {
     pub secrets: Vec<SecretGrant>,
     /// Its limits.
     pub limits: Limits,
+    /// Size of its log, in bytes.
+    pub log_limit: i64,
     /// Absolute path inside.
     pub working_dir: String,
     /// `uid[:gid]` inside, if the spec says so.

@@ -13,6 +13,7 @@ const DEFAULT_MEMORY: i64 = 2 << 30;
 const DEFAULT_PIDS: i64 = 512;
 const DEFAULT_SHM: i64 = 64 << 20;
 const LARGEST_DEFAULT_TMP: i64 = 1 << 30;
+const DEFAULT_LOG: i64 = 1 << 30;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 const DEFAULT_STARTUP: Duration = Duration::from_secs(15 * 60);
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ impl Planner<'_> {
             environment: task.environment.clone(),
             secrets: task.secrets.clone(),
             limits: limits?,
+            log_limit: task.log_limit.as_ref().map_or(DEFAULT_LOG, |l| l.value),
             working_dir: task
                 .working_dir
                 .clone()

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -15,21 +16,20 @@ use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, make_workspace, user_of};
-use super::pump::{Pump, Pumped};
+use super::pump::{Ending, Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
 use super::{Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector};
 use crate::engine::config::NetworkAttachment;
-use crate::engine::{Engine, ErrorKind, Exit};
+use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
     BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase, TaskReport, Usage,
 };
 use crate::id::{AttemptId, Role};
+use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
 use crate::workspace::Workspace;
 
-/// How long the last output of an ended container may take to arrive.
-const DRAIN: Duration = Duration::from_secs(5);
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
 
@@ -93,8 +93,14 @@ struct Life<'a, E: Engine> {
 /// Everything a started container needs to be watched.
 struct Running {
     name: String,
-    pump: JoinHandle<Pumped>,
+    pump: Pumping,
     started: Instant,
+}
+
+/// A pump at work, and how to tell it that its container has ended.
+struct Pumping {
+    pump: JoinHandle<Pumped>,
+    tell: oneshot::Sender<Ending>,
 }
 
 impl<E: Engine> Life<'_, E> {
@@ -264,7 +270,7 @@ impl<E: Engine> Life<'_, E> {
         user: ContainerUser,
         workspace: &Workspace,
         network: NetworkAttachment,
-    ) -> Result<Option<(String, JoinHandle<Pumped>)>, StepError> {
+    ) -> Result<Option<(String, Pumping)>, StepError> {
         let context = &self.shared.context;
         let engine = &*context.engine;
         let launch = Launch {
@@ -288,20 +294,20 @@ impl<E: Engine> Life<'_, E> {
         Ok(Some((config.name, self.pump(output)?)))
     }
 
-    fn pump(&self, output: crate::engine::OutputStream) -> Result<JoinHandle<Pumped>, StepError> {
+    fn pump(&self, output: OutputStream) -> Result<Pumping, StepError> {
         let context = &self.shared.context;
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(context.state.log(&self.attempt))
+        let limit = u64::try_from(self.task.log_limit).unwrap_or(u64::MAX);
+        let log = LogWriter::create(context.state.log(&self.attempt), limit)
             .map_err(|e| StepError::new("log", &e))?;
         let pump = Pump::new(
             self.task.id.clone(),
-            file,
+            log,
             &context.needles,
             self.shared.lines.clone(),
         );
-        Ok(tokio::spawn(pump.run(output)))
+        let (tell, told) = oneshot::channel();
+        let pump = tokio::spawn(pump.run(output, told));
+        Ok(Pumping { pump, tell })
     }
 
     /// Waits for the container's end, or ends it; then for the last of its output.
@@ -343,7 +349,7 @@ impl<E: Engine> Life<'_, E> {
             // Nobody may write while the work is collected.
             self.stop(&name).await;
         }
-        self.drain(pump).await;
+        self.drain(pump, exit.is_ok()).await;
         (stopped, exit)
     }
 
@@ -370,20 +376,20 @@ impl<E: Engine> Life<'_, E> {
         }
     }
 
-    async fn drain(&mut self, mut pump: JoinHandle<Pumped>) {
-        self.pumped = match timeout(DRAIN, &mut pump).await {
-            Ok(Ok(pumped)) => pumped,
-            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {
-                pump.abort();
-                Pumped {
-                    gap: Some("the engine did not end the output".into()),
-                    ..Pumped::default()
-                }
-            }
+    /// Waits for the last of the output.
+    async fn drain(&mut self, Pumping { pump, tell }: Pumping, has_ended: bool) {
+        let ending = if has_ended {
+            Ending::Ended
+        } else {
+            Ending::Unknown
         };
-        if let Some(gap) = &self.pumped.gap {
-            let message = format!("the log may lack its end: {gap}");
+        // One that has ended by itself does not listen any more.
+        let _ = tell.send(ending);
+        self.pumped = match pump.await {
+            Ok(pumped) => pumped,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        for message in std::mem::take(&mut self.pumped.gaps) {
             self.shared
                 .event(Some(&self.task.id), EventKind::Warning { message });
         }

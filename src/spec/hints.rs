@@ -45,6 +45,7 @@ pub const TASK_KEYS: &[&str] = &[
     "memswap_limit",
     "pids_limit",
     "shm_size",
+    "log_limit",
     "ulimits",
     "tmpfs",
     "working_dir",

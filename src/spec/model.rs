@@ -109,6 +109,10 @@ pub struct TaskSpec {
     /// Size of `/dev/shm`. Default: 64m.
     #[schemars(with = "Option<schema::SizeForm>")]
     pub shm_size: Option<At<i64>>,
+    /// Size of the log: of a longer one the first three quarters and the last quarter are kept.
+    /// At least 1m. Default: 1g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub log_limit: Option<At<i64>>,
     /// Resource limits by name: a number, or `soft` and `hard`; -1 is none.
     #[schemars(
         with = "Option<BTreeMap<String, schema::UlimitForm>>",

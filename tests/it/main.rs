@@ -10,6 +10,7 @@ mod fake;
 mod git;
 mod journal;
 mod layering;
+mod log;
 mod plan;
 mod report;
 mod runner;

@@ -100,6 +100,7 @@ fn the_first_day() {
               "/tmp": "rw,exec,nosuid,nodev,size=536870912,mode=1777"
             }
           },
+          "log_limit": 1073741824,
           "working_dir": "/workspace",
           "user": null,
           "read_only": false,

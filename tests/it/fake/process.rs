@@ -98,9 +98,18 @@ impl Waiting {
             }
             None => signalled(137),
         };
-        // Attached streams end before the exit is known, as an engine's do.
-        self.outputs.clear();
+        if script.late.is_empty() && !script.holds_output {
+            // Attached streams end before the exit is known, as an engine's do.
+            self.outputs.clear();
+        }
         self.ended.send_replace(Some(exit));
+        for (after, frame) in &script.late {
+            tokio::time::sleep(*after).await;
+            self.emit(frame);
+        }
+        if script.holds_output {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Writes the output in its time, until the script or TERM ends it; nothing where KILL does.

@@ -26,6 +26,10 @@ pub struct Script {
     pub(super) reply: Option<Reply>,
     /// What it has used whenever somebody asks while it runs.
     pub(super) uses: ContainerUsage,
+    /// What the engine still hands on after the exit is known, each after a wait.
+    pub(super) late: Vec<(Duration, OutputFrame)>,
+    /// Whether the output is never ended.
+    pub(super) holds_output: bool,
 }
 
 impl Script {
@@ -47,6 +51,8 @@ impl Script {
                 memory: 3 << 20,
                 ..ContainerUsage::default()
             },
+            late: Vec::new(),
+            holds_output: false,
         }
     }
 
@@ -100,6 +106,24 @@ impl Script {
     /// Has used that much, whenever somebody asks while it runs.
     pub fn uses(self, uses: ContainerUsage) -> Self {
         Self { uses, ..self }
+    }
+
+    /// The engine hands this on that long after the exit, or after what came late before.
+    pub fn late(mut self, after: Duration, text: &str) -> Self {
+        let frame = OutputFrame {
+            source: OutputSource::Stdout,
+            bytes: text.as_bytes().to_vec().into(),
+        };
+        self.late.push((after, frame));
+        self
+    }
+
+    /// The engine never ends the output.
+    pub fn holding_output(self) -> Self {
+        Self {
+            holds_output: true,
+            ..self
+        }
     }
 
     /// Ends that long after TERM, with 143; at once where this is not said.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use agent_run::engine::Operation;
 use agent_run::engine::config::NetworkAttachment;
-use agent_run::event::{BranchResult, Event, EventKind, TaskOutcome, TaskReport};
-use agent_run::runner::{LogLine, Observer};
+use agent_run::event::{BranchResult, EventKind, TaskOutcome, TaskReport};
 use std::sync::{Arc, Mutex};
 
 use super::scene::{Scene, Seen, nothing_changed, report};
@@ -172,61 +171,6 @@ async fn no_address_is_given_twice_in_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_is_whole_in_the_file_and_missing_lines_are_counted() {
-    /// Takes no line before the task has ended.
-    #[derive(Default)]
-    struct Slow(Seen);
-    impl Observer for Slow {
-        fn event(&mut self, event: &Event) {
-            self.0.event(event);
-        }
-        fn line(&mut self, line: &LogLine) {
-            std::thread::yield_now();
-            self.0.line(line);
-        }
-    }
-    let scene = Scene::new();
-    let mut script = Scene::hands_off(0);
-    let frame: String = (0..1000).map(|n| format!("line {n}\n")).collect();
-    for _ in 0..200 {
-        script = script.prints(&frame);
-    }
-    scene.engine.script("task/a", script.prints("the end"));
-    let mut slow = Slow::default();
-    let ended = scene
-        .observed("version: 1\ntasks:\n  a: { run: x }\n", &mut slow)
-        .await;
-    assert!(ended.unwrap().tasks[0].is_good());
-    let log = scene.log("a");
-    assert_eq!(log.len(), frame.len() * 200 + "the end".len());
-    let shown = slow
-        .0
-        .lines
-        .iter()
-        .filter(|line| line.contains("| line "))
-        .count();
-    let missing: usize = slow
-        .0
-        .lines
-        .iter()
-        .filter_map(|line| line.split_once("| … ")?.1.split_once(" lines not shown"))
-        .map(|(count, _)| count.parse::<usize>().unwrap())
-        .sum();
-    let end = slow
-        .0
-        .lines
-        .iter()
-        .filter(|line| line.ends_with("| the end"))
-        .count();
-    assert_eq!(
-        shown + missing + end,
-        200_001,
-        "{shown} shown, {missing} missing"
-    );
-    scene.assert_nothing_left();
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_network_is_made_before_the_first_task_and_removed_after_the_last() {
     let scene = Scene::new();
     let mut yaml = "version: 1\nmax_parallel: 3\ntasks:\n".to_owned();
@@ -255,18 +199,4 @@ async fn the_network_is_made_before_the_first_task_and_removed_after_the_last() 
     assert!(made.iter().max() < started.iter().min(), "{calls:?}");
     assert!(removed.iter().min() > gone.iter().max(), "{calls:?}");
     scene.assert_nothing_left();
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_endless_line_does_not_fill_the_report() {
-    let scene = Scene::new();
-    let endless = Scene::hands_off(3).prints(&"x".repeat(100_000));
-    scene.engine.script("task/a", endless);
-    let summary = scene.run("version: 1\ntasks:\n  a: { run: x }\n").await;
-    let lines = &report(&summary, "a").last_lines;
-    assert!(
-        lines.iter().all(|line| line.chars().count() <= 400),
-        "{lines:?}"
-    );
-    assert_eq!(scene.log("a").len(), 100_000);
 }

@@ -3,6 +3,7 @@
 
 mod faults;
 mod limits;
+mod output;
 mod scene;
 mod shutdown;
 mod usage;

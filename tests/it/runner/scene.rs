@@ -9,6 +9,7 @@ use agent_run::event::{Event, RunSummary, TaskReport};
 use agent_run::git::{Git, Repository};
 use agent_run::id::{RunId, StateDir};
 use agent_run::journal::RunDirectory;
+use agent_run::journal::log::{LogReader, LogRecord};
 use agent_run::plan::{
     self, EngineCapacity, History, Identity, PlanInputs, RepositoryPlan, RunPlan,
 };
@@ -84,9 +85,19 @@ impl Scene {
         StateDir::new(self.directory.path().join("state"))
     }
 
+    /// What a task's log says, without what stands before each record.
     pub fn log(&self, task: &str) -> String {
-        let name = format!("logs/{task}.1.log");
-        std::fs::read_to_string(self.state().run(&self.run).join(name)).unwrap()
+        let path = self.state().logs(&self.run).join(format!("{task}.1.log"));
+        let mut text = Vec::new();
+        let each = |record: LogRecord<'_>| {
+            text.extend_from_slice(record.text);
+            if record.ends_line {
+                text.push(b'\n');
+            }
+            Ok(())
+        };
+        LogReader::open(&path).unwrap().read(each).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     fn plan(&self, yaml: &str, info: &EngineInfo) -> RunPlan {

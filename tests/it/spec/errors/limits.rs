@@ -364,3 +364,13 @@ fn nothing_is_mounted_into_what_a_task_brings_back() {
     }
     good(&with_task("tmpfs: [/workspaces, /home/agents/x]"));
 }
+
+#[test]
+fn a_log_needs_room_for_some_lines() {
+    for size in ["0", "1023k"] {
+        let message = bad_task(&format!("log_limit: {size}"));
+        assert!(message.contains("is too little"), "{message}");
+        assert!(message.contains("write at least 1m"), "{message}");
+    }
+    good(&with_task("log_limit: 1m"));
+}
