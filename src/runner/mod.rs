@@ -9,6 +9,7 @@ mod clean;
 mod collector;
 mod container;
 mod dispatcher;
+mod examine;
 mod images;
 mod measure;
 mod network;
@@ -36,6 +37,7 @@ use crate::workspace::BaseStore;
 
 pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_stores};
 pub use dispatcher::{LogLine, Observer, run};
+pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use network::Pool;
 
 /// What a run works with. Everything in it is decided before the first task starts.

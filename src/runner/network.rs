@@ -68,6 +68,12 @@ impl FromStr for Pool {
 }
 
 impl Pool {
+    /// Whether a range has addresses of it.
+    pub fn overlaps(self, first: Ipv4Addr, prefix: u8) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(prefix)));
+        (u32::from(first) ^ self.first) & mask.unwrap_or(0) == 0
+    }
+
     /// The subnets that a network may have, in the order in which every run tries them.
     fn subnets(self) -> impl Iterator<Item = Subnet> {
         let prefix = self.prefix.max(PREFIX);
@@ -144,6 +150,14 @@ impl Network {
         })
     }
 
+    /// The address of the engine's host on the network; none while it is not there.
+    pub(super) async fn gateway(&self) -> Option<Ipv4Addr> {
+        match *self.known.lock().await {
+            Known::Made(subnet) => Some(Ipv4Addr::from(u32::from(subnet.first) + 1)),
+            Known::Nothing | Known::Asked(_) => None,
+        }
+    }
+
     /// Says that the network is not there any more: another run was the last to use it.
     pub(super) async fn has_gone(&self) {
         *self.known.lock().await = Known::Nothing;
@@ -202,6 +216,18 @@ mod tests {
         let small: Pool = "10.9.8.0/24".parse().expect("a pool");
         let names: Vec<_> = small.subnets().map(Subnet::network).collect();
         assert_eq!(names, ["agent-run-net-10.9.8.0-24"]);
+    }
+
+    #[test]
+    fn ranges_overlap_where_one_holds_the_other() {
+        let overlaps = |text: &str, prefix| {
+            Pool::default().overlaps(text.parse().expect("an address"), prefix)
+        };
+        assert!(overlaps("10.213.7.0", 24) && overlaps("10.0.0.0", 8) && overlaps("0.0.0.0", 0));
+        assert!(overlaps("10.213.0.1", 32) && overlaps("10.213.0.0", 16));
+        assert!(
+            !overlaps("10.212.0.0", 16) && !overlaps("11.0.0.0", 8) && !overlaps("10.214.0.1", 32)
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Scene {
     pub engine: FakeEngine,
     pub shutdown: watch::Sender<Shutdown>,
     repository: Repository,
-    run: RunId,
+    pub run: RunId,
 }
 
 /// What an observer saw.
