@@ -98,6 +98,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
+    /// Find out whether agent-run can run here, and what its tasks could reach
+    Doctor(DoctorArgs),
     /// Write a spec for this repository that runs as it is
     Init(InitArgs),
     /// Print the JSON Schema of the spec
@@ -287,6 +289,28 @@ pub struct CleanArgs {
     /// Show what would be removed, and remove nothing
     #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
+}
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How the findings are printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
+    /// The range that the tasks' network is cut from
+    #[arg(
+        long,
+        value_name = "CIDR",
+        default_value_t,
+        env = "AGENT_RUN_NETWORK_POOL"
+    )]
+    pub network_pool: Pool,
 }
 
 /// What `init` takes.

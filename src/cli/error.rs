@@ -114,15 +114,20 @@ impl From<EngineError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        let hint = match error {
-            RunError::BindMounts { .. } => {
-                "the engine must share this machine's files: choose a --state-dir that it can \
-                 see (with Docker Desktop one below your home directory), not a remote engine"
-            }
-            RunError::LimitNotHonoured { .. } => {
-                "leave the key out of the spec, or use an engine whose kernel supports it"
-            }
-        };
+        let hint = hint_of(&error);
         Self::new(Exit::EnvironmentUnusable, error).hint(hint)
+    }
+}
+
+/// What to do about it.
+pub(super) fn hint_of(error: &RunError) -> &'static str {
+    match error {
+        RunError::BindMounts { .. } => {
+            "the engine must share this machine's files: choose a --state-dir that it can \
+             see (with Docker Desktop one below your home directory), not a remote engine"
+        }
+        RunError::LimitNotHonoured { .. } => {
+            "leave the key out of the spec, or use an engine whose kernel supports it"
+        }
     }
 }

@@ -34,14 +34,21 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
+/// The exit code of what was stopped, and cleaned up.
+pub fn of_stop(reason: StopReason) -> Exit {
+    match reason {
+        StopReason::Interrupted => Exit::Interrupted,
+        StopReason::Terminated => Exit::Terminated,
+        StopReason::TimedOut => Exit::TimedOut,
+    }
+}
+
 /// The exit code of a run: what stopped it comes first, then its tasks, then what is left behind.
 pub fn of_run(summary: &RunSummary) -> Exit {
     let left_behind = !summary.teardown_errors.is_empty()
         || summary.tasks.iter().any(|t| !t.teardown_errors.is_empty());
     match summary.stopped {
-        Some(StopReason::Interrupted) => Exit::Interrupted,
-        Some(StopReason::Terminated) => Exit::Terminated,
-        Some(StopReason::TimedOut) => Exit::TimedOut,
+        Some(reason) => of_stop(reason),
         None if !summary.tasks.iter().all(crate::event::TaskReport::is_good) => Exit::TasksFailed,
         None if left_behind => Exit::Unexpected,
         None => Exit::Success,

@@ -5,6 +5,7 @@ mod args;
 mod clean;
 mod completions;
 mod config;
+mod doctor;
 mod error;
 mod exec;
 pub mod exit_code;
@@ -65,6 +66,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
+        Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),
         Command::Config(arguments) => config::config(&directory, &arguments),
         Command::Schema => schema::schema(),

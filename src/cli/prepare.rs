@@ -42,7 +42,7 @@ pub(super) struct Prepared {
 }
 
 /// The id of a run that starts now.
-fn new_run_id() -> RunId {
+pub(super) fn new_run_id() -> RunId {
     let now = jiff::Timestamp::now();
     let entropy = now.subsec_nanosecond().unsigned_abs() ^ std::process::id().rotate_left(12);
     RunId::new(now, entropy)

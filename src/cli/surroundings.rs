@@ -167,6 +167,13 @@ pub(super) fn has_terminal() -> bool {
     console::Term::stderr().is_term()
 }
 
+/// The width of standard output where it is a terminal.
+pub(super) fn columns() -> Option<usize> {
+    let stdout = console::Term::stdout();
+    let (_, columns) = stdout.size_checked()?;
+    stdout.is_term().then_some(columns.into())
+}
+
 /// Whether lines can stay in place on standard error.
 pub(super) fn can_stay_in_place() -> bool {
     let plain = variable("CI").is_some() || is_ci() || is_dumb();

@@ -93,15 +93,20 @@ impl Git {
             config: PathBuf::new(),
         }
         .trusting(&[])?;
-        let answer = git.call(["version"]).run_text()?;
-        let version = answer.trim().trim_start_matches("git version ");
+        let version = git.version()?;
         let mut parts = version.split(['.', ' ']).map(|p| p.parse().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST {
-            let found = sanitize::line(version.as_bytes(), false);
-            return Err(GitError::TooOld { found });
+            return Err(GitError::TooOld { found: version });
         }
         Ok(git)
+    }
+
+    /// The version that git gives, sanitised.
+    pub fn version(&self) -> Result<String, GitError> {
+        let answer = self.call(["version"]).run_text()?;
+        let version = answer.trim().trim_start_matches("git version ");
+        Ok(sanitize::line(version.as_bytes(), false))
     }
 
     /// The same git, which takes repositories at `directories` as the user's own whoever owns them.

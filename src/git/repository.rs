@@ -23,6 +23,7 @@ pub struct Repository {
     common_dir: PathBuf,
     work_tree: Option<PathBuf>,
     key: RepoKey,
+    shallow: bool,
     partial: bool,
 }
 
@@ -40,7 +41,7 @@ impl Repository {
         let mut next = || lines.next().unwrap_or_default().to_owned();
         let git_dir = canonical(&next())?;
         let common_dir = canonical(&next())?;
-        let (format, bare) = (next(), next() == "true");
+        let (format, bare, shallow) = (next(), next() == "true", next() == "true");
         if format != "sha1" {
             let format = sanitize::line(format.as_bytes(), false);
             return Err(GitError::ObjectFormat {
@@ -62,6 +63,7 @@ impl Repository {
             git_dir,
             common_dir,
             work_tree,
+            shallow,
             partial: false,
         };
         let promisors = [
@@ -111,6 +113,11 @@ impl Repository {
     /// Its key in the state directory.
     pub fn key(&self) -> &RepoKey {
         &self.key
+    }
+
+    /// Whether its history is cut off.
+    pub fn is_shallow(&self) -> bool {
+        self.shallow
     }
 
     /// Whether it was cloned with a filter, so that objects may be absent.
@@ -313,6 +320,7 @@ fn ask(git: &Git, directory: &Path) -> Result<String, GitError> {
         "--git-common-dir",
         "--show-object-format",
         "--is-bare-repository",
+        "--is-shallow-repository",
     ];
     let path = directory.to_owned();
     match git.as_user(directory, questions).run_text() {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use bollard::Docker;
 
 pub use endpoint::EngineLocator;
+pub use registry::configured_logins;
 
 use super::config::{ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize};
 use super::{

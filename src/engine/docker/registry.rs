@@ -3,6 +3,7 @@
 //! Credentials live only for the call that needs them and appear in no error.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use bollard::BollardRequest;
 use bollard::auth::DockerCredentials;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde::Deserialize;
+
+use super::endpoint::EngineLocator;
 
 /// The name under which the docker command keeps the log-in of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -79,26 +82,73 @@ impl RegistryLogins {
     }
 
     fn servers(&self) -> Vec<String> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Named {
-            #[serde(default)]
-            auths: HashMap<String, serde_json::Value>,
-            #[serde(default)]
-            cred_helpers: HashMap<String, String>,
+        let named = self.named().ok().flatten();
+        named.map_or_else(Vec::new, Named::servers)
+    }
+
+    /// What the configuration names; nothing where there is none.
+    fn named(&self) -> Result<Option<Named>, String> {
+        let Some(path) = &self.config else {
+            return Ok(None);
+        };
+        let unusable =
+            |why: &dyn std::error::Error| format!("{} cannot be used: {why}", path.display());
+        match std::fs::read(path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|e| unusable(&e)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable(&error)),
         }
-        let text = self
-            .config
-            .as_ref()
-            .and_then(|path| std::fs::read(path).ok());
-        let named = text.and_then(|text| serde_json::from_slice::<Named>(&text).ok());
-        named.map_or_else(Vec::new, |named| {
-            let mut servers: Vec<_> = named.auths.into_keys().collect();
-            servers.extend(named.cred_helpers.into_keys());
-            servers.sort();
-            servers.dedup();
-            servers
-        })
+    }
+}
+
+/// The log-ins that a docker configuration names, without their secrets.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    #[serde(default)]
+    auths: HashMap<String, serde_json::Value>,
+    #[serde(default)]
+    cred_helpers: HashMap<String, String>,
+    creds_store: Option<String>,
+}
+
+impl Named {
+    fn servers(self) -> Vec<String> {
+        let mut servers: Vec<_> = self.auths.into_keys().collect();
+        servers.extend(self.cred_helpers.into_keys());
+        servers.sort();
+        servers.dedup();
+        servers
+    }
+
+    /// A helper that it names and that is in no directory of `search_path`.
+    fn absent_helper(&self, search_path: &OsStr) -> Option<String> {
+        let mut helpers = self.cred_helpers.values().chain(&self.creds_store);
+        let absent = |helper: &&String| {
+            let name = format!("docker-credential-{helper}");
+            !helper.is_empty()
+                && !std::env::split_paths(search_path).any(|dir| dir.join(&name).is_file())
+        };
+        helpers.find(absent).cloned()
+    }
+}
+
+/// The registries for which the docker configuration has a log-in.
+///
+/// # Errors
+/// A clause, where it cannot be used, or names a credential helper that is not on `search_path`.
+pub fn configured_logins(
+    locator: &EngineLocator,
+    search_path: &OsStr,
+) -> Result<Vec<String>, String> {
+    let Some(named) = RegistryLogins::new(locator.docker_config()).named()? else {
+        return Ok(Vec::new());
+    };
+    match named.absent_helper(search_path) {
+        Some(helper) => Err(format!("`docker-credential-{helper}` is not on PATH")),
+        None => Ok(named.servers()),
     }
 }
 

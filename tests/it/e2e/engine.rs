@@ -90,7 +90,7 @@ fn a_limit_that_the_engine_drops_makes_it_unusable() {
 }
 
 /// Puts a socket before the engine of this machine that changes what it answers.
-fn falsify(socket: &Path, truth: &'static [u8], lie: &'static [u8]) {
+pub fn falsify(socket: &Path, truth: &'static [u8], lie: &'static [u8]) {
     assert_eq!(truth.len(), lie.len(), "lengths are part of the answer");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let endpoint = runtime.block_on(async {

@@ -8,6 +8,7 @@ mod bad_input;
 mod clean;
 mod command_line;
 mod commands;
+mod doctor;
 mod endings;
 mod engine;
 mod environment;

@@ -61,7 +61,7 @@ fn bare_shallow_alternates_and_split_index() {
     use_it(&scratch, &scratch.path("bare.git"));
     let url = format!("file://{}", dir.display());
     git(here, &["clone", "-q", "--depth", "1", &url, "shallow"]);
-    assert!(scratch.path("shallow/.git/shallow").is_file());
+    assert!(scratch.open(&scratch.path("shallow")).is_shallow());
     use_it(&scratch, &scratch.path("shallow"));
     git(here, &["clone", "-q", "--shared", "repo", "shared"]);
     use_it(&scratch, &scratch.path("shared"));
