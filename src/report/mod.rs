@@ -4,6 +4,7 @@
 
 mod area;
 mod live;
+mod markdown;
 mod paint;
 mod summary;
 mod words;
@@ -15,6 +16,7 @@ use crate::event::{Event, EventKind};
 use crate::id::TaskId;
 
 pub use live::Progress;
+pub use markdown::markdown;
 pub use paint::Paint;
 pub use summary::{Hints, Limits, summary};
 pub use words::{cause, count, gain, limit, padded, since, size, verdict, work};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{cause, count, gain, padded, time, verdict, work};
+use super::words::{cause, count, gain, padded, size, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
@@ -110,7 +110,7 @@ fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) ->
     Ok(())
 }
 
-fn totals(run: &RunSummary) -> String {
+pub(super) fn totals(run: &RunSummary) -> String {
     let number = |is: &dyn Fn(&TaskReport) -> bool| run.tasks.iter().filter(|t| is(t)).count();
     let passed = number(&TaskReport::is_good);
     let cancelled = number(&|t| t.outcome == TaskOutcome::Cancelled);
@@ -154,12 +154,24 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) ->
 }
 
 /// The limit that a task met, if this outcome is one of meeting it.
-fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> String {
+pub(super) fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> String {
     match (outcome, hints.limits.get(&task.task)) {
         (TaskOutcome::OutOfMemory, Some(limits)) => format!(" (mem_limit: {})", limits.mem_limit),
         (TaskOutcome::TimedOut, Some(limits)) => format!(" (timeout: {})", limits.timeout),
+        (TaskOutcome::Killed { .. }, Some(_)) => peak(task, hints)
+            .map(|peak| format!(" (peak memory {peak})"))
+            .unwrap_or_default(),
         _ => String::new(),
     }
+}
+
+/// The most memory that a task used, against what it may use; nothing where it was not measured.
+pub(super) fn peak(task: &TaskReport, hints: &Hints) -> Option<String> {
+    let peak = size(task.usage?.peak_memory);
+    let limit = hints.limits.get(&task.task);
+    Some(limit.map_or(peak.clone(), |limits| {
+        format!("{peak} of {}", limits.mem_limit)
+    }))
 }
 
 fn branch(

@@ -86,6 +86,20 @@ pub(super) fn amount(report: &BranchReport) -> String {
     )
 }
 
+/// A size in at most five columns, 1024-based as in a spec.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [(u32, char); 3] = [(30, 'g'), (20, 'm'), (10, 'k')];
+    for (shift, unit) in UNITS {
+        let tenths = (u128::from(bytes) * 10) >> shift;
+        match tenths {
+            0..10 => {}
+            10..100 if tenths % 10 > 0 => return format!("{}.{}{unit}", tenths / 10, tenths % 10),
+            _ => return format!("{}{unit}", tenths / 10),
+        }
+    }
+    format!("{bytes}b")
+}
+
 /// A number and its noun.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

@@ -11,6 +11,7 @@ mod git;
 mod journal;
 mod layering;
 mod log;
+mod markdown;
 mod plan;
 mod report;
 mod runner;

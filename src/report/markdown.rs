@@ -1,0 +1,205 @@
+//! What became of a run, as Markdown: for a file, a step summary, a comment.
+//!
+//! Whatever an agent may have named or printed stands in code: as an inline element with every sign
+//! of Markdown and HTML escaped, or in a block whose fence is longer than any in it. It can end
+//! neither, and links, mentions and images in it are not followed.
+
+use std::fmt::Write as _;
+
+use super::summary::{limit, peak, totals};
+use super::words::{amount, cause, time, verdict, work};
+use super::{Hints, Paint};
+use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
+use crate::sanitize;
+
+/// Failures are told in full until the text is this long, in bytes: GitHub takes 1 MiB a step.
+const FULL: usize = 512 * 1024;
+const PLAIN: Paint = Paint { color: false };
+
+/// The summary of a run as Markdown (GitHub's and GitLab's flavour).
+pub fn markdown(run: &RunSummary, hints: &Hints) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = render(&mut text, run, hints);
+    text
+}
+
+fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Result {
+    writeln!(text, "## {}\n", totals(run))?;
+    let (id, base) = (code(run.run.as_str()), code(&hints.base));
+    write!(text, "Run {id} on {base} took {}", time(run.took).trim())?;
+    match run.stopped {
+        Some(StopReason::Interrupted) => writeln!(text, ": **interrupted**.\n")?,
+        Some(StopReason::Terminated) => writeln!(text, ": **terminated**.\n")?,
+        Some(StopReason::TimedOut) => writeln!(text, ": **its time was over**.\n")?,
+        None => writeln!(text, ".\n")?,
+    }
+    writeln!(
+        text,
+        "| Task | Result | Time | CPU | Peak memory | Work | Branch |"
+    )?;
+    writeln!(text, "|---|---|--:|--:|--:|---|---|")?;
+    for task in &run.tasks {
+        row(text, task, hints)?;
+    }
+    let mut failed = run.tasks.iter().filter(|task| !task.is_good());
+    for task in failed.by_ref() {
+        failure(text, task, hints)?;
+        if text.len() > FULL {
+            break;
+        }
+    }
+    let not_told = failed.count();
+    if not_told > 0 {
+        writeln!(
+            text,
+            "\nThe failures of {not_told} more tasks are in the table only."
+        )?;
+    }
+    to_look_at(text, run)
+}
+
+fn row(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
+    let word = word(task);
+    let word = if task.is_good() {
+        word
+    } else {
+        format!("**{word}**")
+    };
+    let cpu = task.usage.map(|usage| time(usage.cpu).trim().to_owned());
+    let branch = match task.branch.as_ref().map(|report| &report.result) {
+        Some(BranchResult::Created { branch, .. }) => code(branch.as_str()),
+        Some(BranchResult::Taken { kept_ref, .. }) => code(kept_ref),
+        _ => String::new(),
+    };
+    let gain = match task.branch.as_ref() {
+        Some(report) => match report.result {
+            BranchResult::Created { .. } | BranchResult::Taken { .. } => amount(report),
+            BranchResult::NoChange => "no change".into(),
+            BranchResult::Rejected { .. } => "rejected".into(),
+            BranchResult::Kept { .. } => "kept, not collected".into(),
+        },
+        None => String::new(),
+    };
+    writeln!(
+        text,
+        "| {} | {word} | {} | {} | {} | {gain} | {branch} |",
+        code(task.task.as_str()),
+        time(task.ran).trim(),
+        cpu.unwrap_or_default(),
+        peak(task, hints).unwrap_or_default(),
+    )
+}
+
+fn word(task: &TaskReport) -> String {
+    verdict(PLAIN, task).trim().to_owned()
+}
+
+fn failure(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
+    writeln!(text, "\n### {} {}\n", word(task), code(task.task.as_str()))?;
+    if let Some(cause) = cause(&task.outcome) {
+        let cause = match task.outcome {
+            TaskOutcome::Infra { .. } | TaskOutcome::Skipped { .. } => code(&cause),
+            _ => cause,
+        };
+        writeln!(text, "- {cause}{}", limit(task, &task.outcome, hints))?;
+    }
+    if let Some(report) = &task.branch {
+        writeln!(text, "- work: {}", code(&work(report)))?;
+    }
+    if let Some(log) = &task.log {
+        writeln!(text, "- log: {}", code(&log.display().to_string()))?;
+    }
+    if !task.last_lines.is_empty() {
+        writeln!(text, "\n{}", block(&task.last_lines))?;
+    }
+    Ok(())
+}
+
+/// What somebody who merges should know, whether the task went well or not.
+fn to_look_at(text: &mut String, run: &RunSummary) -> std::fmt::Result {
+    let mut items = Vec::new();
+    for task in &run.tasks {
+        let mut add = |what: &str, words: &str| {
+            let (task, words) = (code(task.task.as_str()), code(words));
+            items.push(format!("- {task}: {what} {words}"));
+        };
+        if task.child_oom_killed {
+            add("one of its processes was killed,", "out of memory");
+        }
+        if let Some(report) = &task.branch {
+            of_branch(report, &mut add);
+            if report.content_left_behind
+                && matches!(
+                    report.result,
+                    BranchResult::NoChange | BranchResult::Taken { .. }
+                )
+            {
+                let place = run.directory.join("tasks").join(task.task.as_str());
+                let place = place.join(task.attempt.to_string());
+                add(
+                    "some work is on no branch, kept in",
+                    &place.display().to_string(),
+                );
+            }
+        }
+        for error in &task.teardown_errors {
+            add("not removed:", error);
+        }
+    }
+    for error in &run.teardown_errors {
+        items.push(format!("- not removed: {}", code(error)));
+    }
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\n### To look at\n\n{}", items.join("\n"))
+}
+
+fn of_branch(report: &BranchReport, add: &mut impl FnMut(&str, &str)) {
+    for (path, why) in &report.risky_paths {
+        add("look at", &format!("{path}: {why}"));
+    }
+    for (name, what) in &report.side_refs {
+        add("also", &format!("{name}: {what}"));
+    }
+    for note in &report.notes {
+        add("note:", note);
+    }
+}
+
+/// Text as inline code that nothing in it can end or give a meaning to: line breaks become spaces,
+/// signs become character references.
+fn code(text: &str) -> String {
+    let mut code = String::from("<code>");
+    for (index, line) in text.lines().enumerate() {
+        if index > 0 {
+            code.push(' ');
+        }
+        for c in sanitize::line(line.as_bytes(), false).chars() {
+            match c {
+                '\t' => code.push(' '),
+                // These mean nothing within a line.
+                '/' | '-' | ',' | '+' | '(' | ')' => code.push(c),
+                c if c.is_ascii_punctuation() => {
+                    let _ = write!(code, "&#{};", u32::from(c));
+                }
+                c => code.push(c),
+            }
+        }
+    }
+    code + "</code>"
+}
+
+/// Lines as a block of code behind a fence that none of them holds.
+fn block(lines: &[String]) -> String {
+    let lines: Vec<String> = lines
+        .iter()
+        .flat_map(|line| line.lines())
+        .map(|line| sanitize::line(line.as_bytes(), false))
+        .collect();
+    let longest_run = |line: &String| line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let longest = lines.iter().map(longest_run).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{}\n{fence}", lines.join("\n"))
+}
