@@ -2,20 +2,81 @@
 //!
 //! Plain serialisable data. Everything that people or scripts see of a run is derived from it.
 //! Log bytes are no events: they go to the task's log file, and to reporters by a bounded channel.
+//!
+//! As JSON, durations are whole milliseconds and sizes bytes, with the unit in the name; times are
+//! RFC 3339 in UTC.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::id::{BranchName, CommitId, RunId, TaskId};
 
+/// The version of events and results. Within one, fields and kinds are only added.
+pub const VERSION: u32 = 1;
+
+/// What is written to a file, with its version.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Versioned<T> {
+    /// The version of this format. Within one, fields and kinds are only added.
+    #[schemars(extend("const" = VERSION))]
+    version: u32,
+    #[serde(flatten)]
+    content: T,
+}
+
+impl<T> Versioned<T> {
+    /// `content`, to be written in this version.
+    pub fn new(content: T) -> Self {
+        Self {
+            version: VERSION,
+            content,
+        }
+    }
+}
+
+/// The JSON Schema (draft 7) of a line of an events file.
+pub fn events_schema() -> Value {
+    schema::<Event>()
+}
+
+/// The JSON Schema (draft 7) of `result.json`.
+pub fn result_schema() -> Value {
+    schema::<RunSummary>()
+}
+
+fn schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().for_serialize();
+    let generator = settings.into_generator();
+    generator.into_root_schema_for::<Versioned<T>>().to_value()
+}
+
+/// Durations as whole milliseconds.
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
 /// Something that happened in a run. One line of the events file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Counts the events of a run from 0.
     pub seq: u64,
     /// When, RFC 3339 in UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// Since the run began, in milliseconds of the monotonic clock.
     pub elapsed_ms: u64,
@@ -27,7 +88,7 @@ pub struct Event {
 }
 
 /// The kinds of [`Event`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
     /// The run began.
@@ -83,7 +144,7 @@ pub enum EventKind {
 }
 
 /// Where a task is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskPhase {
     /// Waits for a free slot.
@@ -101,35 +162,45 @@ pub enum TaskPhase {
 }
 
 /// What a task's container has used, as the engine counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// How long the container had run when it was measured; what it did later is not in here.
+    #[serde(rename = "after_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub after: Duration,
     /// CPU time, of user and system.
+    #[serde(rename = "cpu_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub cpu: Duration,
     /// Memory in use without what the kernel can drop, in bytes.
+    #[serde(rename = "memory_bytes")]
     pub memory: u64,
     /// The most memory that was in use without what the kernel can drop, in bytes. On cgroup v1 from
     /// the kernel's own highest count; on cgroup v2, which the engine gives none of, the highest of
     /// the measurements.
+    #[serde(rename = "peak_memory_bytes")]
     pub peak_memory: u64,
     /// Received from the network, in bytes.
+    #[serde(rename = "received_bytes")]
     pub received: u64,
     /// Sent to the network, in bytes.
+    #[serde(rename = "sent_bytes")]
     pub sent: u64,
 }
 
 /// How long a task was in a phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseTime {
     /// The phase.
     pub phase: TaskPhase,
     /// How long.
+    #[serde(rename = "took_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub took: Duration,
 }
 
 /// Why a whole run stops early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// Ctrl-C.
@@ -141,7 +212,7 @@ pub enum StopReason {
 }
 
 /// How a task ended, whatever became of its work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum TaskOutcome {
     /// Its command ended with 0.
@@ -177,7 +248,7 @@ pub enum TaskOutcome {
 }
 
 /// What became of a task's work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum BranchResult {
     /// It is on a branch of the user's repository.
@@ -217,7 +288,7 @@ pub enum BranchResult {
 }
 
 /// What a task's work consists of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BranchReport {
     /// What became of it.
     #[serde(flatten)]
@@ -265,7 +336,7 @@ impl BranchReport {
 }
 
 /// One file of a diffstat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileStat {
     /// Its path; untrusted, sanitised.
     pub path: String,
@@ -276,7 +347,7 @@ pub struct FileStat {
 }
 
 /// What became of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
     /// The task.
     pub task: TaskId,
@@ -287,6 +358,8 @@ pub struct TaskReport {
     /// What became of its work; none where it never had a worktree.
     pub branch: Option<BranchReport>,
     /// The container's running time.
+    #[serde(rename = "ran_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub ran: Duration,
     /// How long it was in each phase, in order; the first is waiting.
     #[serde(default)]
@@ -319,7 +392,7 @@ impl TaskReport {
 }
 
 /// What became of a run. The file `result.json` of its directory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSummary {
     /// The run.
     pub run: RunId,
@@ -328,6 +401,8 @@ pub struct RunSummary {
     /// Why it stopped early, if it did.
     pub stopped: Option<StopReason>,
     /// From start to end.
+    #[serde(rename = "took_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
     pub took: Duration,
     /// What could not be removed and belongs to no task, each a sentence.
     pub teardown_errors: Vec<String>,

@@ -102,8 +102,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Write a spec for this repository that runs as it is
     Init(InitArgs),
-    /// Print the JSON Schema of the spec
-    Schema,
+    /// Print the JSON Schema of the spec, or of what a run writes
+    Schema(SchemaArgs),
     /// Print a script that completes the command line in a shell
     Completions(CompletionsArgs),
     /// Print a page of the manual
@@ -329,6 +329,26 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// What `schema` takes.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Of what
+    #[arg(value_enum, value_name = "WHAT", default_value_t)]
+    pub what: SchemaOf,
+}
+
+/// What has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SchemaOf {
+    /// The spec.
+    #[default]
+    Spec,
+    /// A line of an events file.
+    Events,
+    /// `result.json` of a run's directory.
+    Result,
 }
 
 /// Whether to do something.

@@ -69,7 +69,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),
         Command::Init(arguments) => init::init(&surroundings()?, &arguments),
         Command::Config(arguments) => config::config(&directory, &arguments),
-        Command::Schema => schema::schema(),
+        Command::Schema(arguments) => schema::schema(&arguments),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),
         Command::Man(arguments) => man::man(&arguments),
     };

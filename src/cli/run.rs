@@ -14,7 +14,7 @@ use super::prepare::{Asked, Prepared, prepare};
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
 use super::{print_error, print_result};
-use crate::event::Event;
+use crate::event::{Event, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
@@ -80,7 +80,7 @@ pub(super) async fn run(
     )]
     tokio::spawn(signals.forward(run, sender));
     let ended = runner::run(context, shutdown, &mut view).await?;
-    let written = directory.write_json("result.json", &ended);
+    let written = directory.write_json("result.json", &Versioned::new(&ended));
     print_result(&summary(&ended, &hints, surroundings.result_paint));
     match (written, of_run(&ended)) {
         (Ok(()), exit) => Ok(exit),

@@ -12,7 +12,7 @@ mod words;
 use std::fs::File;
 use std::io::Write as _;
 
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Versioned};
 use crate::id::TaskId;
 
 pub use live::Progress;
@@ -51,7 +51,7 @@ impl Reporter {
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if let Some(file) = &mut self.events {
-            let written = serde_json::to_writer(&mut *file, event)
+            let written = serde_json::to_writer(&mut *file, &Versioned::new(event))
                 .map_err(std::io::Error::from)
                 .and_then(|()| file.write_all(b"\n"));
             if let Err(error) = written {

@@ -86,8 +86,14 @@ pub(super) fn amount(report: &BranchReport) -> String {
     )
 }
 
+/// A number and its noun.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// A size in at most five columns, 1024-based as in a spec.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [(u32, char); 3] = [(30, 'g'), (20, 'm'), (10, 'k')];
     for (shift, unit) in UNITS {
         let tenths = (u128::from(bytes) * 10) >> shift;
@@ -98,29 +104,6 @@ pub(super) fn size(bytes: u64) -> String {
         }
     }
     format!("{bytes}b")
-}
-
-/// A number and its noun.
-pub fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
-/// A size to two or three digits, in 1024-based units.
-pub fn size(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = (1..=units.len())
-        .rev()
-        .find(|power| bytes >> (10 * power) > 0);
-    let Some(power) = unit else {
-        return format!("{bytes} B");
-    };
-    // Tenths, rounded down: no size looks larger than it is.
-    let tenths = (u128::from(bytes) * 10) >> (10 * power);
-    match tenths {
-        0..100 => format!("{}.{} {}", tenths / 10, tenths % 10, units[power - 1]),
-        _ => format!("{} {}", tenths / 10, units[power - 1]),
-    }
 }
 
 /// How long ago something was, in its largest unit.

@@ -7,6 +7,7 @@ mod docker;
 mod e2e;
 mod engine;
 mod fake;
+mod formats;
 mod git;
 mod journal;
 mod layering;

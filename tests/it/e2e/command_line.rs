@@ -175,6 +175,19 @@ fn validate_and_schema_need_nothing() {
         assert!(!ended.stdout.is_empty(), "{ended}");
     }
     assert!(!scene.state().exists());
+    for (what, file) in [
+        ("spec", include_str!("../../../schema/agent-run.v1.json")),
+        (
+            "events",
+            include_str!("../../../schema/agent-run-events.v1.json"),
+        ),
+        (
+            "result",
+            include_str!("../../../schema/agent-run-result.v1.json"),
+        ),
+    ] {
+        assert_eq!(scene.agent_run(&["schema", what]).stdout, file);
+    }
 }
 
 #[test]

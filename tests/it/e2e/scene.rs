@@ -4,9 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use agent_run::event::{events_schema, result_schema};
 use agent_run::id::hex_hash;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::formats::Validator;
 
 /// The place of one test. Everything below it is deleted when it is dropped.
 pub struct Scene {
@@ -151,12 +154,17 @@ impl Scene {
         self.command(arguments).output().expect("agent-run").into()
     }
 
-    /// Runs a spec to its end and gives its result as well.
+    /// Runs a spec to its end and gives its result as well. What it wrote must follow the schemas.
     pub fn run(&self, yaml: &str) -> (Ended, Value) {
         let spec = self.spec(yaml);
         let ended = self.agent_run(&["run", spec.to_str().expect("a path")]);
         let result = self.result();
         assert!(!result.is_null(), "no result: {ended}");
+        Validator::new(result_schema()).expect_valid(&result);
+        let events = Validator::new(events_schema());
+        for event in self.events() {
+            events.expect_valid(&event);
+        }
         (ended, result)
     }
 
@@ -170,6 +178,15 @@ impl Scene {
             Ok(text) => serde_json::from_slice(&text).expect("JSON"),
             Err(_) => Value::Null,
         }
+    }
+
+    /// The events of the newest run.
+    pub fn events(&self) -> Vec<Value> {
+        let run = self.runs().pop().expect("a run");
+        let file = self.state().join("runs").join(run).join("events.ndjson");
+        let text = std::fs::read_to_string(file).expect("events");
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect("JSON lines")
     }
 
     /// The ids of all runs, oldest first.

@@ -1,35 +1,15 @@
 //! The JSON Schema is current, and has the keys that the readers have.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use agent_run::spec::{INNER_KEYS, TASK_KEYS, TOP_KEYS, schema};
 use serde_json::Value;
 
 use super::{bad, read};
 
-/// `AGENT_RUN_BLESS=1 cargo nextest run -E 'test(schema)'` writes the file.
 #[test]
 fn the_file_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/agent-run.v1.json");
-    let current = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
-    if option_env("AGENT_RUN_BLESS") {
-        std::fs::write(&path, &current).unwrap();
-    }
-    let held = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        held == current,
-        "{} is stale: run this test with AGENT_RUN_BLESS=1",
-        path.display()
-    );
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of the test, not of the product"
-)]
-fn option_env(name: &str) -> bool {
-    std::env::var_os(name).is_some()
+    crate::formats::is_current("agent-run.v1.json", &schema());
 }
 
 fn keys(object: &Value) -> BTreeSet<&str> {
