@@ -75,7 +75,13 @@ pub async fn run<E: Engine>(
     let summary = loop {
         tokio::select! {
             biased;
-            Some((task, kind)) = event_receiver.recv() => observer.event(&stamp.event(task, kind)),
+            Some((task, kind)) = event_receiver.recv() => {
+                if matches!(kind, EventKind::TaskFinished { .. }) {
+                    // Its last lines were sent before.
+                    waiting_lines(&mut line_receiver, observer);
+                }
+                observer.event(&stamp.event(task, kind));
+            }
             Some(line) = line_receiver.recv() => observer.line(&line),
             ended = &mut work => break ended,
         }
@@ -84,9 +90,7 @@ pub async fn run<E: Engine>(
     while let Ok((task, kind)) = event_receiver.try_recv() {
         observer.event(&stamp.event(task, kind));
     }
-    while let Ok(line) = line_receiver.try_recv() {
-        observer.line(&line);
-    }
+    waiting_lines(&mut line_receiver, observer);
     let mut summary = match summary {
         Ok(summary) => summary,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -103,6 +107,14 @@ pub async fn run<E: Engine>(
     };
     observer.event(&stamp.event(None, finished));
     Ok(summary)
+}
+
+/// Hands on the lines that wait, no more than could wait at once: others may go on writing.
+fn waiting_lines(lines: &mut mpsc::Receiver<LogLine>, observer: &mut impl Observer) {
+    for _ in 0..LINES_WAITING {
+        let Ok(line) = lines.try_recv() else { return };
+        observer.line(&line);
+    }
 }
 
 /// Passes the caller's shutdown on, and adds the time limit of the whole run.

@@ -1,11 +1,12 @@
 //! Time, memory, causes, addresses and floods.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::Operation;
 use agent_run::engine::config::NetworkAttachment;
-use agent_run::event::{BranchResult, EventKind, TaskOutcome, TaskReport};
-use std::sync::{Arc, Mutex};
+use agent_run::event::{BranchResult, Event, EventKind, TaskOutcome, TaskReport};
+use agent_run::runner::{LogLine, Observer};
 
 use super::scene::{Scene, Seen, nothing_changed, report};
 use crate::fake::Script;
@@ -199,4 +200,35 @@ async fn the_network_is_made_before_the_first_task_and_removed_after_the_last() 
     assert!(made.iter().max() < started.iter().min(), "{calls:?}");
     assert!(removed.iter().min() > gone.iter().max(), "{calls:?}");
     scene.assert_nothing_left();
+}
+
+/// What came last of a task: whether its end was told after its last line.
+#[derive(Default)]
+struct Order {
+    lines: usize,
+    lines_at_the_end: Option<usize>,
+}
+
+impl Observer for Order {
+    fn event(&mut self, event: &Event) {
+        if matches!(event.kind, EventKind::TaskFinished { .. }) {
+            self.lines_at_the_end = Some(self.lines);
+        }
+    }
+
+    fn line(&mut self, _: &LogLine) {
+        self.lines += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tasks_lines_are_told_before_its_end() {
+    let scene = Scene::new();
+    let text = "line\n".repeat(3000);
+    let script = Scene::hands_off(0).prints(&text);
+    scene.engine.script("task/a", script);
+    let mut order = Order::default();
+    let yaml = "version: 1\ntasks:\n  a: { run: x }\n";
+    scene.observed(yaml, &mut order).await.unwrap();
+    assert_eq!(order.lines_at_the_end, Some(3000));
 }
