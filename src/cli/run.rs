@@ -13,7 +13,7 @@ use super::exit_code::{Exit, of_run};
 use super::prepare::{Asked, Prepared, prepare};
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
-use super::{print_error, print_result};
+use super::{ci, print_error, print_result};
 use crate::event::{Event, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
@@ -40,6 +40,7 @@ pub(super) async fn run(
     let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
     let run = prepared.plan.run.clone();
     let secrets = read_secrets(&prepared.plan, surroundings)?;
+    ci::mask(&secrets);
     let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
     for index in too_short {
         let name = &secrets[index].0;
@@ -62,6 +63,7 @@ pub(super) async fn run(
         mode(arguments),
         paint,
         &tasks,
+        ci::service(&prepared.plan, &surroundings.directory),
         directory.create_file("events.ndjson")?,
     );
     let hints = hints(&prepared.plan);
@@ -81,6 +83,7 @@ pub(super) async fn run(
     tokio::spawn(signals.forward(run, sender));
     let ended = runner::run(context, shutdown, &mut view).await?;
     let written = directory.write_json("result.json", &Versioned::new(&ended));
+    let written = written.map_err(anyhow::Error::from).and(ci::tell(&ended));
     print_result(&summary(&ended, &hints, surroundings.result_paint));
     match (written, of_run(&ended)) {
         (Ok(()), exit) => Ok(exit),

@@ -155,7 +155,17 @@ fn has_color(when: When, term: &console::Term) -> bool {
 
 /// Whether a CI system shows the output.
 fn is_ci() -> bool {
-    variable("GITHUB_ACTIONS").is_some() || variable("GITLAB_CI").is_some()
+    is_github() || is_gitlab()
+}
+
+/// Whether this is a step of a GitHub workflow.
+pub(super) fn is_github() -> bool {
+    variable("GITHUB_ACTIONS").is_some()
+}
+
+/// Whether this is a job of GitLab's.
+pub(super) fn is_gitlab() -> bool {
+    variable("GITLAB_CI").is_some()
 }
 
 fn is_dumb() -> bool {
@@ -172,6 +182,14 @@ pub(super) fn columns() -> Option<usize> {
     let stdout = console::Term::stdout();
     let (_, columns) = stdout.size_checked()?;
     stdout.is_term().then_some(columns.into())
+}
+
+/// Whether standard error goes to another process.
+pub(super) fn is_piped() -> bool {
+    use rustix::fs::FileType;
+    let facts = rustix::fs::fstat(std::io::stderr());
+    let kind = facts.map(|facts| FileType::from_raw_mode(facts.st_mode));
+    matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
 /// Whether lines can stay in place on standard error.

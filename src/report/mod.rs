@@ -3,6 +3,9 @@
 //! Live output goes to standard error, the summary of a run to standard output.
 
 mod area;
+mod ci;
+mod github;
+mod gitlab;
 mod live;
 mod markdown;
 mod paint;
@@ -15,6 +18,9 @@ use std::io::Write as _;
 use crate::event::{Event, EventKind, Versioned};
 use crate::id::TaskId;
 
+use ci::Ci;
+pub use ci::Service;
+pub use github::{SpecPlaces, TaskLines, inert, masks, outputs};
 pub use live::Progress;
 pub use markdown::markdown;
 pub use paint::Paint;
@@ -35,15 +41,23 @@ pub enum Mode {
 /// All outputs of a run.
 pub struct Reporter {
     live: Progress,
+    ci: Option<Ci>,
     events: Option<File>,
 }
 
 impl Reporter {
     /// A reporter that shows a run of these tasks, and writes its events to a file, one JSON object
-    /// a line.
-    pub fn new(mode: Mode, paint: Paint, tasks: &[TaskId], events: File) -> Self {
+    /// a line. On a CI system, each task's lines are shown together when it has ended.
+    pub fn new(
+        mode: Mode,
+        paint: Paint,
+        tasks: &[TaskId],
+        service: Option<Service>,
+        events: File,
+    ) -> Self {
         Self {
             live: Progress::new(mode, paint, tasks),
+            ci: service.map(|service| Ci::new(service, mode, paint)),
             events: Some(events),
         }
     }
@@ -61,7 +75,10 @@ impl Reporter {
                     .note(&format!("warning: cannot write the events file: {error}"));
             }
         }
-        self.live.event(event);
+        match &mut self.ci {
+            Some(ci) => ci.event(event, &mut self.live),
+            None => self.live.event(event),
+        }
         if matches!(event.kind, EventKind::RunFinished { .. }) {
             self.live.finish();
         }
@@ -69,6 +86,9 @@ impl Reporter {
 
     /// A task wrote a line; it is masked and sanitised already.
     pub fn line(&mut self, task: &TaskId, text: &str) {
-        self.live.line(task, text);
+        match &mut self.ci {
+            Some(ci) => ci.line(task, text),
+            None => self.live.line(task, text),
+        }
     }
 }

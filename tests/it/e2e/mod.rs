@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod ci;
 mod clean;
 mod command_line;
 mod commands;

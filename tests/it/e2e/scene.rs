@@ -131,7 +131,9 @@ impl Scene {
             .env("AGENT_RUN_NETWORK_POOL", format!("{}/24", self.subnet()))
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .stdin(std::process::Stdio::null());
-        for name in ["CI", "GITHUB_ACTIONS", "GITLAB_CI", "NO_COLOR"] {
+        let ci = ["CI", "GITHUB_ACTIONS", "GITLAB_CI"];
+        let files = ["GITHUB_WORKSPACE", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"];
+        for name in ci.into_iter().chain(files).chain(["NO_COLOR"]) {
             command.env_remove(name);
         }
         command

@@ -1,0 +1,160 @@
+//! Output for the log view of a CI system: each task's lines together, when it has ended and its
+//! success is known, in a group that can be folded.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::area::to_stderr;
+use super::github::{GitHub, SpecPlaces, inert};
+use super::words::{time, verdict};
+use super::{Mode, Paint, Progress, gitlab};
+use crate::event::{Event, EventKind, TaskReport};
+use crate::id::TaskId;
+
+/// How much of a running task's output is kept for its group, in bytes; the last of it.
+const KEPT: usize = 512 * 1024;
+
+/// A CI system whose log has a syntax of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// GitHub Actions, with what annotations need.
+    GitHub(SpecPlaces),
+    /// GitLab CI.
+    GitLab,
+}
+
+pub(super) struct Ci {
+    syntax: Syntax,
+    /// Whether tasks' lines are shown.
+    lines: bool,
+    paint: Paint,
+    tails: HashMap<TaskId, Tail>,
+}
+
+enum Syntax {
+    GitHub(GitHub),
+    GitLab,
+}
+
+impl Ci {
+    pub(super) fn new(service: Service, mode: Mode, paint: Paint) -> Self {
+        let syntax = match service {
+            Service::GitHub(places) => Syntax::GitHub(GitHub::new(places)),
+            Service::GitLab => Syntax::GitLab,
+        };
+        Self {
+            syntax,
+            lines: mode != Mode::Quiet,
+            paint,
+            tails: HashMap::new(),
+        }
+    }
+
+    /// Shows an event through `live`, within what the service needs around it.
+    pub(super) fn event(&mut self, event: &Event, live: &mut Progress) {
+        match &event.kind {
+            EventKind::TaskFinished { report } => {
+                let tail = self.tails.remove(&report.task).unwrap_or_default();
+                let grouped = self.lines && report.log.is_some();
+                if grouped {
+                    to_stderr(&self.begin(report, &tail));
+                }
+                to_stderr(&self.foreign());
+                live.event(event);
+                to_stderr(&self.end(report, grouped));
+            }
+            // They may hold names that an agent chose.
+            EventKind::Warning { .. } | EventKind::Image { .. } => {
+                to_stderr(&self.foreign());
+                live.event(event);
+            }
+            _ => live.event(event),
+        }
+    }
+
+    /// Keeps a line for its task's group.
+    pub(super) fn line(&mut self, task: &TaskId, text: &str) {
+        if self.lines {
+            self.tails.entry(task.clone()).or_default().push(text);
+        }
+    }
+
+    /// The head of a task's group, and its lines.
+    fn begin(&mut self, report: &TaskReport, tail: &Tail) -> String {
+        let title = format!("{} {}", title(report), time(report.ran).trim());
+        let mut text = match &mut self.syntax {
+            Syntax::GitHub(github) => github.begin(&title) + &github.foreign(),
+            Syntax::GitLab => gitlab::begin(&title, report, now(), self.paint),
+        };
+        if tail.dropped > 0 {
+            text += &format!("… {} lines not shown, see the log\n", tail.dropped);
+        }
+        for line in &tail.lines {
+            // No agent's line begins as one of ours.
+            let line = format!("| {}\n", self.paint.foreign(line));
+            text += &match self.syntax {
+                Syntax::GitHub(_) => inert(&line),
+                Syntax::GitLab => line.into(),
+            };
+        }
+        text
+    }
+
+    fn end(&mut self, report: &TaskReport, grouped: bool) -> String {
+        match &mut self.syntax {
+            Syntax::GitHub(github) => {
+                let end = if grouped { github.end() } else { String::new() };
+                end + &github.annotation(&title(report), report)
+            }
+            Syntax::GitLab if grouped => gitlab::end(report, now()),
+            Syntax::GitLab => String::new(),
+        }
+    }
+
+    fn foreign(&mut self) -> String {
+        match &mut self.syntax {
+            Syntax::GitHub(github) => github.foreign(),
+            Syntax::GitLab => String::new(),
+        }
+    }
+}
+
+/// However the run ends, the runner reads the commands of whoever comes next.
+impl Drop for Ci {
+    fn drop(&mut self) {
+        if let Syntax::GitHub(github) = &mut self.syntax {
+            to_stderr(&github.own());
+        }
+    }
+}
+
+/// The last lines of a task that runs.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Tail {
+    fn push(&mut self, line: &str) {
+        self.bytes += line.len();
+        self.lines.push_back(line.to_owned());
+        while self.bytes > KEPT
+            && let Some(first) = self.lines.pop_front()
+        {
+            self.bytes -= first.len();
+            self.dropped += 1;
+        }
+    }
+}
+
+/// How a task ended, in words of ours only.
+fn title(report: &TaskReport) -> String {
+    let word = verdict(Paint { color: false }, report);
+    format!("{} {}", word.trim(), report.task)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default()
+}

@@ -1,0 +1,4 @@
+//! What CI systems make of agent-run's output, by parsers of their syntax.
+
+pub mod github;
+pub mod gitlab;

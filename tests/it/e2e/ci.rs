@@ -1,0 +1,237 @@
+//! The command in jobs of GitHub and GitLab, with agents that try to speak to them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::scene::{Ended, Scene};
+use crate::ci::github::{self, Runner};
+use crate::ci::gitlab;
+
+const KEY: &str = "-----BEGIN KEY-----\nbm90LWEta2V5\n-----END KEY-----\n";
+
+/// A task that prints these lines and leaves files and commits named like commands, one that goes
+/// well, and one that fails for a reason of ours.
+fn spec(scene: &Scene, lines: &[String]) -> PathBuf {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(lines.join("\n"));
+    scene.spec(&format!(
+        "version: 1
+secrets: {{ key: {{ environment: DEPLOY_KEY }} }}
+tasks:
+  hostile:
+    secrets: [key]
+    run: |
+      echo {text} | base64 -d
+      echo
+      echo {text} | base64 -d >&2
+      cat /run/secrets/key
+      mkdir ' '
+      for name in '::error::file' '##[add-mask]file' ' ::set-output name=x::file' 'a ##[group]b'; do
+        echo x > \"$name\"
+      done
+      mkdir -p '::warning::dir/.git-like' .github/workflows
+      echo x > '.github/workflows/::error::x.yml'
+      git init -q '##[error]nested'
+      git -C '##[error]nested' commit -q --allow-empty -m nested
+      echo inner > '##[error]nested/file'
+      git add . 2>/dev/null || true
+      git commit -qm '::error::subject ##[add-mask]subject'
+      git switch -qc side
+      git commit -q --allow-empty -m '::add-mask::side'
+      git switch -q -
+      exit 3
+  good:
+    run: echo fine; echo good > good.txt
+  broken:
+    image: agent-run-no-such-image:1
+    pull_policy: never
+    run: 'true'
+"
+    ))
+}
+
+/// Makes the command that of a step of a workflow.
+fn in_github(scene: &Scene, arguments: &[&str]) -> Command {
+    let mut command = scene.command(arguments);
+    command
+        .env("GITHUB_ACTIONS", "true")
+        .env("CI", "true")
+        .env("GITHUB_WORKSPACE", scene.path())
+        .env("GITHUB_OUTPUT", scene.path().join("outputs"))
+        .env("DEPLOY_KEY", KEY);
+    command
+}
+
+fn ended(mut command: Command) -> Ended {
+    command.output().expect("agent-run").into()
+}
+
+/// The orders in which the runner may come to read the two pipes.
+fn orders(ended: &Ended) -> [Vec<String>; 3] {
+    let (out, err) = (Runner::lines(&ended.stdout), Runner::lines(&ended.stderr));
+    let mut mixed = Vec::new();
+    for at in 0..out.len().max(err.len()) {
+        mixed.extend(out.get(at).cloned());
+        mixed.extend(err.get(at).cloned());
+    }
+    [
+        [err.clone(), out.clone()].concat(),
+        [out, err].concat(),
+        mixed,
+    ]
+}
+
+#[test]
+fn a_hostile_task_gives_github_no_command() {
+    let scene = Scene::new();
+    let spec = spec(&scene, &github::hostile_lines());
+    let spec = spec.to_str().expect("a path");
+    for mode in ["auto", "plain", "quiet"] {
+        let ended = ended(in_github(&scene, &["run", spec, "--progress", mode]));
+        assert_eq!(ended.code, Some(100), "{ended}");
+        for text in [&ended.stdout, &ended.stderr] {
+            assert!(!text.contains('\r'), "{ended}");
+        }
+        let shown =
+            ended.stdout.contains("::error::file") && ended.stdout.contains("add-mask]file");
+        assert!(shown, "the names are told, as text: {ended}");
+        for lines in orders(&ended) {
+            let mut runner = Runner::default();
+            for line in &lines {
+                runner.line(line);
+            }
+            only_ours(&runner, mode != "quiet");
+        }
+    }
+}
+
+/// Expects the masks, groups and errors of the three tasks, and not a command more.
+#[track_caller]
+fn only_ours(runner: &Runner, groups: bool) {
+    let data = |name| -> Vec<&str> { runner.all(name).iter().map(|c| c.data.as_str()).collect() };
+    let masks = ["-----BEGIN KEY-----", "bm90LWEta2V5", "-----END KEY-----"];
+    assert_eq!(data("add-mask"), masks);
+    let errors = runner.all("error");
+    let mut titles: Vec<_> = errors
+        .iter()
+        .map(|c| c.properties["title"].as_str())
+        .collect();
+    titles.sort_unstable();
+    assert_eq!(titles, ["FAIL hostile", "INFRA broken"]);
+    for error in &errors {
+        assert_eq!(error.properties["file"], "spec.yaml");
+    }
+    let (opened, closed) = (data("group").len(), data("endgroup").len());
+    assert_eq!(
+        (opened, closed),
+        if groups { (2, 2) } else { (0, 0) },
+        "{:?}",
+        runner.log
+    );
+    let number = masks.len() + errors.len() + opened + closed;
+    assert_eq!(runner.executed.len(), number, "{:?}", runner.executed);
+    assert!(!runner.is_stopped());
+    assert!(!runner.log.iter().any(|line| line.contains("bm90LWEta2V5")));
+}
+
+#[test]
+fn github_is_told_where_and_what() {
+    let scene = Scene::new();
+    let spec = spec(&scene, &["hello".to_owned()]);
+    let ended = ended(in_github(&scene, &["run", spec.to_str().expect("a path")]));
+    let mut runner = Runner::default();
+    runner.read(&ended.stderr);
+    let errors = runner.all("error");
+    let failed = errors
+        .iter()
+        .find(|c| c.data == "exit code 3")
+        .expect("an error");
+    assert_eq!(failed.properties["line"], "5");
+    let line = "  hostile:";
+    let text = std::fs::read_to_string(&spec).expect("the spec");
+    assert_eq!(text.lines().nth(4), Some(line));
+    assert!(runner.log.iter().any(|line| line == "| hello"), "{ended}");
+    // What a task, or a name of its own, could be in stands between tokens.
+    let ours = |line: &String| line.contains("START") || line.contains("Starting");
+    runner.unprotected.retain(|line| !ours(line));
+    assert_eq!(runner.unprotected, Vec::<String>::new());
+    let tokens = runner
+        .log
+        .iter()
+        .filter_map(|line| line.strip_prefix("::stop-commands::"));
+    let tokens: BTreeSet<&str> = tokens.collect();
+    assert_eq!(tokens.len(), runner.stops, "each token is a new one");
+    let written = std::fs::read_to_string(scene.path().join("outputs")).expect("outputs");
+    let outputs = github::outputs(&written);
+    assert_eq!(outputs["run"], scene.runs()[0]);
+    let branches: Value = serde_json::from_str(&outputs["branches"]).expect("JSON");
+    let branches: Vec<(&str, bool)> = branches
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|branch| {
+            let name = branch["branch"].as_str().expect("a name");
+            let commit = scene.git(&["rev-parse", name]);
+            assert_eq!(branch["commit"], commit.trim());
+            (
+                branch["task"].as_str().expect("a task"),
+                branch["passed"] == true,
+            )
+        })
+        .collect();
+    assert_eq!(branches, [("hostile", false), ("good", true)], "{ended}");
+}
+
+#[test]
+fn no_secret_goes_into_a_file() {
+    let scene = Scene::new();
+    let spec = spec(&scene, &["hello".to_owned()]);
+    let log = scene.path().join("log");
+    let mut command = in_github(
+        &scene,
+        &["run", spec.to_str().expect("a path"), "good", "hostile"],
+    );
+    let file = std::fs::File::create(&log).expect("a file");
+    let ended = command.stderr(file).output().expect("agent-run");
+    assert_eq!(ended.status.code(), Some(100));
+    let text = std::fs::read_to_string(log).expect("the log");
+    assert!(text.contains("::group::"), "{text}");
+    assert!(!text.contains("add-mask::-----BEGIN"), "{text}");
+    assert!(!text.contains("bm90LWEta2V5"), "{text}");
+}
+
+#[test]
+fn gitlab_gets_a_section_for_each_task_and_none_from_it() {
+    let scene = Scene::new();
+    let spec = spec(&scene, &gitlab::hostile_lines());
+    let mut command = scene.command(&["run", spec.to_str().expect("a path")]);
+    command
+        .env("GITLAB_CI", "true")
+        .env("CI", "true")
+        .env("DEPLOY_KEY", KEY);
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(100), "{ended}");
+    assert_eq!(gitlab::markers(&ended.stdout), Vec::new());
+    let mut markers = gitlab::markers(&ended.stderr);
+    let spans: Vec<_> = markers
+        .chunks(2)
+        .map(|pair| (pair[0].opens, pair[1].opens))
+        .collect();
+    assert_eq!(spans, [(true, false), (true, false)], "{markers:?}");
+    assert!(markers[0].time <= markers[1].time);
+    assert!(ended.stderr.contains("\u{1b}[32"), "colour is on: {ended}");
+    markers.retain(|marker| marker.opens);
+    markers.sort_by(|a, b| a.name.cmp(&b.name));
+    let folded: Vec<_> = markers
+        .iter()
+        .map(|m| (m.name.as_str(), m.options.as_str()))
+        .collect();
+    let expected = [
+        ("agent_run_good", "[collapsed=true]"),
+        ("agent_run_hostile", "[collapsed=false]"),
+    ];
+    assert_eq!(folded, expected, "{ended}");
+}
