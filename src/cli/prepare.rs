@@ -1,6 +1,7 @@
 //! From arguments to a plan: finds and reads the spec, the repository and the engine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::CommandFactory as _;
 
@@ -12,12 +13,15 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineInfo};
 use crate::git::{Git, Repository};
 use crate::id::{RunId, TaskId};
-use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan};
+use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
+use crate::report::limit;
 use crate::sanitize;
 use crate::spec::{self, Context, RunSpec, SourceFile};
 
 /// The names that are looked for where no spec is named.
 pub(super) const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
+/// What a command gets between TERM and KILL on GitHub, at most.
+const GITHUB_GRACE: Duration = Duration::from_millis(1500);
 /// The most tasks that a hint names.
 const TASKS_SHOWN: usize = 8;
 
@@ -204,6 +208,14 @@ pub(super) async fn prepare(
         let error = anyhow::anyhow!("no task of {} was selected", asked.name);
         return Err(Failure::new(Exit::NothingSelected, error));
     }
+    if surroundings::is_github() {
+        let explicit = asked
+            .spec
+            .tasks
+            .iter()
+            .filter_map(|task| task.stop_grace_period);
+        plan.warnings.extend(less_grace(explicit, &mut plan.tasks));
+    }
     plan.warnings.extend(uncommitted(&repository, &plan)?);
     plan.warnings.extend(missing_limits(&info));
     plan.warnings.extend(foreign_repository(&repository));
@@ -234,6 +246,20 @@ pub(super) fn refuse_state_inside(
         state.display()
     );
     Err(Failure::new(Exit::EnvironmentUnusable, error).hint("name another with --state-dir"))
+}
+
+/// GitHub kills a cancelled step after 10 s, whatever the spec says. Says so where the spec does.
+fn less_grace(
+    mut explicit: impl Iterator<Item = Duration>,
+    tasks: &mut [TaskPlan],
+) -> Option<String> {
+    for task in tasks {
+        task.stop_grace_period = task.stop_grace_period.min(GITHUB_GRACE);
+    }
+    explicit.any(|grace| grace > GITHUB_GRACE).then(|| {
+        let grace = limit(GITHUB_GRACE);
+        format!("on GitHub `stop_grace_period` is {grace} at most: a cancelled step has 7.5 s")
+    })
 }
 
 fn uncommitted(repository: &Repository, plan: &RunPlan) -> Result<Option<String>, Failure> {

@@ -27,6 +27,9 @@ use crate::workspace::BaseStore;
 
 /// The largest secret, in bytes.
 const SECRET_LIMIT: u64 = 1 << 20;
+/// GitHub kills a cancelled step 10 s after INT, and 7.5 s after it sends TERM: so much of that is
+/// for what can be collected, the rest for removing what runs.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A base store that took longer than this to fill is told of.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
@@ -146,6 +149,7 @@ fn context(
         needles,
         owner: journal::owner(),
         pool,
+        patience: surroundings::is_github().then_some(PATIENCE),
     }
 }
 

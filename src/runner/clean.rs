@@ -236,6 +236,7 @@ impl<E: Engine> Cleaner<E> {
                 needles: Needles::default(),
                 owner: crate::journal::owner(),
                 pool: network::Pool::default(),
+                patience: None,
                 plan,
             },
             events: mpsc::unbounded_channel().0,

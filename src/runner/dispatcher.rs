@@ -124,20 +124,25 @@ async fn forward_shutdown<E: Engine>(
     stop: Arc<watch::Sender<Shutdown>>,
 ) {
     let limit = shared.context.plan.timeout;
-    let over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
+    let over = until(limit.map(|limit| Instant::now() + limit));
     tokio::pin!(over);
     let mut timed_out = false;
+    let patience = shared.context.patience;
+    let mut cut_short = None;
     loop {
         let next = tokio::select! {
             changed = asked.changed() => match changed {
-                Ok(()) => *asked.borrow_and_update(),
+                Ok(()) => {
+                    let at = || patience.map(|patience| Instant::now() + patience);
+                    cut_short = cut_short.or_else(at);
+                    *asked.borrow_and_update()
+                }
                 Err(_) => return,
             },
+            () = until(cut_short) => {
+                cut_short = None;
+                Shutdown::Forced(StopReason::Interrupted)
+            }
             () = &mut over, if !timed_out => {
                 timed_out = true;
                 Shutdown::Graceful(StopReason::TimedOut)
@@ -157,6 +162,14 @@ async fn forward_shutdown<E: Engine>(
             shared.event(None, EventKind::Stopping { reason, forced });
         }
         stop.send_replace(now);
+    }
+}
+
+/// Returns at that time; never, where there is none.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

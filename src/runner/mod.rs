@@ -23,6 +23,7 @@ mod user;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
@@ -62,6 +63,9 @@ pub struct RunContext<E: Engine> {
     pub owner: String,
     /// Where the network gets its addresses from.
     pub pool: Pool,
+    /// How long after a request to stop containers are killed and nothing more is collected; none
+    /// where only a second request does that.
+    pub patience: Option<Duration>,
 }
 
 /// Why a run could not go on at all: nothing is known to work, so nothing more is started.

@@ -405,7 +405,7 @@ impl<E: Engine> Life<'_, E> {
         let report = if matches!(self.shutdown(), Shutdown::Forced(_)) {
             let mut report = BranchReport::bare(BranchResult::Kept {
                 path: workspace.directory().to_owned(),
-                reason: "interrupted twice; `agent-run clean` collects it".into(),
+                reason: "the run had no time for it; `agent-run clean` collects it".into(),
             });
             report.content_left_behind = true;
             report

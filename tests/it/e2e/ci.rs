@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::scene::{Ended, Scene};
+use super::scene::{Ended, Scene, interrupt, spawn, until};
 use crate::ci::github::{self, Runner};
 use crate::ci::gitlab;
 
@@ -234,4 +234,49 @@ fn gitlab_gets_a_section_for_each_task_and_none_from_it() {
         ("agent_run_hostile", "[collapsed=false]"),
     ];
     assert_eq!(folded, expected, "{ended}");
+}
+
+#[test]
+fn a_cancelled_step_of_github_ends_by_itself_and_loses_no_work() {
+    let scene = Scene::new();
+    let yaml = "
+version: 1
+defaults: { stop_grace_period: 10m }
+tasks:
+  deaf:
+    run: |
+      trap '' TERM INT
+      echo half > half.txt
+      echo ready
+      while :; do sleep 1; done
+";
+    let spec = scene.spec(yaml);
+    let (mut child, lines) = spawn(in_github(&scene, &["run", spec.to_str().expect("a path")]));
+    let half = || {
+        let run = scene.runs().pop()?;
+        let task = scene.state().join("runs").join(run).join("tasks/deaf/1");
+        std::fs::metadata(task.join("worktree/half.txt")).ok()
+    };
+    until("it has begun", || half().is_some());
+    interrupt(&child);
+    until("it has ended", || {
+        child.try_wait().expect("a child").is_some()
+    });
+    let text: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{text:#?}");
+    let told = text
+        .iter()
+        .any(|line| line.contains("`stop_grace_period` is 1500ms at most"));
+    assert!(told, "{text:#?}");
+    let run = scene.state().join("runs").join(&scene.runs()[0]);
+    let plan = std::fs::read(run.join("plan.json")).expect("a plan");
+    let plan: Value = serde_json::from_slice(&plan).expect("JSON");
+    let grace = serde_json::json!({ "secs": 1, "nanos": 500_000_000 });
+    assert_eq!(plan["tasks"][0]["stop_grace_period"], grace);
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let branch = format!("agent/{}/deaf", scene.runs()[0]);
+    let text = scene.git(&["show", &format!("{branch}:half.txt")]);
+    assert_eq!(text, "half\n");
+    assert_eq!(scene.left(), Vec::<String>::new());
 }

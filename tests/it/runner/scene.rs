@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
 use agent_run::engine::{Engine as _, EngineInfo};
@@ -27,6 +28,7 @@ pub struct Scene {
     directory: TempDir,
     pub engine: FakeEngine,
     pub shutdown: watch::Sender<Shutdown>,
+    pub patience: Option<Duration>,
     repository: Repository,
     pub run: RunId,
 }
@@ -71,6 +73,7 @@ impl Scene {
             directory,
             engine,
             shutdown: watch::channel(Shutdown::None).0,
+            patience: None,
             repository,
             run: "261120-101500-abcd".parse().unwrap(),
         }
@@ -156,6 +159,7 @@ impl Scene {
             needles: Needles::default(),
             owner: "test".into(),
             pool: Pool::default(),
+            patience: self.patience,
         };
         runner::run(context, self.shutdown.subscribe(), observer).await
     }

@@ -4,6 +4,8 @@
     reason = "the person who interrupts is a task of his own"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agent_run::event::{BranchResult, StopReason, TaskOutcome};
@@ -147,5 +149,71 @@ async fn an_interrupt_while_an_image_is_probed_leaves_no_probe() {
     let summary = scene.run("version: 1\ntasks:\n  a: { run: x }\n").await;
     first.await.unwrap();
     assert_eq!(report(&summary, "a").outcome, TaskOutcome::Cancelled);
+    scene.assert_nothing_left();
+}
+
+/// Like a CI system that kills us soon after it has asked.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+
+#[tokio::test(start_paused = true)]
+async fn with_little_time_what_obeys_is_collected_and_the_rest_stays_on_disk() {
+    let mut scene = Scene::new();
+    scene.patience = PATIENCE;
+    let quick = Script::runs_forever().obeying_term_after(Duration::from_secs(2));
+    let quick = quick.on_exit(nothing_changed);
+    let deaf = Script::runs_forever().ignoring_term();
+    let started = Arc::new(AtomicUsize::new(0));
+    for (task, script) in [("task/quick", quick), ("task/deaf", deaf)] {
+        let (shutdown, started) = (scene.shutdown.clone(), started.clone());
+        let script = script.on_start(move |_| {
+            if started.fetch_add(1, Ordering::Relaxed) == 1 {
+                shutdown.send_replace(ONCE[0]);
+            }
+        });
+        scene.engine.script(task, script);
+    }
+    let yaml = "version: 1\nmax_parallel: 2\ndefaults: { stop_grace_period: 10m }\ntasks:\n  deaf: { run: x }\n  quick: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    assert_eq!(summary.stopped, Some(StopReason::Interrupted));
+    assert!(summary.took < Duration::from_secs(7), "{:?}", summary.took);
+    let work = |task| &report(&summary, task).branch.as_ref().unwrap().result;
+    assert_eq!(work("quick"), &BranchResult::NoChange);
+    let BranchResult::Kept { path, .. } = work("deaf") else {
+        panic!("{:?}", work("deaf"));
+    };
+    assert!(path.join("worktree/readme.md").exists());
+    scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_little_time_no_collector_runs_on() {
+    let mut scene = Scene::new();
+    scene.patience = PATIENCE;
+    scene.engine.script("task/a", Script::exits(137));
+    let shutdown = scene.shutdown.clone();
+    let stuck = Script::runs_forever().ignoring_term().on_start(move |_| {
+        shutdown.send_replace(Shutdown::Graceful(StopReason::Terminated));
+    });
+    scene.engine.script("collector", stuck);
+    let summary = scene.run(QUEUE).await;
+    assert!(summary.took < Duration::from_secs(7), "{:?}", summary.took);
+    let kept = &report(&summary, "a").branch.as_ref().unwrap().result;
+    assert!(matches!(kept, BranchResult::Kept { .. }), "{kept:?}");
+    scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_runs_own_time_limit_leaves_time() {
+    let mut scene = Scene::new();
+    scene.patience = PATIENCE;
+    let slow = Script::runs_forever().obeying_term_after(Duration::from_secs(60));
+    let slow = slow.on_exit(nothing_changed);
+    scene.engine.script("task/a", slow);
+    let yaml =
+        "version: 1\ntimeout: 20m\ndefaults: { stop_grace_period: 10m }\ntasks:\n  a: { run: x }\n";
+    let summary = scene.run(yaml).await;
+    assert_eq!(summary.stopped, Some(StopReason::TimedOut));
+    let a = report(&summary, "a").branch.as_ref().unwrap();
+    assert_eq!(a.result, BranchResult::NoChange);
     scene.assert_nothing_left();
 }
