@@ -12,6 +12,8 @@ use crate::workspace::{Timing, Workspace, WorkspaceRequest};
 
 /// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
 const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
+/// What the engine would write, did it have a part in a network that is loopback only.
+const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// Who a task runs as.
 pub(super) fn user_of(info: &EngineInfo, task: &TaskPlan) -> Result<ContainerUser, StepError> {
@@ -83,6 +85,10 @@ pub(super) fn workspace_request<E: Engine, T>(
         prompt: task.prompt.as_deref(),
         passwd,
         group,
+        hosts: match task.network_mode {
+            NetworkMode::None => Some(LOOPBACK_HOSTS),
+            NetworkMode::Bridge => None,
+        },
         working_dir: &task.working_dir,
         timing: Timing {
             deadline: task.timeout + ORPHAN_MARGIN,

@@ -58,6 +58,8 @@ pub struct WorkspaceRequest<'a> {
     pub passwd: &'a str,
     /// The container's /etc/group.
     pub group: &'a str,
+    /// The container's /etc/hosts, where the engine makes none.
+    pub hosts: Option<&'a str>,
     /// Where the task starts; made where it lies in a directory of the attempt's and is missing.
     pub working_dir: &'a str,
     /// The limits that the wrapper itself holds.
@@ -240,7 +242,7 @@ fn objects(request: &WorkspaceRequest<'_>) -> Vec<(PathBuf, String)> {
 /// The runner's own files: name in the attempt's directory, path inside, text if there is one.
 fn mounted_files<'a>(
     request: &WorkspaceRequest<'a>,
-) -> [(&'static str, &'static str, Option<&'a str>); 7] {
+) -> [(&'static str, &'static str, Option<&'a str>); 8] {
     [
         ("entry", "/agent/entry", Some(ENTRY)),
         ("handoff", "/agent/handoff", Some(HANDOFF)),
@@ -249,6 +251,7 @@ fn mounted_files<'a>(
         ("submodules", "/agent/submodules", request.store.listing()),
         ("passwd", "/etc/passwd", Some(request.passwd)),
         ("group", "/etc/group", Some(request.group)),
+        ("hosts", "/etc/hosts", request.hosts),
     ]
 }
 

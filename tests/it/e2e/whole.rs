@@ -222,7 +222,18 @@ tasks:
 #[test]
 fn network_mode_none_has_loopback_only() {
     let scene = Scene::new();
-    let yaml = "version: 1\ntasks:\n  alone:\n    network_mode: none\n    run: ls /sys/class/net | tr '\\n' ' '\n";
+    let yaml = r#"
+version: 1
+tasks:
+  alone:
+    network_mode: none
+    run: |
+      ls /sys/class/net | tr '\n' ' '
+      python3 -c "
+      import socket
+      listener = socket.create_server(('localhost', 0))
+      socket.create_connection(listener.getsockname()).close()"
+"#;
     let (ended, _) = scene.run(yaml);
     assert_eq!(ended.code, Some(0), "{ended}");
     assert!(

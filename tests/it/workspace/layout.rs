@@ -46,6 +46,7 @@ fn layout_modes_mounts_and_environment() {
     /agent/prompt.md ro
     /etc/passwd ro
     /etc/group ro
+    /etc/hosts ro
     ");
     assert!(workspace.mounts().iter().all(|m| m.source.exists()));
     let outside = try_git(&workspace.worktree(), &["status"]);

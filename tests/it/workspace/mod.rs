@@ -101,6 +101,7 @@ impl Site {
             prompt: Some("do it"),
             passwd: "root:x:0:0::/root:/bin/sh\n",
             group: "root:x:0:\n",
+            hosts: Some("127.0.0.1 localhost\n"),
             working_dir: "/workspace",
             timing: Timing {
                 deadline: Duration::from_secs(60),
