@@ -3,14 +3,15 @@
 //! Only a pack that git wrote anew from checked objects is brought in, one promotion at a time per
 //! repository. No ref is ever overwritten.
 
-use std::fs::{self, File};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::CollectRequest;
 use super::error::{CollectError, io};
-use super::quarantine::Quarantine;
+use super::quarantine::{Pack, Quarantine};
 use crate::event::BranchResult;
-use crate::git::{GitCall, GitError, RepositoryLock};
+use crate::git::{GitError, RepositoryLock, init_bare};
 use crate::id::CommitId;
 use crate::sanitize;
 
@@ -49,27 +50,29 @@ pub(super) fn promote(
     let _lock = RepositoryLock::acquire(state, repository.key())?;
 
     let results = state.results(repository.key());
-    let git = repository.git();
     if !results.join("HEAD").is_file() {
-        git.call(["init", "-q", "--bare", "--template="])
-            .git_dir(&results)
-            .run()?;
+        init_bare(&results)?;
     }
     super::borrow(&results, store)?;
-    let on_results = |arguments: &[&str]| git.call(arguments).git_dir(&results);
-    let keep = take_in(&on_results, &results, &pack)?;
+    take_in(&results, &pack)?;
     let name = format!("refs/results/{}/{attempt}", store.key());
-    on_results(&["update-ref", &name, tip.as_str()]).run()?;
-    for (index, (side, _)) in sides.iter().enumerate() {
-        let name = format!("refs/results/{}/{attempt}-side-{}", store.key(), index + 1);
-        on_results(&["update-ref", &name, side.as_str()]).run()?;
+    let ours = git2::Repository::open_bare(&results)?;
+    for (index, commit) in tips.iter().enumerate() {
+        let side = match index {
+            0 => String::new(),
+            index => format!("-side-{index}"),
+        };
+        let commit = git2::Oid::from_str(commit.as_str())?;
+        ours.reference(&format!("{name}{side}"), commit, true, "")?;
     }
-    release(&keep)?;
 
-    let on_users = |arguments: &[&str]| repository.call(arguments);
-    let keep = take_in(&on_users, repository.common_dir(), &pack)?;
-    let incoming = attempt.incoming_ref();
-    on_users(&["update-ref", &incoming, tip.as_str()]).run()?;
+    // Until a ref holds it, the mark keeps the user's own repacking from dropping it.
+    let directory = repository.common_dir().join("objects/pack");
+    let keep = directory.join(format!("pack-{}.keep", pack.hash));
+    fs::create_dir_all(&directory)
+        .and_then(|()| fs::write(&keep, KEEP))
+        .map_err(io("write", &keep))?;
+    take_in(repository.common_dir(), &pack)?;
     let mut notes = Vec::new();
     let side_refs = keep_sides(request, sides, &mut notes)?;
     let result = if tip == store.base() {
@@ -78,8 +81,6 @@ pub(super) fn promote(
         place(request, tip, &mut notes)?
     };
     // The work is safe: what stays behind now is only untidy.
-    let dropped = on_users(&["update-ref", "-d", &incoming]).run();
-    notes.extend(dropped.err().map(|e| e.to_string()));
     notes.extend(release(&keep).err().map(|e| e.to_string()));
     Ok(Promoted {
         result,
@@ -89,21 +90,27 @@ pub(super) fn promote(
     })
 }
 
-/// Indexes a pack in a repository; the file it returns keeps repacking away from it meanwhile.
-fn take_in<'a>(
-    call: &dyn Fn(&[&str]) -> GitCall<'a>,
-    git_dir: &Path,
-    pack: &Path,
-) -> Result<PathBuf, CollectError> {
-    let pack = File::open(pack).map_err(io("open", pack))?;
-    let keep = format!("--keep={KEEP}");
-    let answer = call(&["index-pack", "--stdin", &keep])
-        .input_file(pack)
-        .run_text()?;
-    let hash = answer.trim().rsplit('\t').next().unwrap_or_default();
-    Ok(git_dir
-        .join("objects/pack")
-        .join(format!("pack-{hash}.keep")))
+/// Adds a pack to a repository as git does: on the disk before it gets its name, the index last,
+/// since with that git knows of it.
+fn take_in(git_dir: &Path, pack: &Pack) -> Result<(), CollectError> {
+    let directory = git_dir.join("objects/pack");
+    for (from, kind) in [(&pack.data, "pack"), (&pack.index, "idx")] {
+        let path = directory.join(format!("pack-{}.{kind}", pack.hash));
+        let copy = || -> std::io::Result<()> {
+            // Git clears away what begins so and is never finished.
+            let mut file = tempfile::Builder::new()
+                .prefix("tmp_pack_")
+                .tempfile_in(&directory)?;
+            std::io::copy(&mut fs::File::open(from)?, &mut file)?;
+            file.as_file()
+                .set_permissions(Permissions::from_mode(0o444))?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        copy().map_err(io("write", &path))?;
+    }
+    Ok(())
 }
 
 fn release(keep: &Path) -> Result<(), CollectError> {

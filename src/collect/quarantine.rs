@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::CollectLimits;
 use super::error::{CollectError, fail_closed, io};
-use crate::git::{Git, GitCall, ResourceLimits};
+use crate::git::{Git, GitCall, ResourceLimits, init_bare};
 use crate::id::CommitId;
 use crate::workspace::BaseStore;
 
@@ -37,9 +37,7 @@ impl<'a> Quarantine<'a> {
             .tempdir_in(parent)
             .map_err(io("make a directory in", parent))?;
         let path = directory.path();
-        git.call(["init", "-q", "--bare", "--template="])
-            .git_dir(path)
-            .run()?;
+        init_bare(path)?;
         super::borrow(path, store)?;
         Ok(Self {
             git,
@@ -65,6 +63,8 @@ impl<'a> Quarantine<'a> {
             // Windows on the base's packs must fit into the address space.
             .config("core.packedGitLimit=256m")
             .config("core.packedGitWindowSize=32m")
+            // What is of worth here leaves it before the task's own directory goes.
+            .config("core.fsync=none")
             .deadline(deadline)
             .limits(ResourceLimits {
                 address_space: ADDRESS_SPACE,
@@ -89,22 +89,35 @@ impl<'a> Quarantine<'a> {
         Ok(())
     }
 
-    /// Writes all that `tips` have and `base` has not into one pack that needs nothing else.
-    pub(super) fn repack(
-        &self,
-        tips: &[&CommitId],
-        base: &CommitId,
-    ) -> Result<PathBuf, CollectError> {
-        let path = self.path().join("result.pack");
-        let pack = File::create(&path).map_err(io("make", &path))?;
-        self.call(["pack-objects", "--revs", "--stdout", "-q"])
+    /// Writes all that `tips` have and `base` has not into one pack that needs nothing else, and
+    /// its index.
+    pub(super) fn repack(&self, tips: &[&CommitId], base: &CommitId) -> Result<Pack, CollectError> {
+        let call = self.call(
+            ["pack-objects", "--revs", "-q"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([self.path().join("result").as_os_str()]),
+        );
+        let hash = call
             .input(revisions(tips, base))
-            .output_file(pack)
             .deadline(self.limits.deadline.max(Duration::from_secs(60)))
-            .run()
+            .run_text()
             .map_err(fail_closed("objects"))?;
-        Ok(path)
+        let hash = hash.trim().to_owned();
+        let file = |kind| self.path().join(format!("result-{hash}.{kind}"));
+        Ok(Pack {
+            data: file("pack"),
+            index: file("idx"),
+            hash,
+        })
     }
+}
+
+/// A pack that git wrote, and its index.
+pub(super) struct Pack {
+    pub(super) data: PathBuf,
+    pub(super) index: PathBuf,
+    pub(super) hash: String,
 }
 
 /// Standard input of a revision walk from `tips` to `base`.

@@ -75,7 +75,6 @@ pub struct GitCall<'a> {
     git_dir: Option<PathBuf>,
     work_tree: Option<PathBuf>,
     input: Input,
-    output: Option<File>,
     output_limit: usize,
     limits: Option<ResourceLimits>,
     deadline: Duration,
@@ -142,7 +141,6 @@ impl Git {
             git_dir: None,
             work_tree: None,
             input: Input::Nothing,
-            output: None,
             output_limit: DEFAULT_OUTPUT_LIMIT,
             limits: None,
             deadline: DEFAULT_DEADLINE,
@@ -202,12 +200,6 @@ impl GitCall<'_> {
     /// Feeds the rest of this file to standard input.
     pub fn input_file(mut self, file: File) -> Self {
         self.input = Input::File(file);
-        self
-    }
-
-    /// Sends standard output to this file; the call then returns nothing of it.
-    pub fn output_file(mut self, file: File) -> Self {
-        self.output = Some(file);
         self
     }
 
@@ -316,7 +308,6 @@ impl GitCall<'_> {
         let job = Job {
             name,
             input: self.input,
-            output: self.output,
             output_limit: self.output_limit,
             limits: self.limits,
             deadline: self.deadline,

@@ -3,12 +3,14 @@
 //! Every call but those that [`Git::as_user`] makes runs hardened: emptied environment, generated
 //! configuration, no hooks, filters, helpers or network, a deadline. Nothing here knows of tasks.
 
+mod bare;
 mod command;
 mod error;
 mod lock;
 mod process;
 mod repository;
 
+pub use bare::init_bare;
 pub use command::{Git, GitCall};
 pub use error::GitError;
 pub use lock::RepositoryLock;

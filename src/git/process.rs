@@ -38,7 +38,6 @@ pub(super) enum Input {
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) input: Input,
-    pub(super) output: Option<File>,
     pub(super) output_limit: usize,
     pub(super) limits: Option<ResourceLimits>,
     pub(super) deadline: Duration,
@@ -66,7 +65,7 @@ impl Job {
     /// Runs it to its end, whatever its exit code.
     pub(super) fn run(self, mut command: Command) -> Result<Ended, GitError> {
         let name = self.name;
-        let mut child = spawn(&mut command, &self.input, self.output, &name)?;
+        let mut child = spawn(&mut command, &self.input, &name)?;
         if let Some(limits) = self.limits {
             limits.apply(&child).map_err(|source| {
                 kill_group(&mut child);
@@ -107,18 +106,13 @@ impl Job {
     }
 }
 
-fn spawn(
-    command: &mut Command,
-    input: &Input,
-    output: Option<File>,
-    name: &str,
-) -> Result<Child, GitError> {
-    command.process_group(0).stderr(Stdio::piped());
+fn spawn(command: &mut Command, input: &Input, name: &str) -> Result<Child, GitError> {
+    command.process_group(0);
     command.stdin(match input {
         Input::Nothing => Stdio::null(),
         _ => Stdio::piped(),
     });
-    command.stdout(output.map_or_else(Stdio::piped, Stdio::from));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => GitError::Missing,
         _ => GitError::io(format!("start `{name}`"))(source),

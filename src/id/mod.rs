@@ -403,11 +403,6 @@ impl AttemptId {
         format!("refs/agent-run/base/{}/{}", self.run, self.task)
     }
 
-    /// The ref in the user's repository under which a result arrives before it gets its branch.
-    pub fn incoming_ref(&self) -> String {
-        format!("refs/agent-run/incoming/{}/{}", self.run, self.task)
-    }
-
     /// The ref in the user's repository for work that got no branch: number 0 is the result itself.
     pub fn kept_ref(&self, index: usize) -> String {
         let Self { run, task, number } = self;

@@ -364,10 +364,10 @@ fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
     attempts
 }
 
-/// Removes a run's pins and half-arrived results from the user's repository; kept work stays.
+/// Removes a run's pins and the marks of half-arrived results from the user's repository; kept work stays.
 fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId) -> Vec<String> {
-    let prefixes = ["base", "incoming"].map(|kind| format!("refs/agent-run/{kind}/{run}/"));
-    let own = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let prefix = format!("refs/agent-run/base/{run}/");
+    let own = |name: &str| name.starts_with(&prefix);
     let refs = repository.agent_run_refs().map(|refs| {
         let own = refs.iter().filter(|(name, _)| own(name));
         own.map(|(name, old)| repository.delete_ref(name, old))

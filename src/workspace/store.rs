@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::WorkspaceError;
-use crate::git::{Git, GitError};
+use crate::git::{Git, GitError, init_bare};
 use crate::id::{CommitId, RepoKey, StateDir, hex_hash};
 
 /// The store's one ref: everything in it is reachable from there.
@@ -112,10 +112,7 @@ impl Store {
         let started = Instant::now();
         let git = source.git;
         if tip_of(git, &self.path).is_none() {
-            git.call(["init", "-q", "--bare", "--template="])
-                .git_dir(&self.path)
-                .run()
-                .map_err(WorkspaceError::git("make the base store"))?;
+            init_bare(&self.path).map_err(WorkspaceError::git("make the base store"))?;
         }
         let before = self.tidy()?;
         let refspec = format!("+{}:{TIP}", source.commit);
