@@ -20,7 +20,7 @@
 //! `tests/it/layering.rs` allows it. Fences hold the rest: host programs are started in [`git`]
 //! only, tasks are spawned in [`runner`] and [`engine`] only, the environment is read and the
 //! terminal written in [`cli`] and [`report`] only, and git2 opens nothing but the repository of
-//! accepted results, in [`collect`].
+//! accepted results and the base's objects, both agent-run's own, in [`collect`].
 //!
 //! Three kinds of "went wrong" are kept apart. *The task went badly* is data:
 //! [`event::TaskOutcome`] and [`event::BranchResult`]. *We could not do our part* is an `Err` of the

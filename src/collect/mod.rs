@@ -26,7 +26,7 @@ use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::workspace::{BaseStore, Workspace};
 use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
-use policy::Checked;
+use policy::{Added, Checked};
 pub use prune::{release_packs, remove_unused};
 use quarantine::Quarantine;
 
@@ -158,21 +158,24 @@ fn collect_bundle(
     let quarantine = Quarantine::new(repository.git(), workspace.directory(), store, limits)?;
     quarantine.unpack(bundle.pack)?;
     let tip = bundle.head.as_ref().unwrap_or(base);
-    if !policy::descends(&quarantine, tip, base)? {
+    let with = |sides: &[&CommitId]| {
+        let tips: Vec<_> = [tip].into_iter().chain(sides.iter().copied()).collect();
+        Added::list(&quarantine, &tips, base)
+    };
+    let all: Vec<_> = bundle.sides.iter().map(|(_, id)| id).collect();
+    let mut added = with(&all)?;
+    if !added.descends(tip)? {
         return not_on_top();
     }
-    let sides = sides_on_top(&quarantine, &bundle.sides, status, base)?;
+    let sides = sides_on_top(&added, &bundle.sides, status)?;
     if sides.len() < bundle.sides.len() {
         report.content_left_behind = true;
         let note = "Some other branches of the task do not build on the base and were not taken.";
         report.notes.push(note.into());
+        added = with(&sides.iter().map(|(id, _)| id).collect::<Vec<_>>())?;
     }
-    let tips: Vec<_> = [tip]
-        .into_iter()
-        .chain(sides.iter().map(|(id, _)| id))
-        .collect();
-    let mut checked = policy::check(&quarantine, &tips, base, &limits)?;
-    report.commits = policy::commits(&quarantine, &[tip], base)?;
+    let mut checked = added.check(&quarantine, store, &limits)?;
+    report.commits = added.commits(tip)?;
     let few_paths = look_for_risks(&quarantine, store, &mut checked, report)?;
     let promoted = promote::promote(request, &quarantine, tip, &sides)?;
     report.result = promoted.result;
@@ -193,14 +196,13 @@ fn collect_bundle(
 
 /// The further tips that build on the base, and what they are.
 fn sides_on_top(
-    quarantine: &Quarantine<'_>,
+    added: &Added,
     sides: &[(usize, CommitId)],
     status: &Status,
-    base: &CommitId,
 ) -> Result<Vec<(CommitId, String)>, CollectError> {
     let mut kept = Vec::new();
     for (number, id) in sides {
-        if policy::descends(quarantine, id, base)? {
+        if added.descends(id)? {
             let said = status.sides.iter().find(|(n, _)| n == number);
             let what = said.map_or_else(|| "unnamed".to_owned(), |(_, what)| what.clone());
             kept.push((id.clone(), what));

@@ -5,8 +5,11 @@
 
 use std::collections::HashMap;
 
+use git2::{ObjectType, Oid, Repository};
+
 use super::error::{CollectError, fail_closed, rejected};
 use super::quarantine::Quarantine;
+use crate::workspace::BaseStore;
 
 /// A SHA-1 object id.
 pub(super) type ObjectId = [u8; 20];
@@ -51,14 +54,45 @@ pub(super) struct Trees {
 }
 
 impl Trees {
-    /// Loads `roots` and everything below them; refuses what is deeper than `depth`.
+    /// Loads an agent's trees, each by its id.
     pub(super) fn load(
         &mut self,
         quarantine: &Quarantine<'_>,
-        roots: Vec<ObjectId>,
+        new: &[ObjectId],
+    ) -> Result<(), CollectError> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let output = quarantine
+            .call(["cat-file", "--batch"])
+            .input(
+                new.iter()
+                    .map(|id| hex(id) + "\n")
+                    .collect::<String>()
+                    .into_bytes(),
+            )
+            .output_limit(TREE_BYTES)
+            .run()
+            .map_err(fail_closed("tree-bytes"))?;
+        self.bytes += output.len();
+        match self.take(&output, new) {
+            Some(()) => Ok(()),
+            None => malformed(),
+        }
+    }
+
+    /// Loads what `roots` and the loaded trees refer to: what is not new is the base's, and read
+    /// there. Refuses what is nested deeper than `depth`.
+    pub(super) fn complete(
+        &mut self,
+        store: &BaseStore,
+        roots: [ObjectId; 2],
         depth: u64,
     ) -> Result<(), CollectError> {
-        let mut wanted = roots;
+        let store = Repository::open_bare(store.path())?;
+        let base = store.odb()?;
+        let mut wanted: Vec<_> = self.bodies.values().flat_map(|b| subtrees(b)).collect();
+        wanted.extend(roots);
         for _ in 0..=depth {
             wanted.sort_unstable();
             wanted.dedup();
@@ -66,17 +100,19 @@ impl Trees {
             if wanted.is_empty() {
                 return Ok(());
             }
-            let input: String = wanted.iter().map(|id| hex(id) + "\n").collect();
-            let output = quarantine
-                .call(["cat-file", "--batch"])
-                .input(input.into_bytes())
-                .output_limit(TREE_BYTES.saturating_sub(self.bytes))
-                .run()
-                .map_err(fail_closed("tree-bytes"))?;
-            self.bytes += output.len();
-            let Some(below) = self.take(&output, &wanted) else {
-                return rejected("trees", "a tree is missing or malformed");
-            };
+            let mut below = Vec::new();
+            for id in std::mem::take(&mut wanted) {
+                let body = match base.read(Oid::from_bytes(&id)?) {
+                    Ok(tree) if tree.kind() == ObjectType::Tree => tree.data().to_vec(),
+                    _ => return malformed(),
+                };
+                self.bytes += body.len();
+                if self.bytes > TREE_BYTES {
+                    return rejected("tree-bytes", "the trees are too large to be looked at");
+                }
+                below.extend(subtrees(&body));
+                self.bodies.insert(id, body);
+            }
             wanted = below;
         }
         rejected(
@@ -85,9 +121,8 @@ impl Trees {
         )
     }
 
-    /// Reads the answer of `cat-file --batch`; returns the trees that it refers to.
-    fn take(&mut self, mut output: &[u8], wanted: &[ObjectId]) -> Option<Vec<ObjectId>> {
-        let mut below = Vec::new();
+    /// Reads the answer of `cat-file --batch`.
+    fn take(&mut self, mut output: &[u8], wanted: &[ObjectId]) -> Option<()> {
         for id in wanted {
             let end = output.iter().position(|b| *b == b'\n')?;
             let header = std::str::from_utf8(&output[..end]).ok()?;
@@ -97,11 +132,10 @@ impl Trees {
                 .ok()?;
             let body = output.get(end + 1..end + 1 + size)?;
             output = output.get(end + 2 + size..)?;
-            let entries = parse(body)?;
-            below.extend(entries.iter().filter(|e| e.mode == MODE_TREE).map(|e| e.id));
+            parse(body)?;
             self.bodies.insert(*id, body.to_vec());
         }
-        Some(below)
+        Some(())
     }
 
     /// The entries of a loaded tree. They are not kept parsed: that takes three times the memory.
@@ -191,6 +225,19 @@ impl Trees {
         }
         (found, true, gone)
     }
+}
+
+fn malformed<T>() -> Result<T, CollectError> {
+    rejected("trees", "a tree is missing or malformed")
+}
+
+/// The trees that a tree refers to.
+fn subtrees(body: &[u8]) -> Vec<ObjectId> {
+    let entries = parse(body).unwrap_or_default().into_iter();
+    entries
+        .filter(|e| e.mode == MODE_TREE)
+        .map(|e| e.id)
+        .collect()
 }
 
 /// Reads a tree object as gitformat-pack's sources have it: `mode name NUL id`, repeated.

@@ -6,11 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use agent_run::collect::{needs_collector, release_packs, remove_unused};
+use agent_run::collect::{CollectLimits, needs_collector, release_packs, remove_unused};
 use agent_run::event::BranchResult;
 use agent_run::workspace::{BaseStore, remove};
 
-use super::{collected, snapshot};
+use super::{collect_as, collected, snapshot};
 use crate::git::fixture::{attempt, commit, git, program};
 use crate::workspace::Site;
 
@@ -67,6 +67,36 @@ fn commits_and_leftovers_become_a_branch_with_numbers() {
 }
 
 #[test]
+fn directories_that_move_or_come_back_are_the_bases() {
+    let site = Site::new();
+    commit(&site.dir, "src/deep/er/c.txt", "c\n");
+    git(&site.dir, &["rm", "-rq", "src/deep"]);
+    git(&site.dir, &["commit", "-qm", "remove"]);
+    let site = site.again();
+    let inside = site.workspace("t");
+    inside.git(&["checkout", "-q", "HEAD~1", "--", "src/deep"]);
+    inside.git(&["mv", "src", "moved"]);
+    inside.git(&["commit", "-qm", "move"]);
+    inside.hand_off();
+    let limits = CollectLimits {
+        paths: 2,
+        ..CollectLimits::default()
+    };
+    let report = collect_as(&site, &inside, "t", limits);
+    assert!(
+        matches!(&report.result, BranchResult::Rejected { check, .. } if check == "paths"),
+        "{report:?}"
+    );
+    let limits = CollectLimits { paths: 3, ..limits };
+    let report = collect_as(&site, &inside, "t", limits);
+    assert!(
+        matches!(report.result, BranchResult::Created { .. }),
+        "{report:?}"
+    );
+    assert_eq!((report.commits, report.files), (1, 3), "{report:?}");
+}
+
+#[test]
 fn nothing_done_changes_nothing() {
     let site = Site::new();
     let inside = site.workspace("t");
@@ -101,10 +131,6 @@ fn a_taken_name_is_never_overwritten() {
         assert_eq!(
             git(&site.dir, &["rev-parse", existing]),
             git(&site.dir, &["rev-parse", "HEAD~1"])
-        );
-        assert_eq!(
-            git(&site.dir, &["for-each-ref", "refs/agent-run/incoming"]),
-            ""
         );
     }
 }
