@@ -109,12 +109,6 @@ pub enum GitError {
         /// How many objects are not there.
         missing: usize,
     },
-    /// A ref outside `refs/agent-run/` was about to be deleted.
-    #[error("refusing to delete `{name}`: it is not under refs/agent-run/")]
-    ForeignRef {
-        /// The ref, sanitised.
-        name: String,
-    },
 }
 
 impl GitError {

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Git, GitCall, GitError};
-use crate::id::{AttemptId, CommitId, RepoKey};
+use crate::id::{CommitId, RepoKey, RunId};
 use crate::sanitize;
 
-/// Everything that agent-run writes in a user's repository, but for the branches, is under this.
-const OWN_REFS: &str = "refs/agent-run/";
 /// Longest `info/exclude` that is copied, in bytes.
 const EXCLUDE_LIMIT: u64 = 1024 * 1024;
 
@@ -238,38 +236,16 @@ impl Repository {
         }
     }
 
-    /// Keeps a task's base commit from being pruned, whatever the user deletes meanwhile.
-    pub fn pin(&self, attempt: &AttemptId, base: &CommitId) -> Result<(), GitError> {
-        self.call(["update-ref", &attempt.pin_ref(), base.as_str()])
+    /// Keeps a run's base commit from being pruned, whatever the user deletes meanwhile.
+    pub fn pin(&self, run: &RunId, base: &CommitId) -> Result<(), GitError> {
+        self.call(["update-ref", &run.pin_ref(), base.as_str()])
             .run()
             .map(drop)
     }
 
     /// Removes what [`Self::pin`] made; succeeds where it is gone already.
-    pub fn unpin(&self, attempt: &AttemptId) -> Result<(), GitError> {
-        self.call(["update-ref", "-d", &attempt.pin_ref()])
-            .run()
-            .map(drop)
-    }
-
-    /// Every ref that agent-run made here, but for the branches.
-    pub fn agent_run_refs(&self) -> Result<Vec<(String, CommitId)>, GitError> {
-        let format = "--format=%(objectname) %(refname)";
-        let text = self.call(["for-each-ref", format, OWN_REFS]).run()?;
-        let text = String::from_utf8_lossy(&text);
-        let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs
-            .filter_map(|(id, name)| Some((name.to_owned(), id.parse().ok()?)))
-            .collect())
-    }
-
-    /// Deletes a ref of agent-run's if it still stands at `old`.
-    pub fn delete_ref(&self, name: &str, old: &CommitId) -> Result<(), GitError> {
-        if !name.starts_with(OWN_REFS) {
-            let name = sanitize::line(name.as_bytes(), false);
-            return Err(GitError::ForeignRef { name });
-        }
-        self.call(["update-ref", "-d", name, old.as_str()])
+    pub fn unpin(&self, run: &RunId) -> Result<(), GitError> {
+        self.call(["update-ref", "-d", &run.pin_ref()])
             .run()
             .map(drop)
     }

@@ -127,6 +127,11 @@ name_type! {
 }
 
 impl RunId {
+    /// The ref in the user's repository that keeps the base commit from being pruned.
+    pub fn pin_ref(&self) -> String {
+        format!("refs/agent-run/base/{self}")
+    }
+
     /// Makes the id of a run that starts `at`; `entropy` tells runs of the same second apart.
     pub fn new(at: jiff::Timestamp, entropy: u32) -> Self {
         const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -396,11 +401,6 @@ impl AttemptId {
             .replace(['.', '_'], "-")
             .trim_end_matches('-')
             .to_owned()
-    }
-
-    /// The ref in the user's repository that keeps the base commit from being pruned.
-    pub fn pin_ref(&self) -> String {
-        format!("refs/agent-run/base/{}/{}", self.run, self.task)
     }
 
     /// The ref in the user's repository for work that got no branch: number 0 is the result itself.

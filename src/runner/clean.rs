@@ -245,6 +245,7 @@ impl<E: Engine> Cleaner<E> {
             images: Images::default(),
             measurements: Allowance::default(),
             began: Instant::now(),
+            pinned: std::sync::OnceLock::new(),
             bind_proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
         })
@@ -364,18 +365,11 @@ fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
     attempts
 }
 
-/// Removes a run's pins and the marks of half-arrived results from the user's repository; kept work stays.
+/// Removes a run's pin and the marks of half-arrived results from the user's repository; kept work stays.
 fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId) -> Vec<String> {
-    let prefix = format!("refs/agent-run/base/{run}/");
-    let own = |name: &str| name.starts_with(&prefix);
-    let refs = repository.agent_run_refs().map(|refs| {
-        let own = refs.iter().filter(|(name, _)| own(name));
-        own.map(|(name, old)| repository.delete_ref(name, old))
-            .collect::<Vec<_>>()
-    });
-    let removed = refs.unwrap_or_else(|error| vec![Err(error)]);
+    let unpinned = repository.unpin(run);
     let released = collect::release_packs(state, repository);
-    let all = removed.into_iter().chain([released]);
+    let all = [unpinned, released].into_iter();
     all.filter_map(Result::err)
         .map(|error| StepError::new("remove", &error).message)
         .collect()

@@ -15,7 +15,7 @@ use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
 use super::task::{TaskDone, run_task};
-use super::teardown::teardown;
+use super::teardown::{teardown, unpin};
 use super::{RunContext, RunError, Shared, Shutdown};
 use crate::engine::Engine;
 use crate::event::{
@@ -65,6 +65,7 @@ pub async fn run<E: Engine>(
         images: Images::default(),
         measurements: Allowance::default(),
         began: Instant::now(),
+        pinned: std::sync::OnceLock::new(),
         context,
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
@@ -308,6 +309,7 @@ impl<E: Engine> Dispatch<E> {
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
         let not_removed = self.shared.network.release(&*context.engine).await;
+        let not_unpinned = unpin(&self.shared).await;
         let mut tasks = self.reports;
         let place = |task: &TaskId| context.plan.tasks.iter().position(|t| t.id == *task);
         tasks.sort_by_key(|report| place(&report.task));
@@ -320,7 +322,7 @@ impl<E: Engine> Dispatch<E> {
             tasks,
             stopped,
             took: Duration::ZERO,
-            teardown_errors: not_removed.into_iter().collect(),
+            teardown_errors: not_removed.into_iter().chain(not_unpinned).collect(),
             directory: context.state.run(&context.plan.run),
         }
     }

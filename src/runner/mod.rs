@@ -114,6 +114,7 @@ struct Shared<E: Engine> {
     images: images::Images,
     measurements: measure::Allowance,
     began: Instant,
+    pinned: std::sync::OnceLock<Result<(), StepError>>,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
 }

@@ -41,7 +41,7 @@ pub(super) async fn network<E: Engine>(
     }
 }
 
-/// Pins the base, then makes the attempt's directories.
+/// Pins the run's base, then makes the attempt's directories.
 pub(super) fn make_workspace<E: Engine>(
     shared: &Shared<E>,
     attempt: &AttemptId,
@@ -50,10 +50,12 @@ pub(super) fn make_workspace<E: Engine>(
     accounts: (&str, &str),
 ) -> Result<Workspace, StepError> {
     let context = &shared.context;
-    context
-        .repository
-        .pin(attempt, &context.plan.repository.base)
-        .map_err(|e| StepError::new("workspace", &e))?;
+    let pin = || {
+        let base = &context.plan.repository.base;
+        let pinned = context.repository.pin(&attempt.run, base);
+        pinned.map_err(|e| StepError::new("workspace", &e))
+    };
+    shared.pinned.get_or_init(pin).clone()?;
     workspace_request(shared, attempt, task, user, accounts, Workspace::create)
         .map_err(|e| StepError::new("workspace", &e))
 }

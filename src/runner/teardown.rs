@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Remains {
     /// Its containers, by name; some may never have been created.
     pub(super) containers: Vec<String>,
-    /// Set once the base was pinned and the directory begun.
+    /// Set once the directory was begun.
     pub(super) attempt: Option<AttemptId>,
     /// Whether the directory holds work that is nowhere else.
     pub(super) keep_work: bool,
@@ -39,23 +39,10 @@ pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remain
     // What a container may still write in is no place to delete in; `clean` tries it all again.
     let (attempt, keep_work) = (remains.attempt, remains.keep_work || may_run);
     let on_disk = blocking(move || {
-        let mut errors = Vec::new();
-        let Some(attempt) = attempt else {
-            return errors;
-        };
+        let attempt = attempt.filter(|_| !keep_work)?;
         let state = &shared.context.state;
-        let mut note = |error: &dyn std::error::Error| {
-            errors.push(StepError::new("remove", error).message);
-        };
-        if !keep_work
-            && let Err(error) = workspace::remove(state, &state.task(&attempt.run, &attempt.task))
-        {
-            note(&error);
-        }
-        if let Err(error) = shared.context.repository.unpin(&attempt) {
-            note(&error);
-        }
-        errors
+        let removed = workspace::remove(state, &state.task(&attempt.run, &attempt.task));
+        Some(StepError::new("remove", &removed.err()?).message)
     });
     errors.extend(on_disk.await);
     errors
@@ -73,6 +60,17 @@ async fn remove_container<E: Engine>(engine: &E, name: &str) -> Option<String> {
         }
     }
     last
+}
+
+/// Lets go of the base, after all attempts are removed; gives a sentence if that failed.
+pub(super) async fn unpin<E: Engine>(shared: &Arc<Shared<E>>) -> Option<String> {
+    let shared = shared.clone();
+    let removed = blocking(move || {
+        shared.pinned.get()?;
+        let context = &shared.context;
+        context.repository.unpin(&context.plan.run).err()
+    });
+    Some(StepError::new("remove", &removed.await?).message)
 }
 
 /// Removes a network, unless somebody uses it; gives a sentence if that failed.

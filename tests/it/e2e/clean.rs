@@ -128,7 +128,7 @@ fn clean_removes_a_worktree_that_was_never_finished() {
     let run = result["run"].as_str().expect("a run");
     let attempt = scene.state().join("runs").join(run).join("tasks/a/1");
     std::fs::create_dir_all(attempt.join("worktree/src")).expect("directories");
-    let pin = format!("refs/agent-run/base/{run}/a");
+    let pin = format!("refs/agent-run/base/{run}");
     scene.git(&["update-ref", &pin, "main"]);
     let cleaned = scene.agent_run(&["clean"]);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");

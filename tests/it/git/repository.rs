@@ -15,11 +15,16 @@ fn use_it(scratch: &Scratch, dir: &Path) {
 
 fn use_repository(scratch: &Scratch, repository: &Repository) {
     let base = repository.resolve_base("HEAD").unwrap();
-    repository.pin(&attempt("t", 1), &base).unwrap();
-    assert_eq!(
-        repository.agent_run_refs().unwrap(),
-        [(attempt("t", 1).pin_ref(), base.clone())]
-    );
+    let run = attempt("t", 1).run;
+    let refs = || {
+        let format = "--format=%(objectname) %(refname)";
+        git(
+            repository.directory(),
+            &["for-each-ref", format, "refs/agent-run"],
+        )
+    };
+    repository.pin(&run, &base).unwrap();
+    assert_eq!(refs(), format!("{base} {}", run.pin_ref()));
     let store = BaseStore::ensure(repository, &scratch.state(), "HEAD", &base, None).unwrap();
     let listed = git(
         store.path(),
@@ -28,9 +33,9 @@ fn use_repository(scratch: &Scratch, repository: &Repository) {
     assert_eq!(listed, "a.txt\nsrc/b.txt");
     git(store.path(), &["fsck", "--strict", "--connectivity-only"]);
     assert!(!store.objects().join("info/alternates").exists());
-    repository.unpin(&attempt("t", 1)).unwrap();
-    repository.unpin(&attempt("t", 1)).unwrap();
-    assert_eq!(repository.agent_run_refs().unwrap(), []);
+    repository.unpin(&run).unwrap();
+    repository.unpin(&run).unwrap();
+    assert_eq!(refs(), "");
 }
 
 #[test]
@@ -229,34 +234,13 @@ fn facts_of_the_users_tree() {
 }
 
 #[test]
-fn refs_are_deleted_only_below_ours_and_only_as_they_were() {
-    let scratch = Scratch::new();
-    let dir = scratch.repository("repo");
-    let repository = scratch.open(&dir);
-    let head = repository.resolve_base("HEAD").unwrap();
-    let older = repository.resolve_base("HEAD~1").unwrap();
-    let refused = repository.delete_ref("refs/heads/main", &head).unwrap_err();
-    assert!(matches!(refused, GitError::ForeignRef { .. }));
-    repository.pin(&attempt("t", 1), &head).unwrap();
-    assert!(
-        repository
-            .delete_ref(&attempt("t", 1).pin_ref(), &older)
-            .is_err()
-    );
-    repository
-        .delete_ref(&attempt("t", 1).pin_ref(), &head)
-        .unwrap();
-    assert_eq!(repository.agent_run_refs().unwrap(), []);
-}
-
-#[test]
 fn a_pin_keeps_the_base_whatever_the_user_deletes() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repo");
     git(&dir, &["switch", "-qc", "doomed"]);
     let base = commit(&dir, "c.txt", "x");
     let repository = scratch.open(&dir);
-    repository.pin(&attempt("t", 1), &base).unwrap();
+    repository.pin(&attempt("t", 1).run, &base).unwrap();
     git(&dir, &["switch", "-q", "main"]);
     git(&dir, &["branch", "-D", "doomed"]);
     git(&dir, &["reflog", "expire", "--expire=now", "--all"]);

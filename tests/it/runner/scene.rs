@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::fake::{FakeEngine, Script, host_path};
+use crate::git::fixture::git;
 
 /// One run on the fake engine.
 pub struct Scene {
@@ -185,8 +186,12 @@ impl Scene {
             let entries = std::fs::read_dir(directory).into_iter().flatten();
             left.extend(entries.map(|entry| entry.unwrap().path()));
         }
-        let refs = self.repository.agent_run_refs().unwrap();
-        left.extend(refs.into_iter().map(|(name, _)| name.into()));
+        let format = "--format=%(refname)";
+        let refs = git(
+            self.repository.directory(),
+            &["for-each-ref", format, "refs/agent-run"],
+        );
+        left.extend(refs.lines().map(PathBuf::from));
         left
     }
 }

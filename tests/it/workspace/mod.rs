@@ -14,7 +14,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use agent_run::git::Repository;
-use agent_run::id::{AttemptId, CommitId};
+use agent_run::id::{AttemptId, CommitId, RunId};
 use agent_run::workspace::{
     BaseStore, RemovalError, Timing, Workspace, WorkspaceError, WorkspaceRequest, empty_trash,
     remove,
