@@ -210,3 +210,23 @@ fn branches_beyond_those_that_are_taken_are_told_of() {
     let status = inside.hand_off();
     assert!(!status.contains("branches_incomplete"), "{status}");
 }
+
+#[test]
+fn an_index_or_a_head_that_says_nothing_is_no_clean_worktree() {
+    let site = Site::new();
+    let broken = site.workspace("broken");
+    commit(&broken.tree(), "c.txt", "c");
+    fs::write(broken.tree().join("loose"), "2").unwrap();
+    fs::write(broken.workspace.git_dir().join("index"), "junk").unwrap();
+    let orphan = site.workspace("orphan");
+    orphan.git(&["switch", "-q", "--orphan", "new"]);
+    for shell in SHELLS {
+        for (inside, files) in [(&broken, "a.txt\nc.txt\nloose\nsrc/b.txt"), (&orphan, "")] {
+            let status = inside.hand_off_with(shell, &[]);
+            assert!(status.contains("leftovers=committed"), "{shell:?} {status}");
+            assert!(!status.contains("rebuilt"), "{shell:?} {status}");
+            let heads = inside.bundle();
+            assert_eq!(inside.files_of(&heads[0].1), files, "{shell:?}");
+        }
+    }
+}
