@@ -99,6 +99,9 @@ pub enum ExamineError {
     /// A run would end with this.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// No subnet of the pool is free.
+    #[error("no part of the network pool is free")]
+    PoolTaken,
     /// A container could not be run.
     #[error("{0}")]
     Container(String),
@@ -115,7 +118,10 @@ impl From<StepError> for ExamineError {
 
 impl From<EngineError> for ExamineError {
     fn from(error: EngineError) -> Self {
-        StepError::new("probe", &error).into()
+        match error.kind {
+            ErrorKind::AddressInUse => Self::PoolTaken,
+            _ => StepError::new("probe", &error).into(),
+        }
     }
 }
 

@@ -163,3 +163,14 @@ async fn a_network_that_another_run_has_just_removed_is_made_anew() {
     assert!(found.reach.is_ok(), "{found:?}");
     scene.engine.assert_no_leaks();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_without_a_free_subnet_is_told_apart() {
+    let scene = Scene::new();
+    let taken = Fault::Fail(ErrorKind::AddressInUse);
+    scene.engine.fault("*", Operation::CreateNetwork, taken);
+    let found = examine(&scene).await;
+    assert_eq!(found.reach, Err(ExamineError::PoolTaken));
+    assert!(found.limits.is_ok(), "{found:?}");
+    scene.engine.assert_no_leaks();
+}
