@@ -53,7 +53,12 @@ struct Found {
     ci: Vec<&'static str>,
 }
 
-pub(super) fn init(surroundings: &Surroundings, arguments: &InitArgs) -> Result<Exit, Failure> {
+/// `elsewhere` says that the commands to type next are typed in another directory.
+pub(super) fn init(
+    surroundings: &Surroundings,
+    arguments: &InitArgs,
+    elsewhere: bool,
+) -> Result<Exit, Failure> {
     let git = Git::new(
         &surroundings.search_path,
         &surroundings.state.path().join("git"),
@@ -72,7 +77,7 @@ pub(super) fn init(surroundings: &Surroundings, arguments: &InitArgs) -> Result<
         return Err(Failure::new(Exit::EnvironmentUnusable, error).hint(hint));
     };
     write(top, &text)?;
-    print_result(&told(top, &found));
+    print_result(&told(top, &found, elsewhere));
     Ok(Exit::Success)
 }
 
@@ -160,7 +165,7 @@ fn write(top: &Path, text: &str) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))
 }
 
-fn told(top: &Path, found: &Found) -> String {
+fn told(top: &Path, found: &Found, elsewhere: bool) -> String {
     let path = shown(&top.join(DEFAULT_NAMES[0]));
     let names: Vec<&str> = found.tools.iter().map(|(name, _)| *name).collect();
     let kind = match names.as_slice() {
@@ -168,9 +173,14 @@ fn told(top: &Path, found: &Found) -> String {
         names => format!(" for {}", names.join(", ")),
     };
     let tasks = count(2 + found.tools.len() as u64, "task");
+    let spec = if elsewhere {
+        format!(" {}", shell_words::quote(&path))
+    } else {
+        String::new()
+    };
     format!(
-        "wrote {path}: {tasks}{kind}\n\nNext\n  agent-run plan    shows what a run would do\n  \
-         agent-run run     runs it, and makes a branch of each task's work\n"
+        "wrote {path}: {tasks}{kind}\n\nNext\n  agent-run plan{spec}    shows what a run would do\n  \
+         agent-run run{spec}     runs it, and makes a branch of each task's work\n"
     )
 }
 

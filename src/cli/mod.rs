@@ -71,7 +71,9 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),
-        Command::Init(arguments) => init::init(&surroundings()?, &arguments),
+        Command::Init(arguments) => {
+            init::init(&surroundings()?, &arguments, global.directory.is_some())
+        }
         Command::Config(arguments) => config::config(&directory, &arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),

@@ -190,6 +190,8 @@ fn where_there_is_nothing_to_start_from_it_says_what_to_do() {
     let bare = in_repo(&full, &["init", "-C", "bare.git"]);
     assert_eq!(bare.code, Some(96), "{bare}");
     assert!(bare.stderr.contains("--stdout"), "{bare}");
+    let printed = in_repo(&full, &["init", "-C", "bare.git", "--stdout"]);
+    assert_eq!(printed.code, Some(0), "{printed}");
 }
 
 #[test]
@@ -203,4 +205,16 @@ fn the_agent_that_it_shows_is_a_valid_task() {
     let valid = scene.agent_run(&["validate", "spec.yaml"]);
     assert_eq!(valid.code, Some(0), "{valid}");
     assert!(valid.stdout.contains("3 tasks"), "{valid}\n{spec}");
+}
+
+#[test]
+fn the_commands_that_it_names_work_where_it_was_started() {
+    let scene = Scene::new();
+    let ended = scene.agent_run(&["init", "-C", "repo"]);
+    let mut lines = ended.stdout.lines();
+    let plan = lines.find_map(|line| line.trim().strip_prefix("agent-run plan "));
+    let spec = plan.and_then(|rest| rest.split_once("  "));
+    let spec = spec.expect("a spec in the command").0;
+    let planned = scene.agent_run(&["plan", spec]);
+    assert_eq!(planned.code, Some(0), "{ended}\n{planned}");
 }
