@@ -93,28 +93,29 @@ impl Finding {
     }
 }
 
-/// All findings as one JSON object.
+/// All findings, for machines.
 #[derive(Serialize)]
-struct Report<'a> {
+pub(super) struct Report<'a> {
     version: u32,
     agent_run: &'static str,
     usable: bool,
     findings: &'a [Finding],
 }
 
+impl<'a> Report<'a> {
+    pub(super) fn new(findings: &'a [Finding]) -> Self {
+        Self {
+            version: 1,
+            agent_run: env!("CARGO_PKG_VERSION"),
+            usable: usable(findings),
+            findings,
+        }
+    }
+}
+
 /// Whether agent-run can run.
 pub(super) fn usable(findings: &[Finding]) -> bool {
     findings.iter().all(|found| found.verdict != Verdict::Fail)
-}
-
-pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
-    let all = Report {
-        version: 1,
-        agent_run: env!("CARGO_PKG_VERSION"),
-        usable: usable(findings),
-        findings,
-    };
-    serde_json::to_string_pretty(&all).map(|text| text + "\n")
 }
 
 /// A line for each finding, wrapped to `columns` if there are any, and what they come to.

@@ -29,7 +29,10 @@ pub(super) fn git(surroundings: &Surroundings) -> Vec<Finding> {
     .and_then(|git| git.version().map(|version| (git, version)));
     let (git, version) = match found {
         Ok(found) => found,
-        Err(error) => return vec![failed("git", &error)],
+        Err(error) => {
+            let fix = "install git 2.38 or newer, as by: apt-get install git";
+            return vec![failed("git", &error).fix(fix)];
+        }
     };
     vec![
         Finding::ok("git", format!("{version} (2.38 or newer is needed)")),
@@ -62,7 +65,9 @@ fn repository(surroundings: &Surroundings, git: &Git) -> Finding {
             let path = shown(repository.directory());
             Finding::ok(check, format!("{path}{shallow}"))
         }
-        Err(error) => failed(check, &error).only_a_warning(),
+        Err(error) => failed(check, &error)
+            .only_a_warning()
+            .fix("go where your repository is, or name it in the spec with `repo`"),
     }
 }
 
@@ -141,7 +146,7 @@ pub(super) fn pool(pool: Pool) -> Finding {
         check,
         format!("{pool} overlaps a route: {}", routes.join(", ")),
     )
-    .fix("name a free range with --network-pool or AGENT_RUN_NETWORK_POOL, as 10.214.0.0/16")
+    .fix(super::POOL_FIX)
 }
 
 /// The routes of proc(5)'s `/proc/net/route` that lead into the pool, without the default one:

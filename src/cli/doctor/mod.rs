@@ -1,6 +1,7 @@
 //! `doctor`: whether agent-run can run here, what its tasks could reach, and what to do about it.
 
 mod advisories;
+mod containers;
 mod finding;
 mod host;
 
@@ -16,18 +17,23 @@ use super::exit_code::{Exit, of_stop};
 use super::prepare::new_run_id;
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
-use super::{print_error, print_result};
+use super::{print_error, print_json, print_result};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineError, EngineInfo, ErrorKind, ImageInfo};
-use crate::id::{ImageRef, RunId};
+use crate::id::{ImageRef, RunId, StateDir};
 use crate::journal::{self, RunDirectory};
-use crate::runner::{Examination, ExamineError, Examiner, Internet, Pool, Reach, Shutdown};
+use crate::runner::{Examination, Examiner, Pool, Shutdown};
 use crate::sanitize;
 use finding::Finding;
 
 /// How long an engine may take for an answer that it knows.
 const ANSWER: Duration = Duration::from_secs(10);
+/// What to do about an engine that fails.
+const ENGINE_FIX: &str = "see what the engine logs (journalctl -u docker), and restart it";
+/// What to do about addresses that others use.
+const POOL_FIX: &str =
+    "name a free range with --network-pool or AGENT_RUN_NETWORK_POOL, as 10.214.0.0/16";
 
 pub(super) async fn doctor(
     surroundings: &Surroundings,
@@ -46,14 +52,16 @@ pub(super) async fn doctor(
         }
         Err(error) => findings.push(no_engine(&error)),
     }
-    let text = match arguments.format {
+    match arguments.format {
         Format::Text => {
             let columns = surroundings::columns();
-            finding::text(&findings, columns, surroundings.result_paint)
+            let text = finding::text(&findings, columns, surroundings.result_paint);
+            print_result(&text);
         }
-        Format::Json => finding::json(&findings).map_err(|e| Failure::new(Exit::Unexpected, e))?,
-    };
-    print_result(&text);
+        Format::Json => {
+            print_json(&finding::Report::new(&findings))?;
+        }
+    }
     Ok(if finding::usable(&findings) {
         Exit::Success
     } else {
@@ -78,11 +86,15 @@ async fn reach_engine(
 /// The engine that is not there, with every place where it was looked for.
 fn no_engine(error: &EngineError) -> Finding {
     let fix = match &error.kind {
+        // The system's words for EACCES, which the client hands on.
+        ErrorKind::Unreachable(tried) if tried.iter().any(|t| t.contains("Permission denied")) => {
+            "join the group that may use Docker (sudo usermod -aG docker $USER), and log in again"
+        }
         ErrorKind::Unreachable(_) => {
             "start Docker (systemctl start docker), or name an engine with --host or DOCKER_HOST"
         }
         ErrorKind::TooOld(_) => "install Docker 20.10 or newer",
-        ErrorKind::Timeout => "restart Docker: systemctl restart docker",
+        ErrorKind::Timeout => ENGINE_FIX,
         _ => "name an engine that agent-run can use with --host or DOCKER_HOST",
     };
     let found = match &error.kind {
@@ -131,9 +143,8 @@ async fn base_image(engine: &DockerEngine) -> Result<ImageInfo, Finding> {
                        a way to an image registry), then ask again";
             Err(Finding::warn(check, message).fix(fix))
         }
-        Ok(Err(error)) => Err(Finding::fail(check, line(&error.to_string()))),
-        Err(_) => Err(Finding::fail(check, "the engine gave no answer in time")
-            .fix("restart Docker: systemctl restart docker")),
+        Ok(Err(error)) => Err(Finding::fail(check, line(&error.to_string())).fix(ENGINE_FIX)),
+        Err(_) => Err(Finding::fail(check, "the engine gave no answer in time").fix(ENGINE_FIX)),
     }
 }
 
@@ -166,18 +177,27 @@ async fn ask_engine(
         }
     };
     findings.push(Finding::ok("base image", ImageRef::base().to_string()));
+    let run = new_run_id();
+    let directory = match run_directory(&surroundings.state, &run) {
+        Ok(directory) => directory,
+        Err(finding) => {
+            findings.push(*finding);
+            findings.extend(advisories);
+            return Ok(Asked::All(findings));
+        }
+    };
     let (sender, shutdown) = watch::channel(Shutdown::None);
     let examiner = Examiner {
         engine: Arc::new(engine),
         info,
         image,
         state: surroundings.state.clone(),
-        run: new_run_id(),
+        run,
         owner: journal::owner(),
         pool,
         shutdown,
     };
-    let found = examine(&examiner, sender).await?;
+    let found = examine(&examiner, &directory, sender).await?;
     let stopped = match *examiner.shutdown.borrow() {
         Shutdown::None => None,
         Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
@@ -188,21 +208,36 @@ async fn ask_engine(
         }
         return Ok(Asked::Stopped(of_stop(reason)));
     }
-    findings.extend(of_examination(&found, &examiner.run, pool));
+    findings.extend(containers::findings(&found, &examiner.run, pool));
     findings.extend(advisories);
     Ok(Asked::All(findings))
+}
+
+/// The directory by which `clean` finds what is left if this process dies.
+fn run_directory(state: &StateDir, run: &RunId) -> Result<RunDirectory, Box<Finding>> {
+    let check = "containers";
+    if !state.path().is_dir() {
+        return Err(Box::new(Finding::skip(
+            check,
+            "none started without a state directory",
+        )));
+    }
+    RunDirectory::create(state, run).map_err(|error| {
+        let error = anyhow::Error::new(error);
+        let message = format!("none started: {}", line(&format!("{error:#}")));
+        Box::new(Finding::fail(check, message).fix("name another directory with --state-dir"))
+    })
 }
 
 /// Lets the containers run under the name of a run, and hears signals meanwhile.
 async fn examine(
     examiner: &Examiner<DockerEngine>,
+    directory: &RunDirectory,
     sender: watch::Sender<Shutdown>,
 ) -> Result<Examination, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let signals = Signals::catch()?;
-    // So that `clean` finds what is left if this process dies.
-    let directory = RunDirectory::create(&examiner.state, &examiner.run)?;
     #[expect(
         clippy::disallowed_methods,
         reason = "signals are heard while the engine works"
@@ -216,112 +251,6 @@ async fn examine(
     Ok(found)
 }
 
-fn of_examination(found: &Examination, run: &RunId, pool: Pool) -> Vec<Finding> {
-    let mut findings = vec![mounts(&found.bind_mounts), limits(&found.limits)];
-    match &found.reach {
-        Ok(reach) => findings.extend(reached(*reach, pool)),
-        Err(error) => {
-            let fix = "see what the engine logs: journalctl -u docker";
-            findings.push(Finding::fail("task network", line(&error.to_string())).fix(fix));
-        }
-    }
-    if !found.left.is_empty() {
-        findings.push(
-            Finding::warn(
-                "left behind",
-                "not everything made for these checks is gone",
-            )
-            .details(found.left.iter().map(|left| line(left)))
-            .fix(format!("agent-run clean --run {run}")),
-        );
-    }
-    findings
-}
-
-fn mounts(proof: &Result<(), ExamineError>) -> Finding {
-    let check = "bind mounts";
-    match proof {
-        Ok(()) => Finding::ok(
-            check,
-            "directories arrive in containers, and what they write here",
-        ),
-        Err(error) => failed(check, error),
-    }
-}
-
-/// As a run would fail, with its hint.
-fn failed(check: &str, error: &ExamineError) -> Finding {
-    let found = Finding::fail(check, line(&error.to_string()));
-    match error {
-        ExamineError::Run(error) => found.fix(super::error::hint_of(error)),
-        ExamineError::Container(_) | ExamineError::Stopped => {
-            found.fix("see what the engine logs: journalctl -u docker")
-        }
-    }
-}
-
-fn limits(read: &Result<Vec<(&'static str, bool)>, ExamineError>) -> Finding {
-    let check = "limits";
-    let read = match read {
-        Ok(read) => read,
-        Err(error) => return failed(check, error),
-    };
-    let names = |wanted: bool| -> Vec<&str> {
-        let of_kind = read.iter().filter(|(_, holds)| *holds == wanted);
-        of_kind.map(|(key, _)| *key).collect()
-    };
-    let (hold, missing) = (names(true).join(", "), names(false));
-    if missing.is_empty() {
-        return Finding::ok(check, format!("{hold} hold, as a container reads them"));
-    }
-    let missing = missing.join(", ");
-    Finding::warn(check, format!("a container does not see {missing} in force"))
-        .fix("with a rootless engine delegate the cgroup controllers to its user, else enable them in the kernel")
-}
-
-fn reached(reach: Reach, pool: Pool) -> Vec<Finding> {
-    let isolation = if reach.peer {
-        Finding::fail("isolation", "one task can connect to another")
-            .fix("let the engine manage the firewall (\"iptables\": true in daemon.json), and restart it")
-    } else {
-        Finding::ok("isolation", "a task cannot connect to another")
-    };
-    let internet = match reach.internet {
-        Internet::Reached => Finding::ok("internet", "tasks reach it, by name"),
-        Internet::NoConnections => {
-            Finding::warn("internet", "tasks look up names but connect to nothing").fix(
-                "let the engine's host forward: sysctl net.ipv4.ip_forward=1, and its firewall",
-            )
-        }
-        Internet::NoNames => Finding::warn(
-            "internet",
-            "tasks cannot look up names: no agent reaches its model",
-        )
-        .fix("check the DNS of the engine's host, and `dns` in the engine's daemon.json"),
-    };
-    let metadata = if reach.metadata {
-        Finding::warn(
-            "metadata",
-            "tasks reach 169.254.169.254, and with it this machine's cloud identity",
-        )
-        .fix("iptables -I DOCKER-USER -d 169.254.0.0/16 -j DROP, or network_mode: none")
-    } else {
-        Finding::ok("metadata", "no cloud metadata service answers tasks")
-    };
-    let host = match reach.host {
-        Some(true) => Finding::warn(
-            "host",
-            "tasks reach what listens on all addresses of this machine",
-        )
-        .fix(format!(
-            "network_mode: none, or iptables -I INPUT -s {pool} -j DROP"
-        )),
-        Some(false) => Finding::ok("host", "tasks do not reach what listens on this machine"),
-        None => Finding::skip("host", "the engine's machine is another one"),
-    };
-    vec![isolation, internet, metadata, host]
-}
-
 /// Words of the engine on one line.
 fn line(text: &str) -> String {
     sanitize::line(text.replace('\n', " ").as_bytes(), false)
@@ -331,53 +260,22 @@ fn line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn verdicts(reach: Reach) -> String {
-        let found = reached(reach, Pool::default());
-        finding::text(&found, None, crate::report::Paint { color: false })
-    }
-
     #[test]
-    fn a_task_that_reaches_another_makes_the_engine_unusable() {
-        let apart = Reach {
-            internet: Internet::Reached,
-            metadata: false,
-            host: Some(false),
-            peer: false,
+    fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {
+        let fix = |tried: &str| {
+            let error = EngineError {
+                operation: crate::engine::Operation::Connect,
+                subject: "the container engine".into(),
+                kind: ErrorKind::Unreachable(vec!["a: there is no socket".into(), tried.into()]),
+                source: None,
+            };
+            let plain = crate::report::Paint { color: false };
+            finding::text(&[no_engine(&error)], None, plain)
         };
-        let text = verdicts(apart);
-        assert!(text.ends_with("\nagent-run can run here\n"), "{text}");
-        let text = verdicts(Reach {
-            peer: true,
-            ..apart
-        });
-        assert!(
-            text.contains("fail  isolation") && text.contains("iptables"),
-            "{text}"
-        );
-        let open = Reach {
-            internet: Internet::NoConnections,
-            metadata: true,
-            host: Some(true),
-            peer: false,
-        };
-        let text = verdicts(open);
-        assert!(
-            text.ends_with("\nagent-run can run here: 3 warnings\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("iptables -I INPUT -s 10.213.0.0/16 -j DROP"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn limits_that_are_not_in_force_are_named() {
-        let found = limits(&Ok(vec![("mem_limit", true), ("cpus", false)]));
-        let text = finding::text(&[found], None, crate::report::Paint { color: false });
-        assert!(
-            text.contains("warn  limits") && text.contains("does not see cpus"),
-            "{text}"
-        );
+        let absent = fix("b: there is no socket");
+        assert!(absent.contains("fix: start Docker"), "{absent}");
+        let closed = fix("b: client error (Connect): Permission denied (os error 13)");
+        assert!(closed.contains("usermod -aG docker"), "{closed}");
+        assert!(closed.contains("- a: there is no socket"), "{closed}");
     }
 }

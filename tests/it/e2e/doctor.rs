@@ -145,6 +145,36 @@ fn an_engine_that_is_too_old_or_gives_no_answer_is_named() {
 }
 
 #[test]
+fn an_engine_that_says_its_version_and_nothing_more_is_named() {
+    let scene = Scene::new();
+    let engine = Server::engine(|_| Reply::Hang);
+    let ended = scene.agent_run(&["doctor", "--host", engine.url()]);
+    assert_eq!(ended.code, Some(96), "{ended}");
+    for words in ["fail  engine", "no answer in time", "fix: "] {
+        assert!(ended.stdout.contains(words), "no {words:?} in {ended}");
+    }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_told_of_and_not_made() {
+    let scene = Scene::new();
+    let inside = scene.agent_run(&["doctor", "-C", "repo", "--state-dir", "deep/state"]);
+    assert_eq!(inside.code, Some(96), "{inside}");
+    for words in ["fail  repository", "lies inside", "skip  containers"] {
+        assert!(inside.stdout.contains(words), "no {words:?} in {inside}");
+    }
+    assert_eq!(scene.git(&["status", "--porcelain"]), "");
+    assert!(!scene.repo().join("deep").exists());
+    std::fs::create_dir(scene.state()).expect("a directory");
+    std::fs::write(scene.state().join("runs"), "no directory").expect("a file");
+    let broken = scene.agent_run(&["doctor"]);
+    assert_eq!(broken.code, Some(96), "{broken}");
+    for words in ["fail  containers", "fix: name another directory"] {
+        assert!(broken.stdout.contains(words), "no {words:?} in {broken}");
+    }
+}
+
+#[test]
 fn an_engine_without_the_base_image_is_a_warning_and_its_words_are_printable() {
     let scene = Scene::new();
     let engine = Server::any_engine(|request| match request.what.as_str() {
