@@ -12,12 +12,17 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::{print_error, print_json, print_result, target};
-use crate::event::{TaskOutcome, TaskPhase};
+use crate::event::{TaskOutcome, TaskPhase, Versioned};
 use crate::id::{RunId, TaskId};
 use crate::journal::{DiskUse, FoundRun, JournalError, RunState, TaskProgress};
 use crate::plan::{self, RunPlan};
 use crate::report::{self, Paint, count, gain, padded, since, size, verdict};
 use crate::sanitize;
+
+#[derive(Serialize)]
+struct Runs {
+    runs: Vec<Listed>,
+}
 
 /// A run as it is listed.
 #[derive(Serialize)]
@@ -69,7 +74,7 @@ pub(super) fn ps(surroundings: &Surroundings, arguments: &PsArgs) -> Result<Exit
     let hidden = all - found.len();
     let runs: Vec<Listed> = found.iter().map(listed).collect();
     if arguments.format == Format::Json {
-        return print_json(&runs);
+        return print_json(&Versioned::new(Runs { runs }));
     }
     if runs.is_empty() {
         let whose = here.as_ref().map_or_else(String::new, |repository| {

@@ -11,7 +11,9 @@ use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::target::Target;
 use super::{print_json, print_result, ps};
-use crate::event::{BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Usage};
+use crate::event::{
+    BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Usage, Versioned,
+};
 use crate::git::{Git, Repository};
 use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
 use crate::journal::{RunState, TaskProgress};
@@ -69,7 +71,7 @@ pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<
         progress,
     };
     if arguments.format == Format::Json {
-        return print_json(&shown);
+        return print_json(&Versioned::new(shown));
     }
     let mut text = String::new();
     // Writing to a string cannot fail.

@@ -7,11 +7,8 @@ use std::io::{BufRead as _, BufReader};
 use serde::Serialize;
 
 use super::{FoundRun, JournalError, RunState, io_error};
-use crate::event::{Event, EventKind, RunSummary, TaskPhase, TaskReport, Usage};
+use crate::event::{self, Event, EventKind, RunSummary, TaskPhase, TaskReport, Usage};
 use crate::id::TaskId;
-
-/// The version of `result.json` that this agent-run reads.
-const RESULT_VERSION: u32 = 1;
 
 /// How far a task has come.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,7 +34,7 @@ impl FoundRun {
         if self.state != RunState::Finished {
             return self.events();
         }
-        let result: RunSummary = self.read_json("result.json", RESULT_VERSION)?;
+        let result: RunSummary = self.read_json("result.json", event::VERSION)?;
         let finished = |report: TaskReport| TaskProgress {
             phase: TaskPhase::Finished,
             since: None,

@@ -76,10 +76,19 @@ fn a_live_run_is_listed_and_shown_and_gone_into() {
     );
     contains(&listed, &["     running long  ", "     waiting later\n"]);
     let listed = json(&scene, &["ps", "--format", "json"]);
-    assert_eq!(listed[0]["state"], "live", "{listed:#}");
-    assert_eq!(listed[0]["tasks"][0]["phase"], "running", "{listed:#}");
-    assert_eq!(listed[0]["tasks"][1]["phase"], "waiting", "{listed:#}");
-    assert!(listed[0]["disk_bytes"].as_u64() > Some(4096), "{listed:#}");
+    assert_eq!(listed["runs"][0]["state"], "live", "{listed:#}");
+    assert_eq!(
+        listed["runs"][0]["tasks"][0]["phase"], "running",
+        "{listed:#}"
+    );
+    assert_eq!(
+        listed["runs"][0]["tasks"][1]["phase"], "waiting",
+        "{listed:#}"
+    );
+    assert!(
+        listed["runs"][0]["disk_bytes"].as_u64() > Some(4096),
+        "{listed:#}"
+    );
     let shown = good(&scene, &["show", "long"]);
     let exec = format!("agent-run exec long --run {run}");
     contains(
@@ -360,7 +369,7 @@ fn runs_that_are_not_there_or_not_readable_are_told_of() {
     contains(&none.stderr, &["there is no run of "]);
     assert_eq!(
         json(&scene, &["ps", "--format", "json"]),
-        serde_json::json!([])
+        serde_json::json!({ "version": 1, "runs": [] })
     );
     for arguments in [&["show", "a"] as &[&str], &["exec", "a"]] {
         let none = in_repo(&scene, arguments);
