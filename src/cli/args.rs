@@ -184,6 +184,15 @@ pub struct RunArgs {
     /// Tasks that run at once [default: what the engine's CPUs and memory allow]
     #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// Show what the run would do, and do nothing: the same as `plan`
+    #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+    /// Repeat a plan: same base commit, same images; SPEC gives the values of variables only
+    ///
+    /// `agent-run plan --format json` writes one, and each run keeps its own as plan.json in its
+    /// directory. Secrets and variables are read anew: from where the plan says that they come.
+    #[arg(long, value_name = "FILE", env = "AGENT_RUN_PLAN")]
+    pub plan: Option<PathBuf>,
     /// How the run is shown on standard error
     #[arg(
         long,

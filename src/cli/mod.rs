@@ -15,6 +15,7 @@ mod man;
 mod plan;
 mod prepare;
 mod ps;
+mod repeat;
 mod run;
 mod schema;
 mod show;
@@ -59,8 +60,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         // What it ran has an exit code of its own.
         Command::Exec(arguments) => return block_on(exec::exec(&surroundings()?, &arguments)),
         Command::Run(arguments) => {
-            let asked = prepare::read_spec(&directory, &arguments.spec)?;
-            block_on(run::run(&surroundings()?, asked, &arguments))
+            let request = prepare::read(&directory, &arguments)?;
+            block_on(run::run(&surroundings()?, request, &arguments))
         }
         Command::Plan(arguments) => {
             let asked = prepare::read_spec(&directory, &arguments.spec)?;

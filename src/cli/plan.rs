@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::args::{Format, PlanArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
-use super::prepare::{Asked, prepare};
+use super::prepare::{Asked, Prepared, Request, prepare};
 use super::surroundings::{self, Surroundings};
 use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
@@ -24,10 +24,19 @@ pub(super) async fn plan(
     asked: Asked,
     arguments: &PlanArgs,
 ) -> Result<Exit, Failure> {
-    let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
+    let prepared = prepare(surroundings, Request::Spec(Box::new(asked)), arguments.jobs).await?;
+    print(surroundings, prepared, arguments.format)
+}
+
+/// Prints a plan.
+pub(super) fn print(
+    surroundings: &Surroundings,
+    mut prepared: Prepared,
+    format: Format,
+) -> Result<Exit, Failure> {
     let missing = missing_secrets(surroundings, &prepared.plan);
     prepared.plan.warnings.extend(missing);
-    if arguments.format == Format::Json {
+    if format == Format::Json {
         return print_json(&prepared.plan);
     }
     print_result(&render(&prepared.plan));

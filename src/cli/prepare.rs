@@ -1,18 +1,21 @@
 //! From arguments to a plan: finds and reads the spec, the repository and the engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
 
-use super::args::{Cli, SpecArgs};
+use super::args::{Cli, RunArgs, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
+use super::repeat::{self, Repeat};
 use super::surroundings::{self, Surroundings};
+use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
-use crate::engine::{Engine as _, EngineInfo};
+use crate::engine::{Engine as _, EngineInfo, ErrorKind};
 use crate::git::{Git, Repository};
-use crate::id::{RunId, TaskId};
+use crate::id::{ImageRef, RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
 use crate::report::limit;
 use crate::sanitize;
@@ -35,13 +38,21 @@ pub(super) struct Asked {
     pub(super) select: Vec<TaskId>,
     /// The run that the spec was read for.
     pub(super) run: RunId,
+    /// The file that it was read from, absolute.
+    path: Option<PathBuf>,
+}
+
+/// What a run is asked to do.
+pub(super) enum Request {
+    Spec(Box<Asked>),
+    Plan(Box<Repeat>),
 }
 
 /// All that a run needs before it may touch anything.
 pub(super) struct Prepared {
     pub(super) plan: RunPlan,
     pub(super) repository: Repository,
-    pub(super) engine: DockerEngine,
+    pub(super) engine: Arc<DockerEngine>,
     pub(super) info: EngineInfo,
 }
 
@@ -56,17 +67,17 @@ pub(super) fn new_run_id() -> RunId {
 pub(super) fn read_spec(here: &Path, arguments: &SpecArgs) -> Result<Asked, Failure> {
     let run = new_run_id();
     let (path, tasks) = split_words(arguments);
-    let (source, directory) = if path.as_deref() == Some(Path::new("-")) {
+    let (source, directory, path) = if path.as_deref() == Some(Path::new("-")) {
         let source = SourceFile::from_reader("standard input", std::io::stdin().lock())?;
-        (source, here.to_owned())
+        (source, here.to_owned(), None)
     } else {
-        let path = match path {
+        let name = match path {
             Some(path) => path,
             None => find_spec(here)?,
         };
-        let directory = here.join(&path);
-        let directory = directory.parent().map(Path::to_owned).unwrap_or_default();
-        (SourceFile::read(&path)?, directory)
+        let path = here.join(&name);
+        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        (SourceFile::read(&name)?, directory, Some(path))
     };
     let name = source.name().to_owned();
     let context = Context {
@@ -76,19 +87,21 @@ pub(super) fn read_spec(here: &Path, arguments: &SpecArgs) -> Result<Asked, Fail
     };
     let mut spec = spec::parse(&source, &context)?;
     spec::read_files(&mut spec)?;
-    let select = select(&spec, &name, tasks)?;
+    let ids: Vec<&TaskId> = spec.tasks.iter().map(|task| &task.id.value).collect();
+    let select = select(&ids, &name, tasks)?;
     Ok(Asked {
         name,
         directory,
         spec,
         select,
         run,
+        path,
     })
 }
 
 /// The spec is what `--file` names, else the first word iff it is `-`, has a `/`, or ends in .yaml
 /// or .yml, else what the variable names.
-fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, &[String]) {
+pub(super) fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, &[String]) {
     let words = &arguments.words;
     let is_spec = |word: &str| {
         word == "-" || word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
@@ -101,40 +114,48 @@ fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, &[String]) {
 }
 
 /// The tasks with these names; a name of none is a mistake in the command line.
-fn select(spec: &RunSpec, name: &str, words: &[String]) -> Result<Vec<TaskId>, Failure> {
-    let find = |word: &String| {
-        let mut ids = spec.tasks.iter().map(|task| &task.id.value);
-        let found = ids.find(|id| id.as_str() == word).cloned();
-        found.ok_or_else(|| unknown_task(spec, name, word))
-    };
+pub(super) fn select(
+    tasks: &[&TaskId],
+    whose: &str,
+    words: &[String],
+) -> Result<Vec<TaskId>, Failure> {
+    let find = |word: &String| find_task(tasks, whose, word).cloned();
     words.iter().map(find).collect()
 }
 
-fn unknown_task(spec: &RunSpec, name: &str, word: &str) -> Failure {
-    let word = sanitize::line(word.as_bytes(), false);
-    let tasks: Vec<&str> = spec
-        .tasks
-        .iter()
-        .map(|task| task.id.value.as_str())
-        .collect();
+/// The task with this name.
+pub(super) fn find_task<'a>(
+    tasks: &[&'a TaskId],
+    whose: &str,
+    word: &str,
+) -> Result<&'a TaskId, Failure> {
+    let found = tasks.iter().find(|id| id.as_str() == word);
+    found.copied().ok_or_else(|| {
+        let word = sanitize::line(word.as_bytes(), false);
+        let error = anyhow::anyhow!("{whose} has no task `{word}`");
+        Failure::new(Exit::Usage, error).hint(near(tasks, &word))
+    })
+}
+
+/// What was meant by the name of no task.
+fn near(tasks: &[&TaskId], word: &str) -> String {
     let cli = Cli::command();
     let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
-    let mut hint = if commands.contains(&word.as_str()) {
-        format!("the command comes first: agent-run {word} …")
-    } else {
-        crate::spec::did_you_mean(&word, tasks.iter().chain(&commands).copied())
-    };
-    if hint.is_empty() {
-        let shown = &tasks[..tasks.len().min(TASKS_SHOWN)];
-        let more = if tasks.len() > TASKS_SHOWN {
-            ", …"
-        } else {
-            ""
-        };
-        hint = format!("its tasks: {}{more}", shown.join(", "));
+    if commands.contains(&word) {
+        return format!("the command comes first: agent-run {word} …");
     }
-    let error = anyhow::anyhow!("{name} has no task `{word}`");
-    Failure::new(Exit::Usage, error).hint(hint)
+    let ids = || tasks.iter().map(|id| id.as_str());
+    let hint = crate::spec::did_you_mean(word, ids().chain(commands.iter().copied()));
+    if !hint.is_empty() {
+        return hint;
+    }
+    let shown: Vec<&str> = ids().take(TASKS_SHOWN).collect();
+    let more = if tasks.len() > TASKS_SHOWN {
+        ", …"
+    } else {
+        ""
+    };
+    format!("its tasks: {}{more}", shown.join(", "))
 }
 
 /// Looks for a spec from here upwards to the repository's root.
@@ -155,12 +176,25 @@ fn find_spec(from: &Path) -> Result<PathBuf, Failure> {
     Err(Failure::new(Exit::Usage, error).hint("name a spec: agent-run path/to/spec.yaml"))
 }
 
+/// Reads what a run is asked to do.
+pub(super) fn read(here: &Path, arguments: &RunArgs) -> Result<Request, Failure> {
+    let spec = &arguments.spec;
+    Ok(match &arguments.plan {
+        Some(plan) => Request::Plan(Box::new(repeat::read(here, plan, spec)?)),
+        None => Request::Spec(Box::new(read_spec(here, spec)?)),
+    })
+}
+
 /// Plans a run: nothing is created on the way, neither on the engine nor in the repository.
 pub(super) async fn prepare(
     surroundings: &Surroundings,
-    asked: Asked,
+    request: Request,
     jobs: Option<u16>,
 ) -> Result<Prepared, Failure> {
+    let asked = match request {
+        Request::Spec(asked) => *asked,
+        Request::Plan(repeat) => return repeat.prepare(surroundings, jobs).await,
+    };
     let git = Git::new(
         &surroundings.search_path,
         &surroundings.state.path().join("git"),
@@ -202,29 +236,69 @@ pub(super) async fn prepare(
         },
         select: &asked.select,
         jobs: jobs.map(usize::from),
+        spec_path: asked.path,
     };
     let mut plan = plan::plan(&asked.spec, inputs)?;
     if plan.tasks.is_empty() {
         let error = anyhow::anyhow!("no task of {} was selected", asked.name);
         return Err(Failure::new(Exit::NothingSelected, error));
     }
-    if surroundings::is_github() {
-        let explicit = asked
-            .spec
-            .tasks
-            .iter()
-            .filter_map(|task| task.stop_grace_period);
-        plan.warnings.extend(less_grace(explicit, &mut plan.tasks));
+    let graces = asked.spec.tasks.iter();
+    let graces: Vec<Duration> = graces.filter_map(|task| task.stop_grace_period).collect();
+    adapt(&mut plan, &graces, &repository, &info)?;
+    for task in &mut plan.tasks {
+        let policy = task.image.pull_policy;
+        if matches!(policy, PullPolicy::Missing | PullPolicy::Never) {
+            task.pinned_image = pin(&engine, &task.image.reference, &task.image.reference).await?;
+        }
     }
-    plan.warnings.extend(uncommitted(&repository, &plan)?);
-    plan.warnings.extend(missing_limits(&info));
-    plan.warnings.extend(foreign_repository(&repository));
     Ok(Prepared {
         plan,
         repository,
-        engine,
+        engine: Arc::new(engine),
         info,
     })
+}
+
+/// What `reference` is on the engine just now: the digest of `name` if it has one, else the id; none
+/// where it is not there.
+pub(super) async fn pin(
+    engine: &DockerEngine,
+    reference: &ImageRef,
+    name: &ImageRef,
+) -> Result<Option<ImageRef>, Failure> {
+    let request = ImageRequest {
+        reference: reference.clone(),
+        pull_policy: PullPolicy::Never,
+        build: None,
+    };
+    match engine.ensure_image(&request).await {
+        Ok(image) => {
+            let repository = name.repository();
+            let is_its = |digest: &&String| digest.split('@').next() == Some(repository);
+            let pinned = image.digests.iter().find(is_its).unwrap_or(&image.id);
+            Ok(pinned.parse().ok())
+        }
+        Err(error) if matches!(error.kind, ErrorKind::ImageUnavailable(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Adapts a plan to where it will run, and adds what people should know of that before it starts.
+/// `graces` are those that the spec says itself.
+pub(super) fn adapt(
+    plan: &mut RunPlan,
+    graces: &[Duration],
+    repository: &Repository,
+    info: &EngineInfo,
+) -> Result<(), Failure> {
+    if surroundings::is_github() {
+        plan.warnings.extend(less_grace(graces, &mut plan.tasks));
+    }
+    plan.warnings.extend(uncommitted(repository, plan)?);
+    plan.warnings.extend(missing_limits(info));
+    plan.warnings.extend(foreign_repository(repository));
+    Ok(())
 }
 
 /// An agent could otherwise reach our own files through a commit, and git would list them.
@@ -249,14 +323,12 @@ pub(super) fn refuse_state_inside(
 }
 
 /// GitHub kills a cancelled step after 10 s, whatever the spec says. Says so where the spec does.
-fn less_grace(
-    mut explicit: impl Iterator<Item = Duration>,
-    tasks: &mut [TaskPlan],
-) -> Option<String> {
+fn less_grace(explicit: &[Duration], tasks: &mut [TaskPlan]) -> Option<String> {
     for task in tasks {
         task.stop_grace_period = task.stop_grace_period.min(GITHUB_GRACE);
     }
-    explicit.any(|grace| grace > GITHUB_GRACE).then(|| {
+    let is_cut = explicit.iter().any(|grace| *grace > GITHUB_GRACE);
+    is_cut.then(|| {
         let grace = limit(GITHUB_GRACE);
         format!("on GitHub `stop_grace_period` is {grace} at most: a cancelled step has 7.5 s")
     })

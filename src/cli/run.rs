@@ -1,20 +1,20 @@
 //! `run`: runs the tasks of a spec and collects their branches.
 
 use std::io::Read as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use super::args::{ProgressWhen, RunArgs};
+use super::args::{Format, ProgressWhen, RunArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
-use super::prepare::{Asked, Prepared, prepare};
+use super::prepare::{self, Prepared, Request};
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
-use super::{ci, print_error, print_result};
-use crate::event::{Event, Versioned};
+use super::{ci, plan, print_error, print_result};
+use crate::engine::docker::DockerEngine;
+use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
@@ -35,12 +35,15 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
     surroundings: &Surroundings,
-    asked: Asked,
+    request: Request,
     arguments: &RunArgs,
 ) -> Result<Exit, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut prepared = prepare(surroundings, asked, arguments.jobs).await?;
+    let mut prepared = prepare::prepare(surroundings, request, arguments.jobs).await?;
+    if arguments.dry_run {
+        return plan::print(surroundings, prepared, Format::Text);
+    }
     let run = prepared.plan.run.clone();
     let secrets = read_secrets(&prepared.plan, surroundings)?;
     ci::mask(&secrets);
@@ -70,6 +73,7 @@ pub(super) async fn run(
         directory.create_file("events.ndjson")?,
     );
     let hints = hints(&prepared.plan);
+    let (engine, plan) = (prepared.engine.clone(), prepared.plan.clone());
     let context = context(
         prepared,
         store,
@@ -87,6 +91,10 @@ pub(super) async fn run(
     let ended = runner::run(context, shutdown, &mut view).await?;
     let written = directory.write_json("result.json", &Versioned::new(&ended));
     let written = written.map_err(anyhow::Error::from).and(ci::tell(&ended));
+    // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
+    if let Some(exact) = pinned(&engine, plan, &ended).await {
+        let _ = directory.write_json("plan.json", &exact);
+    }
     print_result(&summary(&ended, &hints, surroundings.result_paint));
     match (written, of_run(&ended)) {
         (Ok(()), exit) => Ok(exit),
@@ -100,6 +108,19 @@ pub(super) async fn run(
             Err(Failure::new(exit, error))
         }
     }
+}
+
+/// The plan with the images that its tasks did run in; none where the engine does not answer.
+async fn pinned(engine: &DockerEngine, mut plan: RunPlan, ended: &RunSummary) -> Option<RunPlan> {
+    for task in &mut plan.tasks {
+        let report = ended.tasks.iter().find(|report| report.task == task.id);
+        let id = report.and_then(|report| report.image.as_ref()?.parse().ok());
+        if let Some(id) = id {
+            let pin = prepare::pin(engine, &id, &task.image.reference).await;
+            task.pinned_image = pin.ok()?;
+        }
+    }
+    Some(plan)
 }
 
 fn hints(plan: &RunPlan) -> Hints {
@@ -137,9 +158,9 @@ fn context(
     surroundings: &Surroundings,
     (secrets, needles): Secrets,
     pool: Pool,
-) -> RunContext<crate::engine::docker::DockerEngine> {
+) -> RunContext<DockerEngine> {
     RunContext {
-        engine: Arc::new(prepared.engine),
+        engine: prepared.engine,
         info: prepared.info,
         plan: prepared.plan,
         repository: prepared.repository,

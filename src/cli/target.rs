@@ -4,16 +4,12 @@ use anyhow::anyhow;
 
 use super::error::Failure;
 use super::exit_code::Exit;
+use super::prepare;
 use super::surroundings::Surroundings;
 use crate::git::{Git, GitError, Repository};
-use crate::id::RunId;
+use crate::id::{RunId, TaskId};
 use crate::journal::FoundRun;
 use crate::plan::{self, RunPlan, TaskPlan};
-use crate::sanitize;
-use crate::spec::did_you_mean;
-
-/// The most tasks that a hint names.
-const TASKS_SHOWN: usize = 8;
 
 /// A run that a command is about.
 pub(super) struct Target {
@@ -34,19 +30,13 @@ impl Target {
 
     /// The run's task with this name.
     pub(super) fn task(&self, word: &str) -> Result<&TaskPlan, Failure> {
-        let found = self.plan.tasks.iter().find(|task| task.id.as_str() == word);
-        found.ok_or_else(|| {
-            let ids = || self.plan.tasks.iter().map(|task| task.id.as_str());
-            let word = sanitize::line(word.as_bytes(), false);
-            let mut hint = did_you_mean(&word, ids());
-            if hint.is_empty() {
-                let shown: Vec<&str> = ids().take(TASKS_SHOWN).collect();
-                let more = ids().nth(TASKS_SHOWN).map_or("", |_| ", …");
-                hint = format!("its tasks: {}{more}", shown.join(", "));
-            }
-            let run = &self.found.run;
-            Failure::new(Exit::Usage, anyhow!("run {run} has no task `{word}`")).hint(hint)
-        })
+        let ids: Vec<&TaskId> = self.plan.tasks.iter().map(|task| &task.id).collect();
+        let id = prepare::find_task(&ids, &format!("run {}", self.found.run), word)?;
+        let place = ids
+            .iter()
+            .position(|known| *known == id)
+            .unwrap_or_default();
+        Ok(&self.plan.tasks[place])
     }
 }
 

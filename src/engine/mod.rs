@@ -213,6 +213,8 @@ pub struct Component {
 pub struct ImageInfo {
     /// Its id, `sha256:…`.
     pub id: String,
+    /// What registries call it, `name@sha256:…` each.
+    pub digests: Vec<String>,
     /// Its ENTRYPOINT.
     pub entrypoint: Vec<String>,
     /// Its CMD.

@@ -268,6 +268,15 @@ impl ImageRef {
         Self(format!("agent-run-base:{}", env!("CARGO_PKG_VERSION")))
     }
 
+    /// Its name without tag and digest: what a registry calls the repository.
+    pub fn repository(&self) -> &str {
+        let name = self.0.split('@').next().unwrap_or_default();
+        match name.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => name,
+            _ => name,
+        }
+    }
+
     /// The tag of an image that is built and not named; equal `recipe`s share it.
     pub fn for_build(recipe: &[u8]) -> Self {
         Self(format!("agent-run-build-{}", hex_hash(recipe, 16)))

@@ -66,7 +66,7 @@ fn against_existing(task: &TaskSpec, branch: &BranchName, taken: &str) -> Option
 }
 
 /// Whether one name is a directory of the other.
-fn excludes(a: &str, b: &str) -> bool {
+pub(super) fn excludes(a: &str, b: &str) -> bool {
     let within = |outer: &str, inner: &str| {
         inner
             .strip_prefix(outer)

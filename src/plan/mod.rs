@@ -4,6 +4,7 @@
 //! value of an environment variable or secret.
 
 mod branches;
+mod repeat;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +14,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::config::{ImageRequest, Limits};
-use crate::id::{BranchName, CommitId, RepoKey, RunId, TaskId};
+use crate::id::{BranchName, CommitId, ImageRef, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
 use crate::spec::{Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units};
+
+pub use repeat::{RepeatError, RepeatInputs, repeat};
 
 pub use crate::spec::{History, Identity, NetworkMode, SecretGrant, SecretOrigin};
 
@@ -36,6 +39,8 @@ pub struct PlanInputs<'a> {
     pub select: &'a [TaskId],
     /// How many tasks run at once, if the command line says so.
     pub jobs: Option<usize>,
+    /// The file that the spec was read from, absolute; none where it was no file.
+    pub spec_path: Option<PathBuf>,
 }
 
 /// What an engine's containers can use altogether.
@@ -61,6 +66,8 @@ pub struct RunPlan {
     pub name: Option<String>,
     /// The spec that it was made from, as messages name it.
     pub spec: String,
+    /// The file that this is, absolute: the values of tasks' variables are read from there again.
+    pub spec_path: Option<PathBuf>,
     /// The repository it works on.
     pub repository: RepositoryPlan,
     /// How many tasks run at once.
@@ -110,6 +117,8 @@ pub struct TaskPlan {
     pub id: TaskId,
     /// Its image.
     pub image: ImageRequest,
+    /// What that was when it was last looked at: a digest where it has one, else an id.
+    pub pinned_image: Option<ImageRef>,
     /// Replaces the image's ENTRYPOINT, if given.
     pub entrypoint: Option<Vec<String>>,
     /// What it runs.
@@ -226,6 +235,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         version: VERSION,
         name: spec.name.clone(),
         spec: spec.source.name().to_owned(),
+        spec_path: inputs.spec_path,
         parallel,
         timeout: spec.timeout,
         author: spec.author.clone().unwrap_or(inputs.identity_default),

@@ -39,6 +39,7 @@ impl Planner<'_> {
         Some(TaskPlan {
             id: task.id.value.clone(),
             image: image(task),
+            pinned_image: None,
             entrypoint: task.entrypoint.clone(),
             work: match &task.run {
                 Some(script) => Work::Script(script.value.clone()),

@@ -34,6 +34,7 @@ fn inputs<'a>(branches: &'a [String], select: &'a [TaskId]) -> PlanInputs<'a> {
             email: "user@example.org".into(),
         },
         select,
+        spec_path: None,
         jobs: None,
     }
 }
@@ -59,6 +60,7 @@ fn the_first_day() {
       "run": "251120-131500-abcd",
       "name": null,
       "spec": "agent-run.yaml",
+      "spec_path": null,
       "repository": {
         "path": "/project",
         "git_dir": "/project/.git",
@@ -82,6 +84,7 @@ fn the_first_day() {
             "pull_policy": "missing",
             "build": "EmbeddedBase"
           },
+          "pinned_image": null,
           "entrypoint": null,
           "work": {
             "script": "echo hi > hello.txt"

@@ -119,6 +119,7 @@ fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
     let config = image.config.unwrap_or_default();
     Ok(ImageInfo {
         id: image.id.filter(|id| !id.is_empty()).ok_or_else(no_id)?,
+        digests: image.repo_digests.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
     })

@@ -16,6 +16,7 @@ mod environment;
 mod init;
 mod many;
 mod readme;
+mod repeat;
 mod scene;
 mod signals;
 mod submodules;

@@ -173,6 +173,7 @@ async fn the_engine_says_what_it_was_told_to() {
     assert!(engine.info().await.unwrap().rootless);
     let image = ImageInfo {
         id: "sha256:1".into(),
+        digests: Vec::new(),
         entrypoint: vec!["/init".into()],
         command: Vec::new(),
     };

@@ -328,6 +328,7 @@ impl Engine for FakeEngine {
                     "sha256:{}",
                     agent_run::id::hex_hash(reference.as_bytes(), 64)
                 ),
+                digests: Vec::new(),
                 entrypoint: Vec::new(),
                 command: vec!["sh".into()],
             }),

@@ -44,6 +44,7 @@ async fn examiner(scene: &Scene) -> Examiner<FakeEngine> {
         info: engine.info().await.unwrap(),
         image: ImageInfo {
             id: IMAGE.into(),
+            digests: Vec::new(),
             entrypoint: Vec::new(),
             command: Vec::new(),
         },

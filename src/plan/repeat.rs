@@ -1,0 +1,153 @@
+//! A plan that was made before becomes one of now: another run, on the same base and the same images.
+
+use std::collections::BTreeSet;
+
+use super::{RepositoryPlan, RunPlan, TaskPlan, branches};
+use crate::engine::config::{ImageRequest, PullPolicy};
+use crate::id::{BranchName, ImageRef, RunId, TaskId};
+use crate::secrets::SecretString;
+
+/// What a plan that is repeated needs of now.
+pub struct RepeatInputs<'a> {
+    /// The run.
+    pub run: RunId,
+    /// The repository, with the plan's base in it.
+    pub repository: RepositoryPlan,
+    /// The repository's local branches, without `refs/heads/`.
+    pub branches: &'a [String],
+    /// The tasks to run; all of the plan if empty.
+    pub select: &'a [TaskId],
+    /// How many tasks run at once, if the command line says so.
+    pub jobs: Option<usize>,
+    /// The values of tasks' variables, which no plan holds.
+    pub variable: &'a dyn Fn(&TaskId, &str) -> Option<SecretString>,
+}
+
+/// Why a plan cannot be repeated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RepeatError {
+    /// No agent-run made it so.
+    #[error("{0}")]
+    Senseless(String),
+    /// It has no such task.
+    #[error("the plan has no task `{0}`")]
+    NoSuchTask(TaskId),
+    /// A branch is there already, or one that excludes it.
+    #[error("the branch `{branch}` of task `{task}` cannot be made: `{taken}` exists")]
+    BranchTaken {
+        /// The task.
+        task: TaskId,
+        /// Its branch.
+        branch: String,
+        /// The one that exists.
+        taken: String,
+    },
+    /// Values of variables are nowhere.
+    #[error("no value is known of: {}", .0.join(", "))]
+    NoValue(Vec<String>),
+}
+
+/// Makes the plan of a run that repeats another.
+///
+/// Each task runs in the image that it ran in ([`TaskPlan::pinned_image`]), where the plan knows it.
+/// Names that hold the id of the plan's run hold that of the new one.
+pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, RepeatError> {
+    check(&plan)?;
+    let known = |id: &&TaskId| plan.tasks.iter().any(|task| task.id == **id);
+    if let Some(unknown) = inputs.select.iter().find(|id| !known(id)) {
+        return Err(RepeatError::NoSuchTask(unknown.clone()));
+    }
+    let selected = |t: &TaskPlan| inputs.select.is_empty() || inputs.select.contains(&t.id);
+    let mut missing = Vec::new();
+    let mut tasks = Vec::new();
+    for mut task in plan.tasks.into_iter().filter(selected) {
+        task.branch = renamed(&task.branch, &plan.run, &inputs.run);
+        refuse_taken(&task, inputs.branches)?;
+        if let Some(image) = &task.pinned_image {
+            task.image = pinned(image);
+        }
+        for (name, value) in &mut task.environment {
+            match (inputs.variable)(&task.id, name) {
+                Some(found) => *value = found,
+                None => missing.push(format!("{name} of task `{}`", task.id)),
+            }
+        }
+        tasks.push(task);
+    }
+    if !missing.is_empty() {
+        return Err(RepeatError::NoValue(missing));
+    }
+    let is_granted = |name: &str| {
+        let mut grants = tasks.iter().flat_map(|task| &task.secrets);
+        grants.any(|grant| grant.name == name)
+    };
+    let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
+    Ok(RunPlan {
+        secrets: secrets.cloned().collect(),
+        parallel: inputs.jobs.unwrap_or(plan.parallel).min(tasks.len()).max(1),
+        run: inputs.run,
+        repository: inputs.repository,
+        warnings: Vec::new(),
+        tasks,
+        ..plan
+    })
+}
+
+/// A plan may have been written by hand: what would not limit is refused, like what is there twice.
+fn check(plan: &RunPlan) -> Result<(), RepeatError> {
+    let mut seen = BTreeSet::new();
+    for task in &plan.tasks {
+        let id = &task.id;
+        if !seen.insert(id) {
+            return Err(RepeatError::Senseless(format!(
+                "task `{id}` is there twice"
+            )));
+        }
+        let limits = &task.limits;
+        let least = [
+            limits.nano_cpus,
+            limits.memory,
+            limits.memory_swap,
+            limits.pids,
+        ];
+        if least.iter().any(|limit| *limit <= 0) || limits.memory_swap < limits.memory {
+            let what = format!("task `{id}` has a limit that limits nothing");
+            return Err(RepeatError::Senseless(what));
+        }
+    }
+    Ok(())
+}
+
+fn renamed(branch: &BranchName, from: &RunId, to: &RunId) -> BranchName {
+    let name = branch.as_str().replace(from.as_str(), to.as_str());
+    // Ids are all of one form: what was a name is one still.
+    name.parse().unwrap_or_else(|_| branch.clone())
+}
+
+fn refuse_taken(task: &TaskPlan, existing: &[String]) -> Result<(), RepeatError> {
+    let branch = task.branch.as_str();
+    let taken = existing
+        .iter()
+        .find(|taken| *taken == branch || branches::excludes(branch, taken));
+    match taken {
+        None => Ok(()),
+        Some(taken) => Err(RepeatError::BranchTaken {
+            task: task.id.clone(),
+            branch: branch.to_owned(),
+            taken: taken.clone(),
+        }),
+    }
+}
+
+/// A digest can be pulled anywhere; an id is one engine's own.
+fn pinned(image: &ImageRef) -> ImageRequest {
+    ImageRequest {
+        reference: image.clone(),
+        pull_policy: if image.as_str().contains('@') {
+            PullPolicy::Missing
+        } else {
+            PullPolicy::Never
+        },
+        build: None,
+    }
+}
