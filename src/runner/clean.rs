@@ -22,7 +22,7 @@ use crate::event::{BranchReport, BranchResult, RunSummary};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
 use crate::journal::{JournalError, RunDirectory};
-use crate::plan::{History, RunPlan, TaskPlan};
+use crate::plan::{self, History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
 use crate::workspace::{self, BaseStore, Workspace};
 
@@ -80,6 +80,8 @@ impl<E: Engine> Cleaner<E> {
         let (attempts, kept) = self.attempts(run, &directory);
         report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
         let plan: Option<RunPlan> = directory.read_json("plan.json");
+        // One of a later version may mean something else by the same words.
+        let plan = plan.filter(|plan| plan.version <= plan::VERSION);
         let repository = plan.as_ref().map(open).transpose();
         if dry_run {
             let named = objects.iter().map(|o| format!("{:?} {}", o.kind, o.name));
@@ -320,6 +322,7 @@ async fn collect_one<E: Engine>(
     let unknown = PreparedImage {
         info: ImageInfo {
             id: String::new(),
+            digests: Vec::new(),
             entrypoint: Vec::new(),
             command: Vec::new(),
         },

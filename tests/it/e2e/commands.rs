@@ -273,7 +273,18 @@ fn a_run_that_was_killed_is_interrupted_until_it_is_cleaned() {
         (Some(0), "half\n"),
         "{inside}"
     );
+    // A later version may mean something else by its plan: its work stays where it is.
+    let plan = scene.state().join("runs").join(&run).join("plan.json");
+    let text = std::fs::read_to_string(&plan).expect("a plan");
+    let later = text.replace("\"version\": 1", "\"version\": 2");
+    std::fs::write(&plan, later).expect("a plan");
+    let refused = in_repo(&scene, &["clean"]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    contains(&refused.stdout, &["is kept: its plan cannot be read"]);
+    std::fs::write(&plan, text).expect("a plan");
     good(&scene, &["clean"]);
+    let half = format!("agent/{run}/long:half.txt");
+    assert_eq!(scene.git(&["show", &half]), "half\n");
     let listed = good(&scene, &["ps"]);
     assert!(!listed.contains("agent-run clean"), "{listed}");
     let gone = in_repo(&scene, &["exec", "long"]);
