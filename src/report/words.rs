@@ -153,3 +153,33 @@ pub fn limit(duration: Duration) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_never_too_large() {
+        let sizes = [
+            0,
+            1023,
+            1024,
+            1536,
+            10 << 10,
+            (1 << 20) - 1,
+            123 << 20,
+            u64::MAX,
+        ];
+        let shown = [
+            "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1023 KiB", "123 MiB", "15 EiB",
+        ];
+        assert_eq!(sizes.map(size), shown);
+    }
+
+    #[test]
+    fn ages_are_in_their_largest_unit() {
+        let ages = [0, 59, 60, 3599, 3600, 86_399, 86_400, 864_000];
+        let ages = ages.map(|seconds| since(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "23h", "1d", "10d"]);
+    }
+}

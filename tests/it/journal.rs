@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use agent_run::event::TaskPhase;
 use agent_run::id::{RepoKey, RunId, StateDir};
-use agent_run::journal::{FoundRun, JournalError, RunDirectory, RunState};
+use agent_run::journal::{DiskUse, FoundRun, JournalError, RunDirectory, RunState};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -146,4 +147,67 @@ fn what_cannot_be_read_is_told_apart() {
     let found = place.find(FIRST).unwrap();
     let absent = found.read_json::<Value>("plan.json", 3).unwrap_err();
     assert!(matches!(absent, JournalError::Io { .. }), "{absent}");
+}
+
+#[test]
+fn a_run_started_when_its_id_says() {
+    let started = run(FIRST).started().unwrap();
+    assert_eq!(started.to_string(), "2026-11-20T10:15:00Z");
+    assert_eq!(run("269999-101500-aaaa").started(), None);
+}
+
+#[test]
+fn disk_use_counts_what_is_there_and_nothing_elsewhere() {
+    let place = Place::new();
+    let directory = place.run(FIRST, "repo-1");
+    let found = place.find(FIRST).unwrap();
+    let before = found.disk_use();
+    let elsewhere = TempDir::new().unwrap();
+    let mebibyte = vec![1; 1 << 20];
+    fs::write(elsewhere.path().join("large"), &mebibyte).unwrap();
+    let tasks = directory.path().join("tasks");
+    std::os::unix::fs::symlink(elsewhere.path(), tasks.join("link")).unwrap();
+    assert!(found.disk_use().bytes < before.bytes + (1 << 16));
+    fs::write(tasks.join("large"), &mebibyte).unwrap();
+    let after = found.disk_use();
+    assert!(
+        after.bytes >= before.bytes + (1 << 20),
+        "{before:?} {after:?}"
+    );
+    assert!(!after.is_partial, "{after:?}");
+    // Deeper than anybody opens directories for it: counted as far as it goes.
+    let deep: PathBuf = std::iter::repeat_n("d", 80).collect();
+    fs::create_dir_all(tasks.join(deep)).unwrap();
+    assert!(found.disk_use().is_partial);
+    drop(directory);
+    fs::remove_dir_all(&found.path).unwrap();
+    let gone = DiskUse {
+        bytes: 0,
+        is_partial: true,
+    };
+    assert_eq!(found.disk_use(), gone);
+}
+
+#[test]
+fn events_are_read_as_far_as_they_make_sense() {
+    let place = Place::new();
+    let directory = place.run(FIRST, "repo-1");
+    let found = place.find(FIRST).unwrap();
+    assert!(
+        found.progress().unwrap().is_empty(),
+        "it has written none yet"
+    );
+    let events = [
+        r#"{"seq":0,"at":"2026-11-20T10:15:01Z","elapsed_ms":1,"task":"a","kind":{"type":"phase","phase":"preparing"}}"#,
+        r#"{"seq":1,"at":"2026-11-20T10:15:02Z","elapsed_ms":2,"task":"a","kind":{"type":"of_a_later_version"}}"#,
+        "",
+        r#"{"seq":2,"at":"2026-11-20T10:15:03Z","elapsed_ms":3,"task":"a","kind":{"type":"phase","phase":"running"}}"#,
+        r#"{"seq":3,"at":"2026-11-20T10:15:04Z","elapsed_ms":4,"task":"a","kind":{"type":"phase","phase":"sto"#,
+    ];
+    fs::write(directory.path().join("events.ndjson"), events.join("\n")).unwrap();
+    let progress = found.progress().unwrap();
+    let task = &progress[&"a".parse().unwrap()];
+    assert_eq!(task.phase, TaskPhase::Running);
+    assert_eq!(task.since.as_deref(), Some("2026-11-20T10:15:03Z"));
+    assert_eq!(task.report, None);
 }

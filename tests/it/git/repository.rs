@@ -268,3 +268,33 @@ fn hooks_and_helpers_of_the_repository_do_not_run() {
     git(&dir, &["update-ref", "refs/x", "HEAD"]);
     assert!(trace.exists(), "the trap is live");
 }
+
+#[test]
+fn commits_on_top_of_a_base_the_newest_first() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repo");
+    let repository = scratch.open(&dir);
+    let base = repository.resolve_base("HEAD").unwrap();
+    assert_eq!(repository.commits(&base, &base, 5).unwrap(), []);
+    for subject in ["one", "\u{1b}[2Jtwo\u{202e}", "", "four"] {
+        let arguments = [
+            "commit",
+            "-q",
+            "--allow-empty",
+            "--allow-empty-message",
+            "-m",
+            subject,
+        ];
+        git(&dir, &arguments);
+    }
+    let tip = repository.resolve_base("HEAD").unwrap();
+    let commits = repository.commits(&base, &tip, 3).unwrap();
+    let subjects: Vec<&str> = commits
+        .iter()
+        .map(|(_, subject)| subject.as_str())
+        .collect();
+    assert_eq!(subjects, ["four", "", "two\u{fffd}"]);
+    assert_eq!(commits[0].0, tip);
+    let nowhere = "1".repeat(40).parse().unwrap();
+    repository.commits(&base, &nowhere, 3).unwrap_err();
+}
