@@ -15,6 +15,7 @@ mod engine;
 mod environment;
 mod init;
 mod many;
+mod pipelines;
 mod readme;
 mod repeat;
 mod scene;
