@@ -9,8 +9,11 @@ use super::print_command;
 use super::surroundings;
 use crate::event::RunSummary;
 use crate::plan::RunPlan;
-use crate::report::{self, Service, SpecPlaces, TaskLines};
+use crate::report::{self, Hints, Service, SpecPlaces, TaskLines, markdown};
 use crate::secrets::SecretString;
+
+/// The most that GitHub takes as the summary of a step, in bytes.
+const SUMMARY_LIMIT: usize = 1 << 20;
 
 /// The CI system whose log standard error goes to.
 pub(super) fn service(plan: &RunPlan, directory: &Path) -> Option<Service> {
@@ -51,13 +54,45 @@ pub(super) fn mask(secrets: &[(String, SecretString)]) {
     }
 }
 
-/// Gives the step its outputs, where it is one of GitHub's.
-pub(super) fn tell(run: &RunSummary) -> anyhow::Result<()> {
-    let file = surroundings::path("GITHUB_OUTPUT").filter(|_| surroundings::is_github());
-    let Some(file) = file else { return Ok(()) };
-    let mut options = std::fs::OpenOptions::new();
-    let opened = options.create(true).append(true).open(&file);
-    opened
-        .and_then(|mut file| file.write_all(report::outputs(run).as_bytes()))
-        .with_context(|| format!("cannot write the step's outputs to {}", file.display()))
+/// Gives a step of GitHub's its outputs and its summary.
+pub(super) fn tell(run: &RunSummary, hints: &Hints) -> anyhow::Result<()> {
+    if !surroundings::is_github() {
+        return Ok(());
+    }
+    append("GITHUB_OUTPUT", |_| report::outputs(run))?;
+    append("GITHUB_STEP_SUMMARY", |used| {
+        let room = SUMMARY_LIMIT.saturating_sub(used);
+        shortened(markdown(run, hints), room)
+    })
+}
+
+/// Adds to the file that a variable names, if it names one. The text may depend on how many bytes
+/// are in it already.
+fn append(variable: &str, text: impl FnOnce(usize) -> String) -> anyhow::Result<()> {
+    let Some(file) = surroundings::path(variable) else {
+        return Ok(());
+    };
+    let write = || -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(&file)?;
+        let used = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        file.write_all(text(used).as_bytes())
+    };
+    write().with_context(|| format!("cannot write {}, which {variable} names", file.display()))
+}
+
+/// The text, or as many of its lines as there is room for.
+fn shortened(text: String, room: usize) -> String {
+    const CUT: &str = "\n\n… cut: GitHub takes 1 MiB a step.\n";
+    if text.len() <= room {
+        return text;
+    }
+    let room = room.saturating_sub(CUT.len());
+    let end = text.as_bytes()[..room]
+        .iter()
+        .rposition(|byte| *byte == b'\n');
+    match end {
+        Some(end) => text[..end].to_owned() + CUT,
+        None => String::new(),
+    }
 }

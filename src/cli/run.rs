@@ -90,7 +90,9 @@ pub(super) async fn run(
     tokio::spawn(signals.forward(run, sender));
     let ended = runner::run(context, shutdown, &mut view).await?;
     let written = directory.write_json("result.json", &Versioned::new(&ended));
-    let written = written.map_err(anyhow::Error::from).and(ci::tell(&ended));
+    let written = written
+        .map_err(anyhow::Error::from)
+        .and(ci::tell(&ended, &hints));
     // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
     if let Some(exact) = pinned(&engine, plan, &ended).await {
         let _ = directory.write_json("plan.json", &exact);

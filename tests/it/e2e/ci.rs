@@ -61,11 +61,12 @@ fn in_github(scene: &Scene, arguments: &[&str]) -> Command {
         .env("CI", "true")
         .env("GITHUB_WORKSPACE", scene.path())
         .env("GITHUB_OUTPUT", scene.path().join("outputs"))
+        .env("GITHUB_STEP_SUMMARY", scene.path().join("summary.md"))
         .env("DEPLOY_KEY", KEY);
     command
 }
 
-fn ended(mut command: Command) -> Ended {
+fn ended(command: &mut Command) -> Ended {
     command.output().expect("agent-run").into()
 }
 
@@ -90,7 +91,7 @@ fn a_hostile_task_gives_github_no_command() {
     let spec = spec(&scene, &github::hostile_lines());
     let spec = spec.to_str().expect("a path");
     for mode in ["auto", "plain", "quiet"] {
-        let ended = ended(in_github(&scene, &["run", spec, "--progress", mode]));
+        let ended = ended(&mut in_github(&scene, &["run", spec, "--progress", mode]));
         assert_eq!(ended.code, Some(100), "{ended}");
         for text in [&ended.stdout, &ended.stderr] {
             assert!(!text.contains('\r'), "{ended}");
@@ -104,6 +105,30 @@ fn a_hostile_task_gives_github_no_command() {
                 runner.line(line);
             }
             only_ours(&runner, mode != "quiet");
+        }
+    }
+    let later: [&[&str]; 6] = [
+        &["show", "hostile"],
+        &["show", "hostile", "--format", "json"],
+        &["ps"],
+        &["ps", "--format", "json"],
+        &["plan", spec],
+        &["clean"],
+    ];
+    for arguments in later {
+        let ended = ended(in_github(&scene, arguments).current_dir(scene.repo()));
+        assert_eq!(ended.code, Some(0), "{ended}");
+        for lines in orders(&ended) {
+            let mut runner = Runner::default();
+            for line in &lines {
+                runner.line(line);
+            }
+            assert_eq!(runner.executed, Vec::new(), "{arguments:?}: {ended}");
+            assert_eq!(runner.stops, 0, "{ended}");
+        }
+        if arguments[..] == ["show", "hostile", "--format", "json"] {
+            let told: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+            assert!(told.to_string().contains("##[add-mask]file"), "{ended}");
         }
     }
 }
@@ -141,7 +166,10 @@ fn only_ours(runner: &Runner, groups: bool) {
 fn github_is_told_where_and_what() {
     let scene = Scene::new();
     let spec = spec(&scene, &["hello".to_owned()]);
-    let ended = ended(in_github(&scene, &["run", spec.to_str().expect("a path")]));
+    let ended = ended(&mut in_github(
+        &scene,
+        &["run", spec.to_str().expect("a path")],
+    ));
     let mut runner = Runner::default();
     runner.read(&ended.stderr);
     let errors = runner.all("error");
@@ -183,6 +211,39 @@ fn github_is_told_where_and_what() {
         })
         .collect();
     assert_eq!(branches, [("hostile", false), ("good", true)], "{ended}");
+    let summary = std::fs::read_to_string(scene.path().join("summary.md")).expect("a summary");
+    assert!(
+        summary.contains("## 3 tasks: 1 passed, 2 failed"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn a_summary_is_no_longer_than_github_takes() {
+    let scene = Scene::new();
+    let spec = scene.spec("version: 1\ntasks:\n  a:\n    run: echo a > a\n");
+    let file = scene.path().join("summary.md");
+    for (used, kept) in [((1 << 20) - 100, false), (1 << 20, true), (2 << 20, true)] {
+        std::fs::write(&file, "x".repeat(used)).expect("a file");
+        let ended = ended(&mut in_github(
+            &scene,
+            &["run", spec.to_str().expect("a path")],
+        ));
+        assert_eq!(ended.code, Some(0), "{ended}");
+        let length = std::fs::metadata(&file).expect("a file").len();
+        let length = usize::try_from(length).expect("a length");
+        assert!(length <= used.max(1 << 20), "{length}");
+        assert_eq!(length == used, kept, "{length}");
+    }
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("a directory");
+    let ended = ended(&mut in_github(
+        &scene,
+        &["run", spec.to_str().expect("a path")],
+    ));
+    assert_eq!(ended.code, Some(1), "{ended}");
+    assert!(ended.stderr.contains("GITHUB_STEP_SUMMARY"), "{ended}");
+    assert!(ended.stdout.contains("1 passed"), "{ended}");
 }
 
 #[test]
@@ -212,7 +273,7 @@ fn gitlab_gets_a_section_for_each_task_and_none_from_it() {
         .env("GITLAB_CI", "true")
         .env("CI", "true")
         .env("DEPLOY_KEY", KEY);
-    let ended = ended(command);
+    let ended = ended(&mut command);
     assert_eq!(ended.code, Some(100), "{ended}");
     assert_eq!(gitlab::markers(&ended.stdout), Vec::new());
     let mut markers = gitlab::markers(&ended.stderr);
