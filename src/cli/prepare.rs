@@ -213,6 +213,7 @@ pub(super) async fn prepare(
         .map_or("HEAD", |base| base.value.as_str());
     let base = repository.resolve_base(base_ref)?;
     let engine = DockerEngine::connect(&surroundings.engine).await?;
+    refuse_state_unseen(surroundings, &engine)?;
     let info = engine.info().await?;
     let email = repository.user_email()?;
     let inputs = PlanInputs {
@@ -320,6 +321,32 @@ pub(super) fn refuse_state_inside(
         state.display()
     );
     Err(Failure::new(Exit::EnvironmentUnusable, error).hint("name another with --state-dir"))
+}
+
+/// In a container with the host's engine, tasks are mounted from the host: what is in our own file
+/// system cannot be.
+fn refuse_state_unseen(surroundings: &Surroundings, engine: &DockerEngine) -> Result<(), Failure> {
+    let state = surroundings.state.path();
+    if engine.host_path(state).is_some() {
+        return Ok(());
+    }
+    let state = state.display();
+    let shared = engine.shared_directories();
+    let shared = shared.iter().map(|path| path.display().to_string());
+    let shared: Vec<String> = shared.collect();
+    let here = match shared.join(", ") {
+        none if none.is_empty() => "nothing is mounted here yet".to_owned(),
+        some => format!("mounted here: {some}"),
+    };
+    let error = anyhow::anyhow!(
+        "the state directory {state} lies in this container's own file system, which the engine \
+         cannot mount into tasks"
+    );
+    let hint = format!(
+        "start this container with -v {state}:{state}, or name a directory in what is mounted from \
+         the host with --state-dir ({here})"
+    );
+    Err(Failure::new(Exit::EnvironmentUnusable, error).hint(hint))
 }
 
 /// GitHub kills a cancelled step after 10 s, whatever the spec says. Says so where the spec does.

@@ -68,7 +68,7 @@ pub struct TerminalSize {
 /// A bind mount. Its source must exist: the engine refuses it otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Absolute path on the engine's host.
+    /// Absolute path here; the engine's host may have it elsewhere, where we run in a container.
     pub source: PathBuf,
     /// Absolute path inside.
     pub target: String,

@@ -30,6 +30,7 @@ impl DockerEngine {
     pub(super) async fn make_container(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let call = Call::new(Operation::CreateContainer, &config.name);
         check_environment(config).map_err(|why| call.error(ErrorKind::Refused(why)))?;
+        let config = &self.on_the_host(config);
         let options = CreateContainerOptions {
             name: Some(config.name.clone()),
             ..CreateContainerOptions::default()
@@ -51,6 +52,17 @@ impl DockerEngine {
             );
         }
         checked
+    }
+
+    /// The same with the sources of its mounts as the engine's host names them.
+    fn on_the_host(&self, config: &ContainerConfig) -> ContainerConfig {
+        let mut config = config.clone();
+        for mount in &mut config.mounts {
+            if let Some(source) = self.host_path(&mount.source) {
+                mount.source = source;
+            }
+        }
+        config
     }
 
     /// Removes a container with its anonymous volumes; one that is gone is as good.

@@ -14,10 +14,12 @@ mod image;
 mod info;
 mod lifecycle;
 mod network;
+mod own;
 mod registry;
 mod usage;
 mod verify;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -34,6 +36,7 @@ use crate::secrets::SecretBytes;
 use call::Call;
 use endpoint::Endpoint;
 use image::ImagesUnderWay;
+use own::OwnMount;
 use registry::RegistryLogins;
 
 /// The oldest API that has all that agent-run needs; Docker 20.10 speaks it.
@@ -50,6 +53,8 @@ pub struct DockerEngine {
     version: String,
     api_version: String,
     components: Vec<Component>,
+    /// Of the container that we run in, if the engine runs it.
+    own_mounts: Option<Vec<OwnMount>>,
     logins: RegistryLogins,
     images: ImagesUnderWay,
 }
@@ -96,15 +101,33 @@ impl DockerEngine {
         }
         let negotiated = call.within(CONNECT_DEADLINE, docker.negotiate_version());
         let docker = negotiated.await.map_err(|error| error.kind)?;
+        let own_mounts = own::mounts(&docker).await;
         Ok(Self {
             docker,
             endpoint,
             version: version.version.unwrap_or_default(),
             api_version,
             components,
+            own_mounts,
             logins: RegistryLogins::new(locator.docker_config()),
             images: ImagesUnderWay::default(),
         })
+    }
+}
+
+impl DockerEngine {
+    /// Where the engine's host has a path of ours; nothing if it has it nowhere. They differ where
+    /// we run in a container of this engine.
+    pub fn host_path(&self, path: &Path) -> Option<PathBuf> {
+        match &self.own_mounts {
+            None => Some(path.to_owned()),
+            Some(mounts) => own::outside(mounts, path),
+        }
+    }
+
+    /// The directories of the container that we run in which the engine's host has too.
+    pub fn shared_directories(&self) -> Vec<&Path> {
+        own::shared(self.own_mounts.as_deref().unwrap_or_default())
     }
 }
 

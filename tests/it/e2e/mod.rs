@@ -10,6 +10,7 @@ mod clean;
 mod command_line;
 mod commands;
 mod doctor;
+mod container;
 mod endings;
 mod engine;
 mod environment;
