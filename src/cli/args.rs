@@ -213,6 +213,24 @@ pub struct RunArgs {
         env = "AGENT_RUN_NETWORK_POOL"
     )]
     pub network_pool: Pool,
+    /// Which files it writes.
+    #[command(flatten)]
+    pub outputs: OutputArgs,
+}
+
+/// The files that a run writes for others; `-` is standard output, and the summary goes to standard
+/// error then.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Write what happens as it happens, one JSON object a line [`-`: standard output]
+    #[arg(long, value_name = "FILE", env = "AGENT_RUN_EVENTS")]
+    pub events: Option<PathBuf>,
+    /// Write a `JUnit` report at the end
+    #[arg(long, value_name = "FILE", env = "AGENT_RUN_JUNIT")]
+    pub junit: Option<PathBuf>,
+    /// Write the summary as Markdown at the end
+    #[arg(long, value_name = "FILE", env = "AGENT_RUN_SUMMARY")]
+    pub summary: Option<PathBuf>,
 }
 
 /// What `ps` takes.

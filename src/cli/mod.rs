@@ -12,6 +12,7 @@ mod exec;
 pub mod exit_code;
 mod init;
 mod man;
+mod outputs;
 mod plan;
 mod prepare;
 mod ps;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::args::{Format, ProgressWhen, RunArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
+use super::outputs::not_there;
 use super::prepare::{self, Prepared, Request};
 use super::signals::Signals;
 use super::surroundings::{self, Surroundings};
@@ -19,7 +20,7 @@ use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
-use crate::report::{Hints, Limits, Mode, Reporter, limit, summary};
+use crate::report::{EventLog, Hints, Limits, Mode, Paint, Reporter, limit, summary};
 use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
 use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
@@ -44,6 +45,8 @@ pub(super) async fn run(
     if arguments.dry_run {
         return plan::print(surroundings, prepared, Format::Text);
     }
+    let outputs = &arguments.outputs;
+    outputs.prepare()?;
     let run = prepared.plan.run.clone();
     let secrets = read_secrets(&prepared.plan, surroundings)?;
     ci::mask(&secrets);
@@ -52,6 +55,11 @@ pub(super) async fn run(
         let name = &secrets[index].0;
         let warning = format!("secret {name} is too short to be masked in output");
         prepared.plan.warnings.push(warning);
+    }
+    let mut events = EventLog::default();
+    if let Some(path) = &outputs.events {
+        // It may wait for the reader of a pipe: signals still end the process.
+        events.open(path).map_err(not_there)?;
     }
     let mut signals = Signals::catch()?;
     let directory = RunDirectory::create(&surroundings.state, &run)?;
@@ -65,13 +73,10 @@ pub(super) async fn run(
     prepared.plan.warnings.extend_from_slice(store.notes());
     let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
-    let reporter = Reporter::new(
-        mode(arguments),
-        paint,
-        &tasks,
-        ci::service(&prepared.plan, &surroundings.directory),
-        directory.create_file("events.ndjson")?,
-    );
+    let own_events = directory.create_file("events.ndjson")?;
+    events.add(&directory.path().join("events.ndjson"), own_events);
+    let service = ci::service(&prepared.plan, &surroundings.directory);
+    let reporter = Reporter::new(mode(arguments), paint, &tasks, service, events);
     let hints = hints(&prepared.plan);
     let (engine, plan) = (prepared.engine.clone(), prepared.plan.clone());
     let context = context(
@@ -89,27 +94,33 @@ pub(super) async fn run(
     )]
     tokio::spawn(signals.forward(run, sender));
     let ended = runner::run(context, shutdown, &mut view).await?;
-    let written = directory.write_json("result.json", &Versioned::new(&ended));
-    let written = written
-        .map_err(anyhow::Error::from)
-        .and(ci::tell(&ended, &hints));
+    let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
+    let result = directory.write_json("result.json", &Versioned::new(&ended));
+    failed.extend(result.err().map(Into::into));
+    failed.extend(outputs.write(&ended, &hints).into_iter().map(Into::into));
+    failed.extend(ci::tell(&ended, &hints).err());
     // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
     if let Some(exact) = pinned(&engine, plan, &ended).await {
         let _ = directory.write_json("plan.json", &exact);
     }
-    print_result(&summary(&ended, &hints, surroundings.result_paint));
-    match (written, of_run(&ended)) {
-        (Ok(()), exit) => Ok(exit),
-        (Err(error), exit) => {
-            // The work is safe and told of; the tasks' own exit code says more than this.
-            let exit = if exit == Exit::Success {
-                Exit::Unexpected
-            } else {
-                exit
-            };
-            Err(Failure::new(exit, error))
-        }
+    if outputs.take_stdout() {
+        print_error(&summary(&ended, &hints, paint));
+    } else {
+        print_result(&summary(&ended, &hints, surroundings.result_paint));
     }
+    Ok(told(failed, of_run(&ended), paint))
+}
+
+/// Tells what could not be written. The work is safe: where tasks failed, their exit code says more.
+fn told(failed: Vec<anyhow::Error>, exit: Exit, paint: Paint) -> Exit {
+    let exit = match exit {
+        Exit::Success if !failed.is_empty() => Exit::Unexpected,
+        exit => exit,
+    };
+    for error in failed {
+        print_error(&Failure::new(exit, error).render(paint));
+    }
+    exit
 }
 
 /// The plan with the images that its tasks did run in; none where the engine does not answer.

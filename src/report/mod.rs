@@ -6,21 +6,22 @@ mod area;
 mod ci;
 mod github;
 mod gitlab;
+mod files;
+mod junit;
 mod live;
 mod markdown;
 mod paint;
 mod summary;
 mod words;
 
-use std::fs::File;
-use std::io::Write as _;
-
-use crate::event::{Event, EventKind, Versioned};
+use crate::event::{Event, EventKind};
 use crate::id::TaskId;
 
 use ci::Ci;
 pub use ci::Service;
+pub use files::{EventLog, WriteError, is_stdout, prepare_whole, write_whole};
 pub use github::{SpecPlaces, TaskLines, inert, masks, outputs};
+pub use junit::junit;
 pub use live::Progress;
 pub use markdown::markdown;
 pub use paint::Paint;
@@ -42,38 +43,30 @@ pub enum Mode {
 pub struct Reporter {
     live: Progress,
     ci: Option<Ci>,
-    events: Option<File>,
+    events: EventLog,
 }
 
 impl Reporter {
-    /// A reporter that shows a run of these tasks, and writes its events to a file, one JSON object
-    /// a line. On a CI system, each task's lines are shown together when it has ended.
+    /// A reporter that shows a run of these tasks, and writes down its events. On a CI system, each task's lines are shown together when it has ended.
     pub fn new(
         mode: Mode,
         paint: Paint,
         tasks: &[TaskId],
         service: Option<Service>,
-        events: File,
+        events: EventLog,
     ) -> Self {
         Self {
             live: Progress::new(mode, paint, tasks),
             ci: service.map(|service| Ci::new(service, mode, paint)),
-            events: Some(events),
+            events,
         }
     }
 
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
-        if let Some(file) = &mut self.events {
-            let written = serde_json::to_writer(&mut *file, &Versioned::new(event))
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"));
-            if let Err(error) = written {
-                // The run goes on: its work matters more than its record.
-                self.events = None;
-                self.live
-                    .note(&format!("warning: cannot write the events file: {error}"));
-            }
+        for error in self.events.write(event) {
+            self.live
+                .note(&format!("warning: {error}; its events end here"));
         }
         match &mut self.ci {
             Some(ci) => ci.event(event, &mut self.live),
@@ -90,5 +83,10 @@ impl Reporter {
             Some(ci) => ci.line(task, text),
             None => self.live.line(task, text),
         }
+    }
+
+    /// The events files that could not be written to their end.
+    pub fn failed(self) -> Vec<WriteError> {
+        self.events.failed()
     }
 }

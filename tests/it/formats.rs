@@ -267,3 +267,27 @@ fn every_event_follows_its_schema_and_is_read_again() {
         assert!(validator.refuses(&value), "{event:?}");
     }
 }
+
+/// The blocks of JSON in a document.
+fn blocks(document: &str) -> Vec<&str> {
+    let parts = document.split("```json\n").skip(1);
+    parts
+        .map(|part| part.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_documentation_follow_the_schemas() {
+    let [events, result] = blocks(include_str!("../../docs/results.md"))[..] else {
+        panic!("two examples");
+    };
+    let validator = Validator::new(events_schema());
+    for line in events.lines() {
+        validator.expect_valid(&serde_json::from_str(line).unwrap());
+    }
+    let result: Value = serde_json::from_str(result).unwrap();
+    Validator::new(result_schema()).expect_valid(&result);
+    // An example that lacks a field or has one too many is not what is written.
+    let read: RunSummary = serde_json::from_value(result.clone()).unwrap();
+    assert_eq!(written(&read), result);
+}

@@ -17,6 +17,7 @@ mod environment;
 mod init;
 mod many;
 mod pipelines;
+mod outputs;
 mod readme;
 mod repeat;
 mod scene;

@@ -1,0 +1,38 @@
+//! The files that a run writes for others: looked at before it begins, written at its end.
+
+use super::args::OutputArgs;
+use super::error::Failure;
+use super::exit_code::Exit;
+use crate::event::RunSummary;
+use crate::report::{Hints, WriteError, is_stdout, junit, markdown, prepare_whole, write_whole};
+
+impl OutputArgs {
+    /// Finds out whether the files can be written while nothing has been done yet.
+    pub(super) fn prepare(&self) -> Result<(), Failure> {
+        let whole = [&self.junit, &self.summary];
+        let mut whole = whole.into_iter().flatten();
+        whole
+            .try_for_each(|path| prepare_whole(path))
+            .map_err(not_there)
+    }
+
+    /// Writes what became of a run; gives the files that could not be written.
+    pub(super) fn write(&self, run: &RunSummary, hints: &Hints) -> Vec<WriteError> {
+        let junit = self.junit.as_deref().map(|path| (path, junit(run, hints)));
+        let summary = self.summary.as_deref();
+        let summary = summary.map(|path| (path, markdown(run, hints)));
+        let files = [junit, summary].into_iter().flatten();
+        let failed = files.filter_map(|(path, text)| write_whole(path, &text).err());
+        failed.collect()
+    }
+
+    /// Whether standard output is taken by one of the files.
+    pub(super) fn take_stdout(&self) -> bool {
+        let files = [&self.events, &self.junit, &self.summary];
+        files.into_iter().flatten().any(|path| is_stdout(path))
+    }
+}
+
+pub(super) fn not_there(error: WriteError) -> Failure {
+    Failure::new(Exit::Usage, error).hint("name another file; nothing has been started")
+}

@@ -1,0 +1,122 @@
+//! The `JUnit` report: what each ending becomes, and that hostile words stay words.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use agent_run::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport, Usage};
+use agent_run::report::{Hints, Limits, junit};
+use insta::assert_snapshot;
+use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
+
+fn task(id: &str, outcome: TaskOutcome, result: Option<BranchResult>) -> TaskReport {
+    TaskReport {
+        task: id.parse().unwrap(),
+        attempt: 1,
+        outcome,
+        branch: result.map(BranchReport::bare),
+        ran: Duration::from_millis(61_300),
+        phases: Vec::new(),
+        usage: Some(Usage {
+            cpu: Duration::from_millis(1500),
+            peak_memory: 1700 << 20,
+            ..Usage::default()
+        }),
+        image: None,
+        child_oom_killed: false,
+        log: Some(format!("/state/logs/{id}.1.log").into()),
+        last_lines: vec!["\u{1b}[31mlast\u{1b}[0m".into(), "words".into()],
+        teardown_errors: Vec::new(),
+    }
+}
+
+fn show(tasks: Vec<TaskReport>) -> String {
+    let limits = Limits {
+        mem_limit: "2g".into(),
+        timeout: "1h".into(),
+    };
+    let limits = tasks.iter().map(|t| (t.task.clone(), limits.clone()));
+    let hints = Hints {
+        base: "main".into(),
+        limits: limits.collect::<HashMap<_, _>>(),
+    };
+    let run = RunSummary {
+        run: "261120-101500-abcd".parse().unwrap(),
+        tasks,
+        stopped: None,
+        took: Duration::from_secs(3700),
+        teardown_errors: Vec::new(),
+        directory: "/state/runs/261120-101500-abcd".into(),
+    };
+    junit(&run, &hints)
+}
+
+#[test]
+fn every_ending() {
+    let created = BranchResult::Created {
+        branch: "agent/x".parse().unwrap(),
+        commit: "a".repeat(40).parse().unwrap(),
+    };
+    let rejected = BranchResult::Rejected {
+        check: "size".into(),
+        detail: "too large".into(),
+        path: "/state/tasks/r".into(),
+    };
+    let infra = TaskOutcome::Infra {
+        stage: "image".into(),
+        message: "no such image".into(),
+    };
+    let skipped = TaskOutcome::Skipped {
+        reason: "the run stopped before it began".into(),
+    };
+    let no_change = || Some(BranchResult::NoChange);
+    assert_snapshot!(show(vec![
+        task("good", TaskOutcome::Succeeded, Some(created)),
+        task("failed", TaskOutcome::Failed { exit_code: 3 }, no_change()),
+        task("big", TaskOutcome::OutOfMemory, no_change()),
+        task("slow", TaskOutcome::TimedOut, no_change()),
+        task("killed", TaskOutcome::Killed { signal: 9 }, no_change()),
+        task("rejected", TaskOutcome::Succeeded, Some(rejected)),
+        task("image", infra, None),
+        task("stopped", TaskOutcome::Cancelled, no_change()),
+        task("waited", skipped, None),
+    ]));
+}
+
+#[test]
+fn what_an_agent_wrote_is_words_and_nothing_else() {
+    let hostile = "]]></system-out><testcase name=\"x\"/>&amp;&#0;\u{0}\u{b}\u{1b}[2J\u{202e}\u{fffe}\u{ffff}\"'<!--";
+    let rejected = BranchResult::Rejected {
+        check: "name".into(),
+        detail: hostile.into(),
+        path: hostile.into(),
+    };
+    let infra = TaskOutcome::Infra {
+        stage: "image".into(),
+        message: format!("{hostile}\nsecond line"),
+    };
+    let mut bad = task("bad", infra, Some(rejected));
+    bad.last_lines = vec![hostile.into(), "end".into()];
+    let xml = show(vec![bad]);
+    let invalid = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{fffe}\u{ffff}".contains(c);
+    assert!(!xml.contains(invalid), "{xml}");
+    let report = Report::deserialize_from_str(&xml).unwrap();
+    assert_eq!((report.tests, report.errors, report.failures), (1, 1, 0));
+    let case = &report.test_suites[0].test_cases[0];
+    let shown = "]]></system-out><testcase name=\"x\"/>&amp;&#0;";
+    let out = case.system_out.as_ref().unwrap().as_str();
+    assert!(out.contains(shown) && out.ends_with("\nend"), "{out}");
+    let TestCaseStatus::NonSuccess {
+        kind,
+        message,
+        description,
+        ..
+    } = &case.status
+    else {
+        panic!("{case:?}");
+    };
+    assert_eq!(*kind, NonSuccessKind::Error);
+    for words in [message, description] {
+        let words = words.as_ref().unwrap().as_str();
+        assert!(words.contains(shown), "{words}");
+    }
+}
