@@ -94,6 +94,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show what became of a task: its commits, files, cause, resources, log
     Show(ShowArgs),
+    /// Show what tasks have written
+    Logs(LogsArgs),
     /// Run a command, or a shell, in the container of a running task
     Exec(ExecArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
@@ -270,6 +272,32 @@ pub struct ShowArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
+}
+
+/// What `logs` takes.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Tasks of the latest run of this repository; all of them if none is named
+    #[arg(value_name = "TASK")]
+    pub tasks: Vec<String>,
+    /// Tasks of this run instead
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
+    /// Go on until the tasks have ended
+    #[arg(short, long, env = "AGENT_RUN_FOLLOW", value_parser = BoolishValueParser::new())]
+    pub follow: bool,
+    /// The last lines only
+    #[arg(long, value_name = "LINES", env = "AGENT_RUN_TAIL")]
+    pub tail: Option<u64>,
+    /// This attempt [default: the last one]
+    #[arg(long, value_name = "N", env = "AGENT_RUN_ATTEMPT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
+    /// What the task wrote, byte for byte but for masked secrets: not for a terminal
+    #[arg(long, env = "AGENT_RUN_RAW", value_parser = BoolishValueParser::new())]
+    pub raw: bool,
+    /// When each line was written, in UTC
+    #[arg(short, long, env = "AGENT_RUN_TIMESTAMPS", value_parser = BoolishValueParser::new())]
+    pub timestamps: bool,
 }
 
 /// What `exec` takes.

@@ -11,6 +11,7 @@ mod error;
 mod exec;
 pub mod exit_code;
 mod init;
+mod logs;
 mod man;
 mod outputs;
 mod plan;
@@ -71,6 +72,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
+        Command::Logs(arguments) => logs::logs(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),
         Command::Init(arguments) => {

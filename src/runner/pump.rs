@@ -243,8 +243,13 @@ impl Shown {
     }
 
     fn last_lines(&self) -> Vec<String> {
-        let short = |line: &Vec<u8>| {
-            let line = sanitize::line(line, false);
+        let short = |bytes: &Vec<u8>| {
+            let line = sanitize::line(bytes, true);
+            if line.chars().count() <= LAST_LENGTH {
+                return line;
+            }
+            // A colour must not be cut in two.
+            let line = sanitize::line(bytes, false);
             line.chars().take(LAST_LENGTH).collect()
         };
         self.last.iter().map(short).collect()

@@ -15,6 +15,7 @@ mod endings;
 mod engine;
 mod environment;
 mod init;
+mod logs;
 mod many;
 mod pipelines;
 mod outputs;
