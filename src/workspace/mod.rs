@@ -6,6 +6,7 @@
 
 mod base_store;
 mod error;
+mod index;
 mod private_git;
 mod removal;
 mod store;

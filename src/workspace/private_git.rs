@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::index;
 use super::submodules::{self, Submodule};
 use super::{WorkspaceError, WorkspaceRequest, make_directory};
 use crate::git::Git;
@@ -151,6 +152,11 @@ impl Private<'_> {
             .deadline(CHECKOUT_DEADLINE)
             .run()
             .map_err(WorkspaceError::git("check the base out"))?;
+        let index = self.git_dir.join("index");
+        index::date_back(&index, &self.worktree).map_err(WorkspaceError::io(
+            "date the files back that are in",
+            &index,
+        ))?;
         let inside = format!("{inside}\n");
         write(&self.git_dir, "objects/info/alternates", inside.as_bytes())?;
         for name in ["index", "HEAD"] {

@@ -198,6 +198,26 @@ fn every_uid_can_read_the_store_whatever_the_umask() {
 }
 
 #[test]
+fn the_index_is_believed_and_no_edit_is_missed() {
+    let site = Site::new();
+    symlink("a.txt", site.dir.join("link")).unwrap();
+    let long = format!("{}x", "a directory/".repeat(250));
+    commit(&site.dir, &long, "x\n");
+    let site = site.again();
+    let inside = site.workspace("t");
+    let file = inside.tree().join("src/b.txt");
+    let before = fs::metadata(&file).unwrap().modified().unwrap();
+    // As large as before, in the first second of the worktree's life.
+    fs::write(&file, "TWO\n").unwrap();
+    assert_eq!(inside.git(&["status", "--porcelain"]), " M src/b.txt");
+    // Git believes the index and does not look into the file.
+    let written = fs::File::options().write(true).open(&file).unwrap();
+    written.set_modified(before).unwrap();
+    assert_eq!(inside.git(&["status", "--porcelain"]), "");
+    inside.git(&["fsck", "--strict"]);
+}
+
+#[test]
 fn sixteen_at_once() {
     let site = Site::new();
     std::thread::scope(|scope| {
