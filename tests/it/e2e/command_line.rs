@@ -301,7 +301,7 @@ tasks:
         run(&[], &[]),
         run(&[("NO_COLOR", "1"), ("GITHUB_ACTIONS", "true")], &[]),
     ] {
-        assert!(plain.stderr.contains("red | red\n"), "{plain}");
+        assert!(plain.stderr.contains("| red\n"), "{plain}");
         assert!(!plain.stderr.contains('\u{1b}'), "{plain}");
         assert!(!plain.stdout.contains('\u{1b}'), "{plain}");
     }

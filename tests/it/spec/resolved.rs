@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use agent_run::id::{RunId, TaskId};
+use agent_run::plan::Lines;
 use agent_run::spec::{Context, SourceFile, resolved};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -85,8 +86,17 @@ fn same(text: &str) -> String {
                     .map(|file| Some(file.path.value.clone())),
             );
         }
+        let mut plan = planned(&spec);
+        for task in &mut plan.tasks {
+            // Where it is written is what changes.
+            task.lines = Lines {
+                task: 0,
+                mem_limit: None,
+                timeout: None,
+            };
+        }
         let repo = spec.repo.as_ref().map(|repo| repo.value.clone());
-        (planned(&spec), files, repo, spec.base.map(|b| b.value))
+        (plan, files, repo, spec.base.map(|b| b.value))
     };
     assert_eq!(facts(&was), facts(&again), "{once}");
     assert_eq!(resolve(&once, &[]), once, "it is resolved already");
