@@ -4,6 +4,8 @@
 1. N tasks that write one file and commit it, J at once: agent-run, and `git worktree add` +
    `docker run --rm` in a loop (which gives its containers the repository's writable .git).
 2. One, three and five tasks that sleep: what running side by side costs.
+3. One task that writes 1 GiB: agent-run, the same with 50 secrets to mask, and `docker run > file`;
+   and the most memory that agent-run took.
 
 Prints medians and their ratios. The first round of each is shown apart: it fills caches.
 """
@@ -92,9 +94,9 @@ def agent_run(scratch, repository, tasks, jobs, state):
     return timed(lambda: run(program, "run", spec, "-j", str(jobs), "--state-dir", state))
 
 
-def expect(found, wanted):
+def expect(found, wanted, what="branches"):
     if found != wanted:
-        sys.exit(f"bench: {found} branches came back, not {wanted}")
+        sys.exit(f"bench: {what}: {found}, not {wanted}")
 
 
 def show(name, times):
@@ -119,7 +121,7 @@ def compare_loop(scratch, options, image):
     print(f"  agent-run / shell loop: {ratio:.2f}")
 
 
-def compare_sleepers(scratch, options):
+def compare_sleepers(scratch, options, _image):
     print(f"tasks that sleep {options.sleep} s, all at once, {options.rounds} rounds:")
     repository = scratch / "sleepers"
     make_repository(repository)
@@ -133,15 +135,90 @@ def compare_sleepers(scratch, options):
         print(f"  {count} / 1: {medians[count] / medians[1]:.3f}")
 
 
+# Lines of 100 bytes, as fast as they come.
+FLOOD = "yes " + "0123456789" * 9 + "012345678 | head -c {size}"
+
+
+def measured(command, **options):
+    """Runs a command; how long it took, and the most memory that it had, in MiB."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, **options)
+    _, status, usage = os.wait4(process.pid, 0)
+    took = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"bench: {command[0]} failed ({process.returncode})")
+    return took, usage.ru_maxrss / 1024
+
+
+def flood_to_agent_run(scratch, repository, size, secrets):
+    task = {"cpus": 2, "mem_limit": "256m", "network_mode": "none", "log_limit": "4g",
+            "run": FLOOD.format(size=size), "secrets": sorted(secrets)}
+    spec = scratch / "flood.yaml"
+    spec.write_text(json.dumps({
+        "version": 1, "repo": str(repository), "tasks": {"flood": task},
+        "secrets": {name: {"environment": name.upper()} for name in secrets},
+    }))
+    state = scratch / "flood-state"
+    program = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "agent-run"
+    environment = os.environ | {name.upper(): value for name, value in secrets.items()}
+    with open(scratch / "shown", "wb") as shown:
+        result = measured([program, "run", spec, "--state-dir", state], env=environment,
+                          stdout=shown, stderr=shown)
+    written = sum(log.stat().st_size for log in state.glob("runs/*/logs/*.log"))
+    # Each line has a time, a stream and a tag before it; one that stood still has them twice.
+    lines = size // 100
+    expect(lines * 134 <= written < lines * 135, True, "log that is whole")
+    shutil.rmtree(state / "runs")
+    return result
+
+
+def flood_to_docker(scratch, size, image):
+    log = scratch / "docker.log"
+    command = ["docker", "run", "--rm", "--init", "--network", "none", "--memory", "256m", "--cpus", "2",
+               image, "sh", "-c", FLOOD.format(size=size)]
+    with open(log, "wb") as file:
+        took, _ = measured(command, stdout=file)
+    expect(log.stat().st_size, size, "bytes of log")
+    log.unlink()
+    return took
+
+
+def compare_logs(scratch, options, image):
+    size = options.log // 100 * 100
+    print(f"one task that writes {size >> 20} MiB, {options.rounds} rounds:")
+    repository = scratch / "floods"
+    make_repository(repository)
+    secrets = {f"secret_{n:02}": f"sk-{n:02}-{n * 7919:08x}/Tr0ub4dor&{n * 104729:x}" for n in range(50)}
+    ours, masked, theirs, memory = [], [], [], 0
+    for _ in range(options.rounds + 1):
+        theirs.append(flood_to_docker(scratch, size, image))
+        for times, values in ((ours, {}), (masked, secrets)):
+            took, peak = flood_to_agent_run(scratch, repository, size, values)
+            times.append(took)
+            memory = max(memory, peak)
+    base = show("docker run > file", theirs)
+    plain = show("agent-run", ours)
+    with_secrets = show("agent-run, 50 secrets", masked)
+    print(f"  agent-run / docker run: {plain / base:.2f}")
+    print(f"  50 secrets / none: {with_secrets / plain:.2f}")
+    print(f"  agent-run's peak memory: {memory:.0f} MiB")
+
+
+COMPARISONS = {"loop": compare_loop, "sleepers": compare_sleepers, "logs": compare_logs}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sleep", type=int, default=10)
+    parser.add_argument("--log", type=int, default=1 << 30, help="bytes that one task writes")
+    parser.add_argument("--only", choices=COMPARISONS, help="one comparison instead of all")
     options = parser.parse_args()
 
-    print("bench: this builds agent-run and takes about five minutes", flush=True)
+    print("bench: this builds agent-run and takes about ten minutes", flush=True)
     subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
     version = next(line for line in (ROOT / "Cargo.toml").read_text().splitlines() if line.startswith("version"))
     image = "agent-run-base:" + version.split('"')[1]
@@ -151,8 +228,9 @@ def main():
         print("bench: no /dev/shm here: on disk, so compare ratios only within this run")
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="agent-run-bench.", dir=memory if memory.is_dir() else None))
     try:
-        compare_loop(scratch, options, image)
-        compare_sleepers(scratch, options)
+        for name, compare in COMPARISONS.items():
+            if options.only in (None, name):
+                compare(scratch, options, image)
     finally:
         shutil.rmtree(scratch)
 
