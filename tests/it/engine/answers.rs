@@ -127,7 +127,7 @@ async fn an_engine_that_honours_all_keeps_the_container() {
     for absent in ["Binds", "MaskedPaths", "ReadonlyPaths", "CapAdd", "Devices"] {
         assert_eq!(host.get(absent), None, "{absent}");
     }
-    let log = json!({"Type": "local", "Config": {"max-size": "32m", "max-file": "2"}});
+    let log = json!({"Type": "local", "Config": {"max-size": "32m", "max-file": "2", "compress": "false"}});
     assert_eq!(host["LogConfig"], log);
     assert_eq!(host["RestartPolicy"], json!({"Name": "no"}));
 }
