@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -60,6 +61,7 @@ const DEFAULT_OUTPUT_LIMIT: usize = 64 * 1024 * 1024;
 /// Host git: where it is found and which generated configuration it reads.
 #[derive(Debug, Clone)]
 pub struct Git {
+    program: PathBuf,
     search_path: OsString,
     directory: PathBuf,
     config: PathBuf,
@@ -87,6 +89,7 @@ impl Git {
     /// `directory` receives the generated configuration; it must be agent-run's own.
     pub fn new(search_path: &OsStr, directory: &Path) -> Result<Self, GitError> {
         let git = Self {
+            program: find_program(search_path).ok_or(GitError::Missing)?,
             search_path: search_path.to_owned(),
             directory: directory.to_owned(),
             config: PathBuf::new(),
@@ -260,7 +263,7 @@ impl GitCall<'_> {
 
     fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-        let mut command = Command::new("git");
+        let mut command = Command::new(&self.git.program);
         command.env("PATH", &self.git.search_path);
         if let Some(directory) = &self.as_user_in {
             for name in REPOSITORY_VARIABLES {
@@ -314,6 +317,19 @@ impl GitCall<'_> {
         };
         job.run(command)
     }
+}
+
+/// Where git is. A command that is started by its whole path costs no copy of this process's
+/// memory map, and no directory that is relative to where one happens to be is searched.
+fn find_program(search_path: &OsStr) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        let metadata = fs::metadata(path);
+        metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(search_path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join("git"))
+        .find(is_program)
 }
 
 /// Adds one setting in the form of git-config(1), quoted so that any value survives.
