@@ -5,13 +5,14 @@
 //! each file again, and `git add` would store a copy of each: what it borrows is read-only, so that
 //! it cannot mark it as in use. So the files are dated back, on the disk and in the index.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
 use sha1::{Digest, Sha1};
 
 /// How much older than their index the files are made, in seconds.
@@ -32,14 +33,15 @@ pub(super) fn date_back(index: &Path, worktree: &Path) -> io::Result<()> {
     if !bytes.starts_with(b"DIRC\0\0\0\x02") {
         return Err(malformed());
     }
+    let worktree = File::open(worktree)?;
     let mut at = HEADER;
     for _ in 0..number(&bytes, 8).ok_or_else(malformed)? {
         let mode = number(&bytes, at + 24).ok_or_else(malformed)?;
         let rest = bytes.get(at + ENTRY..end).ok_or_else(malformed)?;
         let length = rest.iter().position(|b| *b == 0).ok_or_else(malformed)?;
         if mode != MODE_GITLINK {
-            let name = std::ffi::OsStr::from_bytes(&rest[..length]);
-            set_mtime(&worktree.join(name), when)?;
+            let name = OsStr::from_bytes(&rest[..length]);
+            set_mtime(&worktree, name, when)?;
             let seconds = u32::try_from(when).map_err(|_| malformed())?;
             bytes[at + 8..at + 12].copy_from_slice(&seconds.to_be_bytes());
             bytes[at + 12..at + 16].fill(0);
@@ -58,7 +60,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(digits))
 }
 
-fn set_mtime(path: &Path, seconds: i64) -> io::Result<()> {
+fn set_mtime(worktree: &File, name: &OsStr, seconds: i64) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: 0,
@@ -69,10 +71,6 @@ fn set_mtime(path: &Path, seconds: i64) -> io::Result<()> {
             tv_nsec: 0,
         },
     };
-    Ok(rustix::fs::utimensat(
-        CWD,
-        path,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    rustix::fs::utimensat(worktree, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
 }
