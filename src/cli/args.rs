@@ -431,3 +431,34 @@ pub enum ProgressWhen {
     /// Warnings and the summary only.
     Quiet,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_a_variable_of_its_own() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut owners: HashMap<String, String> = HashMap::new();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            for flag in command.get_arguments() {
+                let name = flag.get_id().to_string();
+                // These two are clap's own; a file is told by a variable only where no word does.
+                let excepted = ["help", "version", "file"].contains(&name.as_str());
+                if flag.is_positional() || excepted {
+                    continue;
+                }
+                let variable = flag.get_env().and_then(std::ffi::OsStr::to_str);
+                let variable = variable.unwrap_or_else(|| panic!("--{name} has no variable"));
+                assert!(variable.starts_with("AGENT_RUN_"), "{variable}");
+                let owner = owners
+                    .entry(variable.to_owned())
+                    .or_insert_with(|| name.clone());
+                assert_eq!(*owner, name, "{variable}");
+            }
+        }
+    }
+}
