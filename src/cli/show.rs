@@ -11,14 +11,12 @@ use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::target::Target;
 use super::{print_json, print_result, ps};
-use crate::event::{
-    BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Usage, Versioned,
-};
+use crate::event::{BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Versioned};
 use crate::git::{Git, Repository};
 use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
 use crate::journal::{RunState, TaskProgress};
 use crate::plan::{RunPlan, TaskPlan};
-use crate::report::{Paint, cause, count, limit, padded, since, size, verdict, work};
+use crate::report::{Paint, cause, count, limit, padded, since, size, time, verdict, work};
 use crate::spec::units;
 
 /// The most commits that are listed.
@@ -116,7 +114,9 @@ fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) ->
     } else if report.is_none() {
         line(text, "branch", &shown.plan.branch)?;
     }
-    write_resources(text, shown, report)?;
+    for (label, value) in resources(shown, report) {
+        line(text, label, value)?;
+    }
     if let Some(log) = &shown.log {
         line(text, "log", log.display())?;
     }
@@ -208,62 +208,36 @@ fn write_work(
     Ok(())
 }
 
-fn write_resources(
-    text: &mut String,
-    shown: &Shown<'_>,
-    report: Option<&TaskReport>,
-) -> std::fmt::Result {
+/// What the task used of what it may use, each with its label.
+fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static str, String)> {
     let limits = &shown.plan.limits;
     let (timeout, memory) = (limit(shown.plan.timeout), units::show_bytes(limits.memory));
+    let mut lines = Vec::new();
     match report {
-        Some(report) => line(
-            text,
-            "time",
-            format_args!("{:.1?} of {timeout}", report.ran),
-        )?,
-        None => line(
-            text,
-            "limits",
-            format_args!("{timeout}, {memory} of memory"),
-        )?,
+        Some(report) => lines.push(("time", format!("{} of {timeout}", time(report.ran).trim()))),
+        None => lines.push(("limits", format!("{timeout}, {memory} of memory"))),
     }
-    let phases = report
-        .map(|report| report.phases.as_slice())
-        .unwrap_or_default();
+    let phases = report.map(|report| report.phases.as_slice());
+    let phases: Vec<String> = phases.unwrap_or_default().iter().map(phase_time).collect();
     if !phases.is_empty() {
-        let parts: Vec<String> = phases.iter().map(phase_time).collect();
-        line(text, "phases", parts.join(", "))?;
+        lines.push(("phases", phases.join(", ")));
     }
     if let Some(usage) = shown.progress.as_ref().and_then(|progress| progress.usage) {
-        let Usage {
-            cpu,
-            peak_memory,
-            received,
-            sent,
-            ..
-        } = usage;
-        let peak = size(peak_memory);
-        line(text, "memory", format_args!("{peak} at most, of {memory}"))?;
-        line(text, "CPU", format_args!("{cpu:.1?}"))?;
-        line(
-            text,
-            "network",
-            format_args!("{} received, {} sent", size(received), size(sent)),
-        )?;
+        let (received, sent) = (size(usage.received), size(usage.sent));
+        let peak = size(usage.peak_memory);
+        lines.push(("memory", format!("{peak} at most, of {memory}")));
+        lines.push(("CPU", format!("{:.2}s", usage.cpu.as_secs_f64())));
+        lines.push(("network", format!("{received} received, {sent} sent")));
     }
     if let Some(image) = report.and_then(|report| report.image.as_ref()) {
-        line(
-            text,
-            "image",
-            format_args!("{} ({image})", shown.plan.image.reference),
-        )?;
+        lines.push(("image", format!("{} ({image})", shown.plan.image.reference)));
     }
-    Ok(())
+    lines
 }
 
 fn phase_time(phase: &PhaseTime) -> String {
     let word = ps::phase(RunState::Live, phase.phase);
-    format!("{word} {:.1?}", phase.took)
+    format!("{word} {}", time(phase.took).trim())
 }
 
 fn next(

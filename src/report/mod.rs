@@ -26,7 +26,7 @@ pub use live::Progress;
 pub use markdown::markdown;
 pub use paint::Paint;
 pub use summary::{Hints, Limits, summary};
-pub use words::{cause, count, gain, limit, padded, since, size, verdict, work};
+pub use words::{cause, count, gain, limit, padded, since, size, time, verdict, work};
 
 /// How a run is shown while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,7 +117,7 @@ pub fn since(duration: Duration) -> String {
 }
 
 /// A duration in seven columns.
-pub(super) fn time(duration: Duration) -> String {
+pub fn time(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let text = match seconds {
         0..60 => format!("{:.1}s", duration.as_secs_f64()),
