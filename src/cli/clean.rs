@@ -49,6 +49,12 @@ pub(super) async fn clean(
                 print_result(&format!("{run}  is running; left alone\n"));
                 continue;
             }
+            Err(error @ JournalError::NewerVersion { .. }) if arguments.run.is_none() => {
+                problems += 1;
+                found += 1;
+                print_result(&format!("{run}  warning: left alone: {error}\n"));
+                continue;
+            }
             report => report?,
         };
         problems += report.problems.len();

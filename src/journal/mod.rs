@@ -144,9 +144,20 @@ impl RunDirectory {
         write().map_err(|e| io_error("write", &path, e))
     }
 
-    /// Reads a JSON file of the directory; nothing if it is not there or not whole.
-    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        serde_json::from_slice(&fs::read(self.path.join(name)).ok()?).ok()
+    /// Reads a JSON file of the directory, of version `newest` or older; nothing if it is not there or
+    /// not whole.
+    ///
+    /// # Errors
+    /// [`JournalError::NewerVersion`].
+    pub fn read_json<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        newest: u32,
+    ) -> Result<Option<T>, JournalError> {
+        match read_json(&self.path.join(name), newest) {
+            Err(error @ JournalError::NewerVersion { .. }) => Err(error),
+            read => Ok(read.ok()),
+        }
     }
 
     /// Creates a file of the directory for appending.

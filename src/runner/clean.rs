@@ -18,7 +18,7 @@ use super::teardown::{Remains, teardown};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
-use crate::event::{BranchReport, BranchResult, RunSummary};
+use crate::event::{self, BranchReport, BranchResult, RunSummary};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
 use crate::journal::{JournalError, RunDirectory};
@@ -77,11 +77,9 @@ impl<E: Engine> Cleaner<E> {
         let directory = RunDirectory::take_over(&self.state, run)?;
         let mut report = CleanReport::default();
         let objects = self.objects_of(run);
-        let (attempts, kept) = self.attempts(run, &directory);
+        let (attempts, kept) = self.attempts(run, &directory)?;
         report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
-        let plan: Option<RunPlan> = directory.read_json("plan.json");
-        // One of a later version may mean something else by the same words.
-        let plan = plan.filter(|plan| plan.version <= plan::VERSION);
+        let plan: Option<RunPlan> = directory.read_json("plan.json", plan::VERSION)?;
         let repository = plan.as_ref().map(open).transpose();
         if dry_run {
             let named = objects.iter().map(|o| format!("{:?} {}", o.kind, o.name));
@@ -132,8 +130,12 @@ impl<E: Engine> Cleaner<E> {
 
     /// The attempts that still have a directory: those to collect, and those that a run which came
     /// to its end has kept on purpose.
-    fn attempts(&self, run: &RunId, directory: &RunDirectory) -> (Vec<AttemptId>, Vec<AttemptId>) {
-        let result: Option<RunSummary> = directory.read_json("result.json");
+    fn attempts(
+        &self,
+        run: &RunId,
+        directory: &RunDirectory,
+    ) -> Result<(Vec<AttemptId>, Vec<AttemptId>), JournalError> {
+        let result: Option<RunSummary> = directory.read_json("result.json", event::VERSION)?;
         let decided = |attempt: &AttemptId| {
             let tasks = result.iter().flat_map(|result| &result.tasks);
             let report = tasks.into_iter().find(|t| t.task == attempt.task);
@@ -144,7 +146,7 @@ impl<E: Engine> Cleaner<E> {
             branch.is_some_and(left)
         };
         let (kept, open) = attempts(&self.state, run).into_iter().partition(decided);
-        (open, kept)
+        Ok((open, kept))
     }
 
     /// How many things on the engine belong to runs that this state directory does not know: they may

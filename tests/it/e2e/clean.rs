@@ -45,6 +45,50 @@ tasks:
 }
 
 #[test]
+fn runs_of_a_newer_version_are_left_alone_and_others_cleaned() {
+    let scene = Scene::new();
+    let place = |run: &str| scene.state().join("runs").join(run);
+    for (run, name, text) in [
+        (
+            "260101-000000-aaaa",
+            "plan.json",
+            r#"{"version": 2, "all": "new"}"#,
+        ),
+        ("260101-000001-aaaa", "result.json", r#"{"version": 2}"#),
+        // Cut off while it was written: nothing says of which version it was to be.
+        (
+            "260101-000002-aaaa",
+            "plan.json",
+            r#"{"version": 1, "run": "2601"#,
+        ),
+    ] {
+        std::fs::create_dir_all(place(run).join("tasks/t/1")).expect("a directory");
+        std::fs::write(place(run).join("tasks/t/1/work"), "work").expect("a file");
+        std::fs::write(place(run).join(name), text).expect("a file");
+    }
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(1), "{cleaned}");
+    for words in [
+        "260101-000000-aaaa  warning: left alone: ",
+        "plan.json is of version 2",
+        "260101-000001-aaaa  warning: left alone: ",
+        "result.json is of version 2",
+        "260101-000002-aaaa  warning: work of 260101-000002-aaaa is kept: its plan cannot be read",
+    ] {
+        assert!(cleaned.stdout.contains(words), "{words}: {cleaned}");
+    }
+    assert!(!cleaned.stdout.contains("nothing to clean"), "{cleaned}");
+    assert_eq!(scene.left().len(), 3, "{cleaned}");
+    let named = scene.agent_run(&["clean", "--run", "260101-000000-aaaa"]);
+    assert_eq!(named.code, Some(96), "{named}");
+    assert!(named.stderr.contains("is of version 2"), "{named}");
+    assert!(
+        named.stderr.contains("use the agent-run that wrote it"),
+        "{named}"
+    );
+}
+
+#[test]
 fn clean_after_kill_9_collects_and_removes_and_spares_live_runs() {
     let scene = Scene::new();
     let yaml = r"

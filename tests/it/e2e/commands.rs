@@ -280,7 +280,7 @@ fn a_run_that_was_killed_is_interrupted_until_it_is_cleaned() {
     std::fs::write(&plan, later).expect("a plan");
     let refused = in_repo(&scene, &["clean"]);
     assert_eq!(refused.code, Some(1), "{refused}");
-    contains(&refused.stdout, &["is kept: its plan cannot be read"]);
+    contains(&refused.stdout, &["left alone: ", "is of version 2"]);
     std::fs::write(&plan, text).expect("a plan");
     good(&scene, &["clean"]);
     let half = format!("agent/{run}/long:half.txt");
