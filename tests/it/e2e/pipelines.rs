@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::scene::{Ended, Scene};
+use super::scene::{Ended, Scene, interrupt, spawn, until};
 use crate::ci::github;
 use crate::docker::BASE_IMAGE;
 
@@ -70,37 +70,38 @@ fn bin() -> &'static Path {
         .expect("a directory")
 }
 
-/// Runs a shell's script in the repository, with the command in its `PATH`.
+/// A shell with a script in the repository, with these in its environment and its `PATH`.
 fn shell(
     scene: &Scene,
     words: &[&str],
     script: &str,
     set: &[(&str, String)],
     path: &[PathBuf],
-) -> Ended {
-    let command = scene.command(&[]);
+) -> Command {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     let own = path.iter().cloned();
     let path = std::env::join_paths(own.chain(std::env::split_paths(&inherited)));
     let mut shell = Command::new(words[0]);
-    shell
-        .args(&words[1..])
-        .arg(script)
-        .current_dir(scene.repo());
-    for (name, value) in command.get_envs() {
+    // As the command of a scene has it, but for what the system itself sets.
+    for (name, value) in scene.command(&[]).get_envs() {
         match value {
             Some(value) => shell.env(name, value),
             None => shell.env_remove(name),
         };
     }
     shell
+        .args(&words[1..])
+        .arg(script)
+        .current_dir(scene.repo())
         .stdin(Stdio::null())
         .env_remove("AGENT_RUN_STATE_DIR")
         .env("PATH", path.expect("a path"))
-        .envs(set.iter().map(|(name, value)| (name, value)))
-        .output()
-        .expect(words[0])
-        .into()
+        .envs(set.iter().map(|(name, value)| (name, value)));
+    shell
+}
+
+fn ended(mut command: Command) -> Ended {
+    command.output().expect("a shell").into()
 }
 
 #[track_caller]
@@ -172,8 +173,23 @@ impl Job {
         expanded
     }
 
-    /// Runs a step's script as the runner does, and takes what it leaves in its files.
+    /// Runs a step, and takes what it leaves in its files.
     fn run(&mut self, step: &Value, more: &Value) -> Ended {
+        let (command, directory) = self.start(step, more);
+        let ended = ended(command);
+        let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("a file");
+        self.environment.extend(github::outputs(&read("env")));
+        self.path.extend(read("path").lines().map(PathBuf::from));
+        let id = text(&step["id"]);
+        for (name, value) in github::outputs(&read("outputs")) {
+            self.values
+                .insert(format!("steps.{id}.outputs.{name}"), value);
+        }
+        ended
+    }
+
+    /// A step's script as the runner starts it, and the directory of its files.
+    fn start(&mut self, step: &Value, more: &Value) -> (Command, PathBuf) {
         self.step += 1;
         let directory = self.scene.path().join(format!("step-{}", self.step));
         std::fs::create_dir(&directory).expect("a directory");
@@ -201,22 +217,9 @@ impl Job {
         }
         let set: Vec<(&str, String)> = set.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let words = ["bash", "--noprofile", "--norc", "-eo", "pipefail"];
-        let ended = shell(
-            &self.scene,
-            &words,
-            script.to_str().expect("a path"),
-            &set,
-            &self.path,
-        );
-        let read = |name: &str| std::fs::read_to_string(file(name)).expect("a file");
-        self.environment.extend(github::outputs(&read("env")));
-        self.path.extend(read("path").lines().map(PathBuf::from));
-        let id = text(&step["id"]);
-        for (name, value) in github::outputs(&read("outputs")) {
-            self.values
-                .insert(format!("steps.{id}.outputs.{name}"), value);
-        }
-        ended
+        let script = script.to_str().expect("a path");
+        let command = shell(&self.scene, &words, script, &set, &self.path);
+        (command, directory)
     }
 
     /// Runs the action's steps with a step's inputs; gives the end of the last that ran.
@@ -348,6 +351,46 @@ fn the_action_takes_no_release_that_is_not_what_it_says() {
 }
 
 #[test]
+fn a_cancellation_of_the_actions_step_reaches_agent_run() {
+    let scene = project();
+    let spec = "version: 1\ntasks:\n  long: { run: echo half > half.txt; sleep 600 }\n";
+    scene.write("agent-run.yaml", spec);
+    scene.commit("a long task");
+    let mut job = Job::new(scene);
+    job.path.push(bin().to_owned());
+    let state = job.scene.state();
+    let value = state.display().to_string();
+    job.environment.insert("AGENT_RUN_STATE_DIR".into(), value);
+    for name in ["spec", "args"] {
+        job.values.insert(format!("inputs.{name}"), String::new());
+    }
+    let action = yaml(ACTION);
+    let steps = action["runs"]["steps"].as_array().expect("steps");
+    let (command, _) = job.start(steps.last().expect("a step"), &Value::Null);
+    let (mut child, lines) = spawn(command);
+    until("the task has begun", || {
+        let run = job.scene.runs().pop();
+        run.is_some_and(|run| {
+            let task = state.join("runs").join(run).join("tasks/long/1/worktree");
+            task.join("half.txt").exists()
+        })
+    });
+    interrupt(&child);
+    until("it has ended", || {
+        child.try_wait().expect("a child").is_some()
+    });
+    let rest: Vec<String> = lines.collect();
+    let code = child.wait().expect("an end").code();
+    assert_eq!(code, Some(130), "{rest:#?}");
+    let cleaned = job.run(workflow().last().expect("a step"), &Value::Null);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let branch = format!("agent/{}/long", job.scene.runs()[0]);
+    let half = job.scene.git(&["show", &format!("{branch}:half.txt")]);
+    assert_eq!(half, "half\n");
+    assert_eq!(job.scene.left(), Vec::<String>::new());
+}
+
+#[test]
 #[ignore = "slow: builds agent-run as a release"]
 fn the_action_builds_from_source() {
     let mut job = Job::new(project());
@@ -374,10 +417,16 @@ fn the_gitlab_template_runs_collects_and_keeps_the_logs() {
     let set: Vec<(&str, String)> = set.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     let path = [bin().to_owned()];
     let bash = ["bash", "-eo", "pipefail", "-c"];
-    let ended = shell(&scene, &bash, &script(&job["script"]), &set, &path);
+    let ended = ended(shell(&scene, &bash, &script(&job["script"]), &set, &path));
     assert_eq!(ended.code, Some(100), "{ended}");
     assert!(ended.stderr.contains("section_start:"), "{ended}");
-    let after = shell(&scene, &bash, &script(&job["after_script"]), &set, &path);
+    let after = self::ended(shell(
+        &scene,
+        &bash,
+        &script(&job["after_script"]),
+        &set,
+        &path,
+    ));
     assert_eq!(after.code, Some(0), "{after}");
     let kept = text(&job["artifacts"]["paths"][0]);
     let logs = scene.repo().join(kept).join("logs");
@@ -407,12 +456,12 @@ fn the_examples_for_jenkins_and_buildkite_run() {
         let [run, clean] = &scripts[..] else {
             panic!("{scripts:?}");
         };
-        let ended = shell(&scene, &["sh", "-ec"], run, &set, &path);
-        assert_eq!(ended.code, Some(100), "{ended}");
-        assert!(ended.stdout.contains("1 passed, 1 failed"), "{ended}");
-        let ended = shell(&scene, &["sh", "-ec"], clean, &set, &path);
-        assert_eq!(ended.code, Some(0), "{ended}");
-        assert_eq!(scene.left(), Vec::<String>::new(), "{ended}");
+        let run = ended(shell(&scene, &["sh", "-ec"], run, &set, &path));
+        assert_eq!(run.code, Some(100), "{run}");
+        assert!(run.stdout.contains("1 passed, 1 failed"), "{run}");
+        let clean = ended(shell(&scene, &["sh", "-ec"], clean, &set, &path));
+        assert_eq!(clean.code, Some(0), "{clean}");
+        assert_eq!(scene.left(), Vec::<String>::new(), "{clean}");
     }
 }
 
@@ -429,13 +478,13 @@ fn the_container_with_the_hosts_engine_runs() {
     let image = format!("--user 0:0 -e HOME=/root -v {binary} {BASE_IMAGE}");
     let text = block("In a container with the host's engine", "sh");
     let text = text.replace("/var/lib/agent-run", &state.display().to_string());
-    let ended = shell(
+    let ended = ended(shell(
         &scene,
         &["sh", "-ec"],
         &text.replace("IMAGE", &image),
         &[],
         &[],
-    );
+    ));
     assert_eq!(ended.code, Some(100), "{ended}");
     assert_eq!(
         scene.git(&["branch", "--list", "agent/*"]).lines().count(),
