@@ -1,6 +1,6 @@
 //! What dead runs leave behind is collected and removed, and nothing else is.
 
-use super::scene::{Scene, docker, interrupt, start, task, until};
+use super::scene::{Scene, docker, expect, interrupt, start, task, until};
 
 #[test]
 fn two_interrupts_kill_and_clean_collects_the_work() {
@@ -18,9 +18,9 @@ tasks:
 ";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     interrupt(&child);
-    assert!(lines.any(|line| line.contains("Stopping")));
+    expect(&mut lines, "Stopping");
     interrupt(&child);
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
@@ -102,7 +102,7 @@ tasks:
 ";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     let run = scene.runs()[0].clone();
     let spared = scene.agent_run(&["clean"]);
     assert_eq!(spared.code, Some(0), "{spared}");
@@ -187,7 +187,7 @@ fn clean_tells_of_runs_that_it_does_not_know_and_leaves_them_alone() {
         "version: 1\ntasks:\n  long: { run: 'echo ready; sleep 600', stop_grace_period: 1s }\n";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     let elsewhere = scene.path().join("elsewhere");
     let cleaned = scene.agent_run(&["clean", "--state-dir", elsewhere.to_str().expect("a path")]);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use super::scene::{Ended, Scene, interrupt, start};
+use super::scene::{Ended, Scene, expect, interrupt, start};
 
 /// Runs the command in the repository, as people do.
 fn in_repo(scene: &Scene, arguments: &[&str]) -> Ended {
@@ -49,7 +49,7 @@ tasks:
 fn live(scene: &Scene) -> (Child, impl Iterator<Item = String> + use<>) {
     let spec = scene.spec(LIVE);
     let (child, mut lines) = start(scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     (child, lines)
 }
 

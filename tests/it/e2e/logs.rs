@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use agent_run::journal::log::{LogReader, LogRecord, LogStream};
 
-use super::scene::{Ended, Scene, spawn, start, task, until};
+use super::scene::{Ended, Scene, expect, spawn, start, task, until};
 
 /// What each stream of a task wrote, by its log.
 fn streams(scene: &Scene, task: &str) -> HashMap<LogStream, Vec<u8>> {
@@ -196,7 +196,7 @@ tasks:
 ";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     let not_yet = logs(&scene, &["second"]);
     assert_eq!(not_yet.code, Some(4), "{not_yet}");
     assert!(not_yet.stderr.contains("has not started yet"), "{not_yet}");
@@ -305,7 +305,7 @@ fn flood(lines: u32) {
     );
     let spec = scene.spec(&yaml);
     let (mut child, mut shown) = spawn(scene.command(&["run", spec.to_str().expect("a path")]));
-    assert!(shown.any(|line| line.ends_with("| ready")));
+    expect(&mut shown, "| ready");
     let expected: String = (1..=lines).map(|n| format!("{n}\n")).collect();
     let prefixes = 2 * lines as usize * "2026-11-20T15:58:01.123Z stdout F ".len();
     let size = (2 * expected.len() + prefixes) as u64;

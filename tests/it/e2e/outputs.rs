@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use agent_run::event::events_schema;
 use serde_json::Value;
 
-use super::scene::{Ended, Scene, interrupt, start, task, until};
+use super::scene::{Ended, Scene, expect, interrupt, start, task, until};
 use crate::formats::Validator;
 
 const MIXED: &str = r"
@@ -167,7 +167,7 @@ fn an_interrupted_run_writes_its_files() {
     ];
     let arguments = [&["run", path(&spec)], &more[..]].concat();
     let (mut child, mut lines) = start(&scene, &arguments);
-    assert!(lines.any(|line| line.ends_with("| up")));
+    expect(&mut lines, "| up");
     interrupt(&child);
     lines.for_each(drop);
     assert_eq!(child.wait().expect("an end").code(), Some(130));

@@ -289,3 +289,15 @@ pub fn interrupt(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
 }
+
+/// Reads lines until one has these words; where none comes, says what came.
+pub fn expect(lines: &mut impl Iterator<Item = String>, words: &str) {
+    let mut seen = Vec::new();
+    for line in lines {
+        if line.contains(words) {
+            return;
+        }
+        seen.push(line);
+    }
+    panic!("no line has {words:?}:\n{}", seen.join("\n"));
+}

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
-use super::scene::{Scene, docker, interrupt, spawn, start, task, until};
+use super::scene::{Scene, docker, expect, interrupt, spawn, start, task, until};
 
 #[test]
 fn an_interrupt_keeps_the_work() {
@@ -21,7 +21,7 @@ tasks:
 ";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", "-j", "1", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     interrupt(&child);
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
@@ -86,7 +86,7 @@ fn a_hang_up_that_nohup_ignores_stays_ignored() {
                 .filter_map(|(name, value)| Some((name, value?))),
         );
     let (mut child, mut lines) = spawn(nohup);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("a signal");
     let rest: Vec<String> = lines.collect();
@@ -107,7 +107,7 @@ tasks:
 ";
     let spec = scene.spec(yaml);
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     let log = scene.state().join("runs").join(&scene.runs()[0]);
     let log = log.join("logs/flood.1.log");
     until("the log is whole", || {
@@ -148,11 +148,11 @@ fn the_third_interrupt_leaves_at_once_and_says_how_to_clean() {
         "version: 1\ntasks:\n  long: { run: 'echo half > half.txt; echo ready; sleep 600' }\n",
     );
     let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
-    assert!(lines.any(|line| line.ends_with("| ready")));
+    expect(&mut lines, "| ready");
     // Its work cannot come into the repository as long as this is held: the run cannot end.
     lock.lock().expect("the lock");
     interrupt(&child);
-    assert!(lines.any(|line| line.contains("Stopping")));
+    expect(&mut lines, "Stopping");
     let pid = child.id().to_string();
     until("it waits for the lock", || {
         let locks = std::fs::read_to_string("/proc/locks").expect("the locks");
@@ -160,7 +160,7 @@ fn the_third_interrupt_leaves_at_once_and_says_how_to_clean() {
         locks.lines().any(waits)
     });
     interrupt(&child);
-    assert!(lines.any(|line| line.contains("Stopping")));
+    expect(&mut lines, "Stopping");
     interrupt(&child);
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::scene::{Scene, docker, interrupt, start, task};
+use super::scene::{Scene, docker, expect, interrupt, start, task};
 
 #[test]
 fn tasks_become_branches_and_nothing_else_is_left() {
@@ -175,10 +175,7 @@ tasks:
         up += usize::from(signs.iter().any(|sign| line.contains(sign)));
     }
     let (mut second, mut other_lines) = start(&scene, &["run", &spec, "client"]);
-    assert!(
-        other_lines.any(|line| line.contains("| waiting")),
-        "the second run's task is up"
-    );
+    expect(&mut other_lines, "| waiting");
     let address = address.expect("an address");
     let runs = scene.runs();
     let script = format!(
