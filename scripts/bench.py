@@ -6,6 +6,7 @@
 2. One, three and five tasks that sleep: what running side by side costs.
 3. One task that writes 1 GiB: agent-run, the same with 50 secrets to mask, and `docker run > file`;
    and the most memory that agent-run took.
+4. Events written to a file, against 200 000 a second.
 
 Prints medians and their ratios. The first round of each is shown apart: it fills caches.
 """
@@ -205,7 +206,18 @@ def compare_logs(scratch, options, image):
     print(f"  agent-run's peak memory: {memory:.0f} MiB")
 
 
-COMPARISONS = {"loop": compare_loop, "sleepers": compare_sleepers, "logs": compare_logs}
+def count_events(scratch, _options, _image):
+    bench = ("cargo", "bench", "-q", "--locked", "--bench", "events", "--", scratch / "events.ndjson")
+    rates = sorted(int(run(*bench, cwd=ROOT).splitlines()[-1]) for _ in range(3))
+    print(f"events to a file: {rates[1]} a second ({rates[0]} to {rates[2]}), wanted: 200000")
+
+
+COMPARISONS = {
+    "loop": compare_loop,
+    "sleepers": compare_sleepers,
+    "logs": compare_logs,
+    "events": count_events,
+}
 
 
 def main():
