@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use agent_run::journal::log::{LogReader, LogRecord, LogStream};
 
-use super::scene::{Ended, Scene, expect, spawn, start, task, until};
+use super::scene::{Ended, Scene, expect, start, task, until};
 
 /// What each stream of a task wrote, by its log.
 fn streams(scene: &Scene, task: &str) -> HashMap<LogStream, Vec<u8>> {
@@ -301,23 +301,22 @@ fn flood(lines: u32) {
     let scene = Scene::new();
     let yaml = format!(
         "version: 1\ntasks:\n  a:\n    network_mode: none\n    run: |\n      \
-         echo ready\n      seq 1 {lines} & seq 1 {lines} >&2; wait\n"
+         seq 1 {lines} & seq 1 {lines} >&2; wait\n"
     );
     let spec = scene.spec(&yaml);
-    let (mut child, mut shown) = spawn(scene.command(&["run", spec.to_str().expect("a path")]));
-    expect(&mut shown, "| ready");
+    let (mut child, shown) = start(&scene, &["run", spec.to_str().expect("a path")]);
     let expected: String = (1..=lines).map(|n| format!("{n}\n")).collect();
     let prefixes = 2 * lines as usize * "2026-11-20T15:58:01.123Z stdout F ".len();
     let size = (2 * expected.len() + prefixes) as u64;
     until("the log is whole though nobody reads", || {
-        let run = scene.runs().pop().expect("a run");
+        let run = scene.runs().pop().unwrap_or_default();
         let log = scene.state().join("runs").join(run).join("logs/a.1.log");
         std::fs::metadata(log).is_ok_and(|log| log.len() >= size)
     });
     let rest: Vec<String> = shown.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(0), "{rest:?}");
     let streams = streams(&scene, "a");
-    assert!(text(&streams[&LogStream::Stdout]) == format!("ready\n{expected}"));
+    assert!(text(&streams[&LogStream::Stdout]) == expected);
     assert!(text(&streams[&LogStream::Stderr]) == expected);
     let counts = rest.iter().filter_map(|line| {
         let (_, words) = line.split_once("| … ")?;
