@@ -247,6 +247,25 @@ fn a_summary_is_no_longer_than_github_takes() {
 }
 
 #[test]
+fn the_logs_of_ci_have_colours_unless_nobody_wants_them() {
+    let scene = Scene::new();
+    let spec = scene.spec("version: 1\ntasks:\n  a:\n    run: printf '\\033[31mred\\n'\n");
+    let arguments = ["run", spec.to_str().expect("a path")];
+    for service in ["GITHUB_ACTIONS", "GITLAB_CI"] {
+        let mut command = scene.command(&arguments);
+        command.env("CI", "true").env(service, "true");
+        let with = ended(&mut command);
+        let line = "| \u{1b}[31mred\u{1b}[0m";
+        assert!(with.stderr.lines().any(|l| l == line), "{with}");
+        assert!(with.stdout.contains("\u{1b}[32m"), "{with}");
+        let without = ended(command.env("NO_COLOR", "1"));
+        assert!(without.stderr.contains("\n| red\n"), "{without}");
+        let text = without.stdout + &without.stderr.replace("\u{1b}[0K", "");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}
+
+#[test]
 fn no_secret_goes_into_a_file() {
     let scene = Scene::new();
     let spec = spec(&scene, &["hello".to_owned()]);
