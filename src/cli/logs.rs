@@ -1,5 +1,6 @@
 //! `logs`: what tasks have written, of a run that has ended or while it goes on.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, StdoutLock, Write as _};
@@ -12,12 +13,12 @@ use serde::Deserialize;
 use super::args::LogsArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
-use super::surroundings::Surroundings;
+use super::surroundings::{Surroundings, is_github};
 use super::target::Target;
 use crate::id::{AttemptId, TaskId};
 use crate::journal::log::{LogReader, LogRecord, LogStream, logged_attempts};
 use crate::journal::{FoundRun, RunState};
-use crate::report::Paint;
+use crate::report::{Paint, inert};
 use crate::sanitize::{self, LONG_LOOKED_AT};
 
 /// How often a log that goes on is looked at.
@@ -40,6 +41,7 @@ pub(super) fn logs(surroundings: &Surroundings, arguments: &LogsArgs) -> Result<
         paint: surroundings.result_paint,
         times: arguments.timestamps,
         raw: arguments.raw,
+        for_github: is_github(),
         width: (!is_alone).then_some(width.min(NAME_WIDTH)),
         dangling: None,
     };
@@ -267,7 +269,7 @@ impl<'a> View<'a> {
         }
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             let line = &mut lines[stream as usize];
-            if !line.is_empty() {
+            if !line.is_empty() && (is_last || !screen.for_github) {
                 screen.beginning((task, *place), stream, line)?;
                 line.clear();
             }
@@ -285,6 +287,9 @@ struct Screen<'a> {
     paint: Paint,
     times: bool,
     raw: bool,
+    /// Whether GitHub's runner reads it: then no line may hold a command for it, and lines are
+    /// shown whole only, for two pieces without one may make a line with one.
+    for_github: bool,
     /// How wide the names before the lines are; none where there are no names.
     width: Option<usize>,
     /// Whose line was shown without its end.
@@ -323,6 +328,7 @@ impl Screen<'_> {
             }
             is_first = false;
             let text = sanitize::long_line(piece, self.paint.color);
+            let text = self.harmless(&text);
             self.output.write_all(text.as_bytes())?;
             self.output.write_all(b"\n")?;
             self.dangling = None;
@@ -343,9 +349,18 @@ impl Screen<'_> {
         }
         let piece = line.rsplit(|b| *b == b'\r').find(|piece| !piece.is_empty());
         let text = sanitize::long_line(piece.unwrap_or_default(), self.paint.color);
+        let text = self.harmless(&text);
         self.output.write_all(text.as_bytes())?;
         self.dangling = Some((task.1, stream));
         Ok(())
+    }
+
+    fn harmless<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.for_github {
+            inert(text)
+        } else {
+            Cow::Borrowed(text)
+        }
     }
 
     fn end_dangling(&mut self) -> io::Result<()> {

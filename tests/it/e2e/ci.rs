@@ -107,7 +107,9 @@ fn a_hostile_task_gives_github_no_command() {
             only_ours(&runner, mode != "quiet");
         }
     }
-    let later: [&[&str]; 6] = [
+    let later: [&[&str]; 8] = [
+        &["logs", "hostile"],
+        &["logs", "--timestamps"],
         &["show", "hostile"],
         &["show", "hostile", "--format", "json"],
         &["ps"],
