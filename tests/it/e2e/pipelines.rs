@@ -382,7 +382,9 @@ fn a_cancellation_of_the_actions_step_reaches_agent_run() {
     let rest: Vec<String> = lines.collect();
     let code = child.wait().expect("an end").code();
     assert_eq!(code, Some(130), "{rest:#?}");
-    let cleaned = job.run(workflow().last().expect("a step"), &Value::Null);
+    let steps = workflow();
+    let clean = steps.iter().find(|step| step["run"] == "agent-run clean");
+    let cleaned = job.run(clean.expect("a step that cleans"), &Value::Null);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");
     let branch = format!("agent/{}/long", job.scene.runs()[0]);
     let half = job.scene.git(&["show", &format!("{branch}:half.txt")]);
@@ -432,6 +434,9 @@ fn the_gitlab_template_runs_collects_and_keeps_the_logs() {
     let logs = scene.repo().join(kept).join("logs");
     assert_eq!(logs.read_dir().expect("logs").count(), 2);
     assert_eq!(job["artifacts"]["when"], "always");
+    let junit = text(&job["artifacts"]["reports"]["junit"]);
+    let junit = std::fs::read_to_string(scene.repo().join(junit)).expect("a report");
+    assert!(junit.contains("<testsuite"), "{junit}");
 }
 
 #[test]
