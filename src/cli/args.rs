@@ -204,6 +204,13 @@ pub struct RunArgs {
         env = "AGENT_RUN_PROGRESS"
     )]
     pub progress: ProgressWhen,
+    /// Which output of tasks is shown while they run [default: none on a terminal,
+    /// group in the logs of GitHub and GitLab, else prefixed]
+    ///
+    /// Whatever is shown, all of it is in the tasks' logs, and the summary has the last lines of
+    /// the tasks that failed.
+    #[arg(long, value_enum, value_name = "WHICH", env = "AGENT_RUN_OUTPUT")]
+    pub output: Option<OutputWhich>,
     /// The same as `--progress quiet`
     #[arg(short, long, env = "AGENT_RUN_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
@@ -416,6 +423,17 @@ pub enum When {
     Always,
     /// Never.
     Never,
+}
+
+/// Which output of tasks is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputWhich {
+    /// Each line as it comes, behind its task's name.
+    Prefixed,
+    /// All lines of a task together, when it has ended.
+    Group,
+    /// None.
+    None,
 }
 
 /// How a run is shown.

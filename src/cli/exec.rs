@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::args::ExecArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
-use super::signals::{Signals, code};
+use super::signals::Signals;
 use super::surroundings::Surroundings;
 use super::target::Target;
 use super::terminal::{self, Raw};
@@ -146,7 +146,7 @@ async fn converse(
         read = print(output) => read?,
         () = typed => {}
         () = sizes => {}
-        reason = signals.next() => return Ok(Ended::Left(code(reason))),
+        code = signals.end() => return Ok(Ended::Left(code)),
     }
     Ok(Ended::Exit(engine.exec_exit(&id).await?))
 }

@@ -11,6 +11,7 @@ mod error;
 mod exec;
 pub mod exit_code;
 mod init;
+mod keys;
 mod logs;
 mod man;
 mod outputs;

@@ -1,17 +1,19 @@
 //! `run`: runs the tasks of a spec and collects their branches.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use super::args::{Format, ProgressWhen, RunArgs};
+use super::args::{Format, OutputWhich, ProgressWhen, RunArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
+use super::keys::{self, Keys};
 use super::outputs::not_there;
 use super::prepare::{self, Prepared, Request};
-use super::signals::Signals;
+use super::signals::{Controls, Signals};
 use super::surroundings::{self, Surroundings};
 use super::{ci, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
@@ -20,7 +22,9 @@ use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
-use crate::report::{EventLog, Hints, Limits, Mode, Paint, Reporter, limit, summary};
+use crate::report::{
+    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
+};
 use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
 use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
@@ -76,8 +80,9 @@ pub(super) async fn run(
     let own_events = directory.create_file("events.ndjson")?;
     events.add(&directory.path().join("events.ndjson"), own_events);
     let service = ci::service(&prepared.plan, &surroundings.directory);
-    let reporter = Reporter::new(mode(arguments), paint, &tasks, service, events);
-    let hints = hints(&prepared.plan);
+    let hints = hints(&prepared.plan, &surroundings.directory);
+    let look = look(arguments, service.is_some(), paint);
+    let reporter = Reporter::new(look, &tasks, &hints, service, events);
     let (engine, plan) = (prepared.engine.clone(), prepared.plan.clone());
     let context = context(
         prepared,
@@ -88,12 +93,14 @@ pub(super) async fn run(
     );
     let (sender, shutdown) = watch::channel(Shutdown::None);
     let mut view = View(reporter);
+    let (controls, guard) = controls(&view.0, look.mode, sender);
     #[expect(
         clippy::disallowed_methods,
         reason = "a terminal that blocks the reporter must not make signals unheard"
     )]
-    tokio::spawn(signals.forward(run, sender));
+    tokio::spawn(signals.forward(run, controls));
     let ended = runner::run(context, shutdown, &mut view).await?;
+    drop(guard);
     let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
     let result = directory.write_json("result.json", &Versioned::new(&ended));
     failed.extend(result.err().map(Into::into));
@@ -136,11 +143,21 @@ async fn pinned(engine: &DockerEngine, mut plan: RunPlan, ended: &RunSummary) ->
     Some(plan)
 }
 
-fn hints(plan: &RunPlan) -> Hints {
+fn hints(plan: &RunPlan, here: &Path) -> Hints {
+    let spec = Path::new(&plan.spec);
+    let spec = spec.strip_prefix(here).unwrap_or(spec);
+    let place = |line: Option<usize>| line.map(|line| format!("{}:{line}", spec.display()));
     let limits = plan.tasks.iter().map(|task| {
         let limits = Limits {
-            mem_limit: units::show_bytes(task.limits.memory),
-            timeout: limit(task.timeout),
+            mem_limit: Limit {
+                value: units::show_bytes(task.limits.memory),
+                place: place(task.lines.mem_limit),
+            },
+            timeout: Limit {
+                value: limit(task.timeout),
+                place: place(task.lines.timeout),
+            },
+            slow_after: limit(task.slow_after),
         };
         (task.id.clone(), limits)
     });
@@ -148,6 +165,27 @@ fn hints(plan: &RunPlan) -> Hints {
         base: plan.repository.base_ref.clone(),
         limits: limits.collect(),
     }
+}
+
+/// What signals controls, and the keys of a terminal until the guard is dropped.
+fn controls(
+    reporter: &Reporter,
+    mode: Mode,
+    shutdown: watch::Sender<Shutdown>,
+) -> (Controls, Option<keys::Guard>) {
+    let area = reporter.area();
+    let taken = (mode == Mode::Terminal).then(Keys::take).flatten();
+    let (keys, guard) = taken.unzip();
+    if let Some(keys) = &keys {
+        let area = area.clone();
+        keys.read(move || area.print_running());
+    }
+    let controls = Controls {
+        shutdown,
+        area: Some(area),
+        keys,
+    };
+    (controls, guard)
 }
 
 /// Bridges the runner's observer to the reporter: neither knows the other.
@@ -208,6 +246,22 @@ fn base_store(
         ));
     }
     Ok(store)
+}
+
+fn look(arguments: &RunArgs, is_ci: bool, paint: Paint) -> Look {
+    let mode = mode(arguments);
+    let output = match arguments.output {
+        Some(OutputWhich::Group) => Output::Group,
+        Some(OutputWhich::None) => Output::None,
+        None if mode == Mode::Terminal => Output::None,
+        None if is_ci => Output::Group,
+        Some(OutputWhich::Prefixed) | None => Output::Prefixed,
+    };
+    Look {
+        mode,
+        output,
+        paint,
+    }
 }
 
 fn mode(arguments: &RunArgs) -> Mode {

@@ -1,126 +1,230 @@
-//! What stays in place at the end of a terminal: a line for each running task.
+//! Standard error while a run lasts: lines that are printed, and on a terminal a table below them
+//! that stays in place.
 //!
-//! One indicatif bar holds all of them as its message, so that it is drawn and taken away whole.
+//! One indicatif bar holds the table as its message, so that it is drawn and taken away whole. On a
+//! terminal, lines wait for the next drawing: however many come, it is drawn a few times a second.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{Result, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use rustix::process::getpgrp;
+use rustix::stdio::stderr;
+use rustix::termios::tcgetpgrp;
 
-use super::words::{padded, ticking};
+use super::Mode;
+use super::github::inert;
+use super::table::Table;
+use crate::event::Event;
+use crate::id::TaskId;
 
-const TICK: Duration = Duration::from_millis(250);
+/// How often a terminal is drawn.
+const TICK: Duration = Duration::from_millis(200);
+/// How many lines may wait for that.
+const LINES_WAITING: usize = 1000;
 /// What a tab in a line counts as: how far it reaches is the terminal's to say.
 const TAB: &str = "    ";
 
-/// A running task.
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) since: Instant,
-    pub(super) phase: &'static str,
-}
-
-/// The lines at the end of the terminal on standard error.
-#[derive(Default)]
-pub(super) struct Area(Option<Arc<Mutex<Drawing>>>);
+/// Standard error, and the tasks that run. Clones are the same one.
+#[derive(Clone)]
+pub struct Area(Arc<Mutex<Drawing>>);
 
 struct Drawing {
-    rows: BTreeMap<usize, Row>,
-    bar: ProgressBar,
+    mode: Mode,
+    /// Whether lines must not be taken for commands by GitHub's runner.
+    inert: bool,
+    table: Table,
+    bar: Option<ProgressBar>,
+    drawn: String,
+    waiting: Vec<String>,
 }
 
 impl Area {
-    /// Adds the row at a place, or changes its phase; the first begins the ticking.
-    pub(super) fn set(&mut self, place: usize, row: Row) {
-        let mut drawing = lock(self.0.get_or_insert_with(ticking_drawing));
-        let phase = row.phase;
-        drawing.rows.entry(place).or_insert(row).phase = phase;
-        drawing.draw();
+    pub(super) fn new(mode: Mode, inert: bool, table: Table) -> Self {
+        Self(Arc::new(Mutex::new(Drawing {
+            mode,
+            inert,
+            table,
+            bar: None,
+            drawn: String::new(),
+            waiting: Vec::new(),
+        })))
     }
 
-    /// Takes the row at a place away; it goes with what is printed next.
-    pub(super) fn remove(&self, place: usize) {
-        if let Some(drawing) = &self.0 {
-            lock(drawing).rows.remove(&place);
+    /// Takes in what happened; the first task that runs begins the drawing.
+    pub(super) fn event(&self, event: &Event) {
+        self.lock().table.event(event, Instant::now());
+        self.show();
+    }
+
+    /// Draws the table from now on, on a terminal and if a task runs.
+    pub fn show(&self) {
+        let mut drawing = self.lock();
+        let has_table = drawing.mode == Mode::Terminal && !drawing.table.is_empty();
+        if has_table && drawing.bar.is_none() && in_foreground() {
+            drawing.bar = Some(bar());
+            let drawing = Arc::downgrade(&self.0);
+            std::thread::spawn(move || keep_drawing(&drawing));
         }
     }
 
-    /// Prints a line above the area.
+    /// Takes in a line of a task's output.
+    pub(super) fn line(&self, task: &TaskId, text: &str) {
+        self.lock().table.line(task, text);
+    }
+
+    /// Prints a line, above the table if there is one.
     pub(super) fn print(&self, line: &str) {
-        let Some(drawing) = &self.0 else {
-            to_stderr(&format!("{line}\n"));
-            return;
-        };
-        let drawing = lock(drawing);
-        drawing.bar.println(line.replace('\t', TAB));
+        self.lock().print(line);
+    }
+
+    /// Takes the table away, until a task's event or [`Self::show`] brings it back.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Prints what runs now, with the last lines of each task.
+    pub fn print_running(&self) {
+        let mut drawing = self.lock();
+        for line in drawing.table.listing(Instant::now()) {
+            drawing.print(&line);
+        }
         drawing.draw();
     }
 
-    /// Takes everything away that stays in place.
-    pub(super) fn clear(&mut self) {
-        if let Some(drawing) = self.0.take() {
-            lock(&drawing).bar.finish_and_clear();
-        }
+    fn lock(&self) -> MutexGuard<'_, Drawing> {
+        lock(&self.0)
     }
 }
 
 impl Drawing {
-    fn draw(&self) {
-        if self.bar.is_finished() {
+    fn print(&mut self, line: &str) {
+        let line = if self.inert { inert(line) } else { line.into() };
+        if self.bar.is_none() {
+            to_stderr(&format!("{line}\n"));
             return;
         }
-        let (height, width) = console::Term::stderr().size();
-        let rows = lines(&self.rows, usize::from(height) / 2, usize::from(width));
-        self.bar.set_message(rows.join("\n"));
-        self.bar.tick();
+        self.waiting.push(line.replace('\t', TAB));
+        if self.waiting.len() >= LINES_WAITING {
+            self.print_waiting();
+        }
+    }
+
+    fn print_waiting(&mut self) {
+        if let Some(bar) = &self.bar
+            && !self.waiting.is_empty()
+        {
+            bar.println(self.waiting.join("\n"));
+            self.waiting.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.print_waiting();
+        self.drawn.clear();
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn draw(&mut self) {
+        self.print_waiting();
+        let Some(bar) = &self.bar else {
+            return;
+        };
+        let (height, width) = Term::stderr().size();
+        let (height, width) = (usize::from(height) / 2, usize::from(width));
+        let lines = self.table.lines(Instant::now(), height, width).join("\n");
+        if lines != self.drawn {
+            bar.set_message(lines.clone());
+            self.drawn = lines;
+        }
     }
 }
 
-/// A drawing that is drawn anew at every tick for as long as somebody has it.
-fn ticking_drawing() -> Arc<Mutex<Drawing>> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let drawing = Arc::new(Mutex::new(Drawing {
-        rows: BTreeMap::new(),
-        bar,
-    }));
-    let weak = Arc::downgrade(&drawing);
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(TICK);
-            let Some(drawing) = weak.upgrade() else {
-                return;
-            };
-            lock(&drawing).draw();
+/// Draws a table until it is taken away.
+fn keep_drawing(drawing: &Weak<Mutex<Drawing>>) {
+    loop {
+        std::thread::sleep(TICK);
+        let Some(drawing) = drawing.upgrade() else {
+            return;
+        };
+        let mut drawing = lock(&drawing);
+        if !in_foreground() {
+            drawing.clear();
         }
-    });
-    drawing
+        if drawing.bar.is_none() {
+            return;
+        }
+        drawing.draw();
+    }
+}
+
+/// Whether the terminal is this process's to draw on: in the background it is a shell's.
+fn in_foreground() -> bool {
+    // Fails where it is not the terminal of this session: then no shell has it either.
+    tcgetpgrp(stderr()).map_or(true, |foreground| foreground == getpgrp())
+}
+
+fn bar() -> ProgressBar {
+    let target = ProgressDrawTarget::term_like(Box::new(Screen(Term::buffered_stderr())));
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+/// Standard error as indicatif draws on it, but for where the cursor is left: behind the last
+/// column, the echo of a key would begin a line that indicatif does not know of.
+#[derive(Debug)]
+struct Screen(Term);
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        self.0.width()
+    }
+
+    fn height(&self) -> u16 {
+        self.0.height()
+    }
+
+    fn move_cursor_up(&self, n: usize) -> Result<()> {
+        self.0.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> Result<()> {
+        self.0.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> Result<()> {
+        self.0.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> Result<()> {
+        self.0.move_cursor_left(n)
+    }
+
+    fn write_line(&self, text: &str) -> Result<()> {
+        self.0.write_line(text)
+    }
+
+    fn write_str(&self, text: &str) -> Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.0.write_str("\r")?;
+        self.0.flush()
+    }
 }
 
 fn lock(drawing: &Mutex<Drawing>) -> MutexGuard<'_, Drawing> {
     drawing.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// As many rows as fit; none is as wide as the terminal, so that none wraps.
-fn lines(rows: &BTreeMap<usize, Row>, height: usize, width: usize) -> Vec<String> {
-    let shown = if rows.len() > height {
-        height.saturating_sub(1)
-    } else {
-        rows.len()
-    };
-    let line = |row: &Row| {
-        let (time, phase) = (ticking(row.since.elapsed()), padded(row.phase));
-        let text = format!("{phase} [{time}] {}", row.name);
-        console::truncate_str(&text, width.saturating_sub(1), "…").into_owned()
-    };
-    let mut lines: Vec<String> = rows.values().take(shown).map(line).collect();
-    if shown < rows.len() {
-        lines.push(format!("{} and {} more", padded(""), rows.len() - shown));
-    }
-    lines
 }
 
 /// Nobody may be reading any more; that must not end the run.

@@ -1,17 +1,15 @@
 //! Output for the log view of a CI system: each task's lines together, when it has ended and its
 //! success is known, in a group that can be folded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::area::to_stderr;
 use super::github::{GitHub, SpecPlaces, inert};
+use super::tail::Tail;
 use super::words::{time, verdict};
-use super::{Mode, Paint, Progress, gitlab};
+use super::{Look, Mode, Output, Paint, Progress, gitlab};
 use crate::event::{Event, EventKind, TaskReport};
 use crate::id::TaskId;
-
-/// How much of a running task's output is kept for its group, in bytes; the last of it.
-const KEPT: usize = 512 * 1024;
 
 /// A CI system whose log has a syntax of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +22,8 @@ pub enum Service {
 
 pub(super) struct Ci {
     syntax: Syntax,
-    /// Whether tasks' lines are shown.
-    lines: bool,
+    /// Whether tasks' lines are shown in groups.
+    groups: bool,
     paint: Paint,
     tails: HashMap<TaskId, Tail>,
 }
@@ -36,15 +34,15 @@ enum Syntax {
 }
 
 impl Ci {
-    pub(super) fn new(service: Service, mode: Mode, paint: Paint) -> Self {
+    pub(super) fn new(service: Service, look: Look) -> Self {
         let syntax = match service {
             Service::GitHub(places) => Syntax::GitHub(GitHub::new(places)),
             Service::GitLab => Syntax::GitLab,
         };
         Self {
             syntax,
-            lines: mode != Mode::Quiet,
-            paint,
+            groups: look.mode != Mode::Quiet && look.output == Output::Group,
+            paint: look.paint,
             tails: HashMap::new(),
         }
     }
@@ -54,9 +52,9 @@ impl Ci {
         match &event.kind {
             EventKind::TaskFinished { report } => {
                 let tail = self.tails.remove(&report.task).unwrap_or_default();
-                let grouped = self.lines && report.log.is_some();
+                let grouped = self.groups && report.log.is_some();
                 if grouped {
-                    to_stderr(&self.begin(report, &tail));
+                    to_stderr(&self.begin(report, tail));
                 }
                 to_stderr(&self.foreign());
                 live.event(event);
@@ -71,26 +69,26 @@ impl Ci {
         }
     }
 
-    /// Keeps a line for its task's group.
-    pub(super) fn line(&mut self, task: &TaskId, text: &str) {
-        if self.lines {
+    /// Keeps a line for its task's group, or shows it through `live` if it does so.
+    pub(super) fn line(&mut self, task: &TaskId, text: &str, live: &mut Progress) {
+        if self.groups {
             self.tails.entry(task.clone()).or_default().push(text);
+        } else {
+            to_stderr(&self.foreign());
         }
+        live.line(task, text);
     }
 
     /// The head of a task's group, and its lines.
-    fn begin(&mut self, report: &TaskReport, tail: &Tail) -> String {
+    fn begin(&mut self, report: &TaskReport, tail: Tail) -> String {
         let title = format!("{} {}", title(report), time(report.ran).trim());
         let mut text = match &mut self.syntax {
             Syntax::GitHub(github) => github.begin(&title) + &github.foreign(),
             Syntax::GitLab => gitlab::begin(&title, report, now(), self.paint),
         };
-        if tail.dropped > 0 {
-            text += &format!("… {} lines not shown, see the log\n", tail.dropped);
-        }
-        for line in &tail.lines {
+        for line in tail.into_lines() {
             // No agent's line begins as one of ours.
-            let line = format!("| {}\n", self.paint.foreign(line));
+            let line = format!("| {}\n", self.paint.foreign(&line));
             text += &match self.syntax {
                 Syntax::GitHub(_) => inert(&line),
                 Syntax::GitLab => line.into(),
@@ -123,27 +121,6 @@ impl Drop for Ci {
     fn drop(&mut self) {
         if let Syntax::GitHub(github) = &mut self.syntax {
             to_stderr(&github.own());
-        }
-    }
-}
-
-/// The last lines of a task that runs.
-#[derive(Default)]
-struct Tail {
-    lines: VecDeque<String>,
-    bytes: usize,
-    dropped: u64,
-}
-
-impl Tail {
-    fn push(&mut self, line: &str) {
-        self.bytes += line.len();
-        self.lines.push_back(line.to_owned());
-        while self.bytes > KEPT
-            && let Some(first) = self.lines.pop_front()
-        {
-            self.bytes -= first.len();
-            self.dropped += 1;
         }
     }
 }

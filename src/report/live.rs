@@ -1,12 +1,14 @@
-//! A run while it runs: on a terminal one line per running task, elsewhere plain lines.
+//! A run while it runs, in words: what is printed for each event and for each line of output.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::area::{Area, Row, to_stderr};
+use super::area::Area;
+use super::table::Table;
+use super::tail::Tail;
 use super::words::{cause, count, gain, padded, time, verdict};
-use super::{Mode, Paint};
-use crate::event::{Event, EventKind, StopReason, TaskPhase, TaskReport};
+use super::{Limits, Look, Mode, Output, Paint};
+use crate::event::{Event, EventKind, StopReason, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::TaskId;
 
 /// Names are padded to the longest, but not further than this; longer ones stand out.
@@ -14,28 +16,46 @@ const NAME_WIDTH: usize = 24;
 
 /// Shows a run on standard error.
 pub struct Progress {
-    mode: Mode,
+    look: Look,
     paint: Paint,
     places: HashMap<TaskId, usize>,
+    limits: HashMap<TaskId, Limits>,
     width: usize,
     area: Area,
+    stopping: bool,
+    tails: HashMap<TaskId, Tail>,
 }
 
 impl Progress {
-    /// A view of a run of these tasks.
-    pub fn new(mode: Mode, paint: Paint, tasks: &[TaskId]) -> Self {
+    /// A view of a run of these tasks, which begins now; `inert` where GitHub's runner reads it.
+    pub fn new(
+        look: Look,
+        inert: bool,
+        tasks: &[TaskId],
+        limits: &HashMap<TaskId, Limits>,
+    ) -> Self {
         let longest = tasks.iter().map(|t| t.as_str().len()).max().unwrap_or(0);
+        let table = Table::new(tasks, limits, look.paint, Instant::now());
         Self {
-            mode,
-            paint,
+            look,
+            paint: look.paint,
             places: tasks.iter().cloned().zip(0..).collect(),
+            limits: limits.clone(),
             width: longest.min(NAME_WIDTH),
-            area: Area::default(),
+            area: Area::new(look.mode, inert, table),
+            stopping: false,
+            tails: HashMap::new(),
         }
+    }
+
+    /// What runs now, for whoever asks while the run goes on.
+    pub fn area(&self) -> Area {
+        self.area.clone()
     }
 
     /// Shows an event.
     pub fn event(&mut self, event: &Event) {
+        self.area.event(event);
         let paint = self.paint;
         match (&event.kind, &event.task) {
             (
@@ -50,7 +70,13 @@ impl Progress {
                 let tasks = count(*tasks as u64, "task");
                 self.print(&format!("{word} {tasks}, {parallel} at a time, run {run}"));
             }
-            (EventKind::Phase { phase }, Some(task)) => self.phase(task, *phase),
+            (
+                EventKind::Phase {
+                    phase: TaskPhase::Running,
+                },
+                Some(task),
+            ) => self.started(task),
+            (EventKind::Slow, Some(task)) => self.slow(task),
             (EventKind::Image { image, status }, _) => {
                 self.print(&format!("{} {image} {status}", padded("image")));
             }
@@ -60,47 +86,51 @@ impl Progress {
                 self.note(&format!("{word} {task}{message}"));
             }
             (EventKind::Stopping { reason, forced }, _) => {
+                self.stopping = true;
                 let word = paint.careful(&padded("Stopping"));
                 self.note(&format!("{word} {}", stopping(*reason, *forced)));
             }
             (EventKind::TaskFinished { report }, _) => self.finished(report),
             (
                 EventKind::Phase { .. }
-                | EventKind::Usage { .. }
                 | EventKind::Slow
+                | EventKind::Usage { .. }
                 | EventKind::RunFinished { .. },
                 _,
             ) => {}
         }
     }
 
-    fn phase(&mut self, task: &TaskId, phase: TaskPhase) {
-        let words = match phase {
-            TaskPhase::Waiting | TaskPhase::Finished => return,
-            TaskPhase::Preparing => "preparing",
-            TaskPhase::Running => "running",
-            TaskPhase::Stopping => "stopping",
-            TaskPhase::Collecting => "collecting",
-        };
-        match self.mode {
-            Mode::Terminal => {
-                let row = Row {
-                    name: self.name(task),
-                    since: Instant::now(),
-                    phase: words,
-                };
-                self.area.set(self.place(task), row);
-            }
-            Mode::Plain if phase == TaskPhase::Running => {
-                let name = self.paint.task(self.place(task), task.as_str());
-                self.print(&format!("{}           {name}", padded("START")));
-            }
-            Mode::Plain | Mode::Quiet => {}
+    /// On a terminal the table tells it.
+    fn started(&self, task: &TaskId) {
+        if self.look.mode == Mode::Plain {
+            let name = self.paint.task(self.place(task), task.as_str());
+            self.print(&format!("{}           {name}", padded("START")));
         }
     }
 
+    fn slow(&self, task: &TaskId) {
+        let Some(limits) = self.limits.get(task) else {
+            return;
+        };
+        let word = self.paint.careful(&padded("SLOW"));
+        let (time, name) = (&limits.slow_after, self.name(task));
+        self.print(&format!("{word} [>{time:>6}] {name}"));
+    }
+
     fn finished(&mut self, report: &TaskReport) {
-        self.area.remove(self.place(&report.task));
+        for line in self
+            .tails
+            .remove(&report.task)
+            .into_iter()
+            .flat_map(Tail::into_lines)
+        {
+            self.print_line(&report.task, &line);
+        }
+        if self.stopping && matches!(report.outcome, TaskOutcome::Skipped { .. }) {
+            // They may be many, and the summary tells of them together.
+            return;
+        }
         let what = [cause(&report.outcome), report.branch.as_ref().map(gain)];
         let what: Vec<String> = what.into_iter().flatten().collect();
         let (word, name) = (verdict(self.paint, report), self.name(&report.task));
@@ -110,28 +140,32 @@ impl Progress {
 
     /// Shows a line of a task's output.
     pub fn line(&mut self, task: &TaskId, text: &str) {
+        self.area.line(task, text);
+        match self.look.output {
+            Output::Prefixed => self.print_line(task, text),
+            Output::Group => self.tails.entry(task.clone()).or_default().push(text),
+            Output::None => {}
+        }
+    }
+
+    fn print_line(&self, task: &TaskId, text: &str) {
         let text = self.paint.foreign(text);
         self.print(&format!("{} | {text}", self.name(task)));
     }
 
     /// Shows something also where little is shown.
     pub fn note(&self, text: &str) {
-        match self.mode {
-            Mode::Quiet => to_stderr(&format!("{text}\n")),
-            Mode::Terminal | Mode::Plain => self.print(text),
-        }
+        self.area.print(text);
     }
 
     /// Takes away what stayed in place.
-    pub fn finish(&mut self) {
+    pub fn finish(&self) {
         self.area.clear();
     }
 
     fn print(&self, text: &str) {
-        match self.mode {
-            Mode::Quiet => {}
-            Mode::Plain => to_stderr(&format!("{text}\n")),
-            Mode::Terminal => self.area.print(text),
+        if self.look.mode != Mode::Quiet {
+            self.area.print(text);
         }
     }
 

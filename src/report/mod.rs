@@ -12,11 +12,14 @@ mod live;
 mod markdown;
 mod paint;
 mod summary;
+mod table;
+mod tail;
 mod words;
 
 use crate::event::{Event, EventKind};
 use crate::id::TaskId;
 
+pub use area::Area;
 use ci::Ci;
 pub use ci::Service;
 pub use files::{EventLog, WriteError, is_stdout, prepare_whole, write_whole};
@@ -25,18 +28,41 @@ pub use junit::junit;
 pub use live::Progress;
 pub use markdown::markdown;
 pub use paint::Paint;
-pub use summary::{Hints, Limits, summary};
+pub use summary::{Hints, Limit, Limits, summary};
+pub use table::Table;
 pub use words::{cause, count, gain, limit, padded, since, size, time, verdict, work};
 
 /// How a run is shown while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A line per running task that stays in place, everything else above it.
+    /// A table of the running tasks that stays in place, everything else above it.
     Terminal,
     /// Plain lines, for files and CI.
     Plain,
     /// Nothing but warnings.
     Quiet,
+}
+
+/// Which output of tasks is shown while the run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Each line as it comes, behind its task's name.
+    Prefixed,
+    /// All lines of a task together, when it has ended.
+    Group,
+    /// None; the summary has the last lines of the tasks that failed.
+    None,
+}
+
+/// How a run looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// What it is shown on.
+    pub mode: Mode,
+    /// The output of its tasks.
+    pub output: Output,
+    /// Its colours.
+    pub paint: Paint,
 }
 
 /// All outputs of a run.
@@ -47,19 +73,32 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that shows a run of these tasks, and writes down its events. On a CI system, each task's lines are shown together when it has ended.
+    /// A reporter that shows a run of these tasks, and writes down its events. On a CI system, what
+    /// its log view needs stands around a task's end.
     pub fn new(
-        mode: Mode,
-        paint: Paint,
+        look: Look,
         tasks: &[TaskId],
+        hints: &Hints,
         service: Option<Service>,
         events: EventLog,
     ) -> Self {
+        let inert = matches!(service, Some(Service::GitHub(_)));
+        let ci = service.map(|service| Ci::new(service, look));
+        // There, groups are the service's own.
+        let output = match look.output {
+            Output::Group if ci.is_some() => Output::None,
+            output => output,
+        };
         Self {
-            live: Progress::new(mode, paint, tasks),
-            ci: service.map(|service| Ci::new(service, mode, paint)),
+            live: Progress::new(Look { output, ..look }, inert, tasks, &hints.limits),
+            ci,
             events,
         }
+    }
+
+    /// What runs now, for whoever asks while the run goes on.
+    pub fn area(&self) -> Area {
+        self.live.area()
     }
 
     /// Something happened.
@@ -80,7 +119,7 @@ impl Reporter {
     /// A task wrote a line; it is masked and sanitised already.
     pub fn line(&mut self, task: &TaskId, text: &str) {
         match &mut self.ci {
-            Some(ci) => ci.line(task, text),
+            Some(ci) => ci.line(task, text, &mut self.live),
             None => self.live.line(task, text),
         }
     }

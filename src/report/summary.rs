@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{cause, count, gain, padded, size, time, verdict, work};
+use super::words::{Totals, cause, count, gain, padded, size, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
 /// The most files that a branch's diffstat shows.
 const FILES_SHOWN: usize = 5;
+
+/// The most skipped tasks that are named for a reason.
+const SKIPPED_SHOWN: usize = 8;
 
 /// What the summary needs to know to say what to type next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +23,31 @@ pub struct Hints {
     pub limits: HashMap<TaskId, Limits>,
 }
 
-/// Limits that a task may have met, as the spec would write them.
+/// Limits of a task, as the spec would write them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Its memory.
-    pub mem_limit: String,
+    pub mem_limit: Limit,
     /// The time of an attempt.
-    pub timeout: String,
+    pub timeout: Limit,
+    /// How long it runs before it is slow.
+    pub slow_after: String,
+}
+
+/// A limit, and where it is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// As the spec would write it.
+    pub value: String,
+    /// `file:line` of the spec; none where it is agent-run's default.
+    pub place: Option<String>,
+}
+
+impl Limit {
+    fn told(&self, key: &str) -> String {
+        let place = self.place.as_deref().unwrap_or("the default");
+        format!("{key}: {}, {place}", self.value)
+    }
 }
 
 /// The summary of a run, for standard output.
@@ -58,7 +79,10 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     for task in run.tasks.iter().filter(|t| t.is_good()) {
         success(text, run, task, paint)?;
     }
-    for task in run.tasks.iter().filter(|t| !t.is_good()) {
+    skipped(text, run, paint)?;
+    let is_skipped = |t: &TaskReport| matches!(t.outcome, TaskOutcome::Skipped { .. });
+    let failed = |t: &&TaskReport| !t.is_good() && !is_skipped(t);
+    for task in run.tasks.iter().filter(failed) {
         failure(text, task, hints, paint)?;
     }
     warnings(text, run, hints, paint)?;
@@ -111,23 +135,36 @@ fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) ->
 }
 
 pub(super) fn totals(run: &RunSummary) -> String {
-    let number = |is: &dyn Fn(&TaskReport) -> bool| run.tasks.iter().filter(|t| is(t)).count();
-    let passed = number(&TaskReport::is_good);
-    let cancelled = number(&|t| t.outcome == TaskOutcome::Cancelled);
-    let skipped = number(&|t| matches!(t.outcome, TaskOutcome::Skipped { .. }));
-    let failed = run.tasks.len() - passed - cancelled - skipped;
-    let mut parts = vec![format!("{passed} passed")];
-    for (number, word) in [
-        (failed, "failed"),
-        (cancelled, "cancelled"),
-        (skipped, "skipped"),
-    ] {
-        if number > 0 {
-            parts.push(format!("{number} {word}"));
+    let mut totals = Totals::default();
+    for task in &run.tasks {
+        totals.add(task);
+    }
+    format!("{}: {totals}", count(run.tasks.len() as u64, "task"))
+}
+
+/// A line for each reason: a run that is stopped early skips many at once.
+fn skipped(text: &mut String, run: &RunSummary, paint: Paint) -> std::fmt::Result {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for task in &run.tasks {
+        let TaskOutcome::Skipped { reason } = &task.outcome else {
+            continue;
+        };
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, tasks)) => tasks.push(task.task.as_str()),
+            None => reasons.push((reason, vec![task.task.as_str()])),
         }
     }
-    let tasks = count(run.tasks.len() as u64, "task");
-    format!("{tasks}: {}", parts.join(", "))
+    let word = paint.faint(&padded("SKIP"));
+    for (reason, tasks) in reasons {
+        let shown = tasks.len().min(SKIPPED_SHOWN);
+        let names = tasks[..shown].join(", ");
+        let more = match tasks.len() - shown {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        writeln!(text, "{word}           {names}{more}: {reason}")?;
+    }
+    Ok(())
 }
 
 fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) -> std::fmt::Result {
@@ -137,6 +174,7 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) ->
         Some(cause) => writeln!(text, ": {cause}{}", limit(task, &task.outcome, hints))?,
         None => writeln!(text)?,
     }
+    memory(text, task, hints)?;
     if let Some(report) = &task.branch {
         writeln!(text, "             work  {}", work(report))?;
         if !is_created(report) {
@@ -150,14 +188,36 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) ->
         let line = paint.foreign(line);
         writeln!(text, "             {} {line}", paint.faint("|"))?;
     }
+    if task.log.is_some() {
+        writeln!(text, "             next  agent-run show {}", task.task)?;
+    }
     Ok(())
+}
+
+/// How much memory it was seen to use.
+fn memory(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
+    let (Some(peak), Some(usage)) = (peak(task, hints), task.usage) else {
+        return Ok(());
+    };
+    if matches!(task.outcome, TaskOutcome::Killed { .. }) {
+        // Its cause says it.
+        return Ok(());
+    }
+    let after = time(usage.after);
+    let after = after.trim();
+    writeln!(
+        text,
+        "             peak  {peak} memory, measured after {after}"
+    )
 }
 
 /// The limit that a task met, if this outcome is one of meeting it.
 pub(super) fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> String {
     match (outcome, hints.limits.get(&task.task)) {
-        (TaskOutcome::OutOfMemory, Some(limits)) => format!(" (mem_limit: {})", limits.mem_limit),
-        (TaskOutcome::TimedOut, Some(limits)) => format!(" (timeout: {})", limits.timeout),
+        (TaskOutcome::OutOfMemory, Some(limits)) => {
+            format!(" ({})", limits.mem_limit.told("mem_limit"))
+        }
+        (TaskOutcome::TimedOut, Some(limits)) => format!(" ({})", limits.timeout.told("timeout")),
         (TaskOutcome::Killed { .. }, Some(_)) => peak(task, hints)
             .map(|peak| format!(" (peak memory {peak})"))
             .unwrap_or_default(),
@@ -170,7 +230,7 @@ pub(super) fn peak(task: &TaskReport, hints: &Hints) -> Option<String> {
     let peak = size(task.usage?.peak_memory);
     let limit = hints.limits.get(&task.task);
     Some(limit.map_or(peak.clone(), |limits| {
-        format!("{peak} of {}", limits.mem_limit)
+        format!("{peak} of {}", limits.mem_limit.value)
     }))
 }
 

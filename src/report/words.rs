@@ -86,6 +86,47 @@ pub(super) fn amount(report: &BranchReport) -> String {
     )
 }
 
+/// How the tasks of a run ended, counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    passed: usize,
+    failed: usize,
+    cancelled: usize,
+    skipped: usize,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, report: &TaskReport) {
+        let number = match report.outcome {
+            _ if report.is_good() => &mut self.passed,
+            TaskOutcome::Cancelled => &mut self.cancelled,
+            TaskOutcome::Skipped { .. } => &mut self.skipped,
+            _ => &mut self.failed,
+        };
+        *number += 1;
+    }
+
+    pub(super) fn number(self) -> usize {
+        self.passed + self.failed + self.cancelled + self.skipped
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed", self.passed)?;
+        for (number, word) in [
+            (self.failed, "failed"),
+            (self.cancelled, "cancelled"),
+            (self.skipped, "skipped"),
+        ] {
+            if number > 0 {
+                write!(f, ", {number} {word}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A number and its noun.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

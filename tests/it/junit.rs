@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use agent_run::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport, Usage};
-use agent_run::report::{Hints, Limits, junit};
+use agent_run::report::{Hints, Limit, Limits, junit};
 use insta::assert_snapshot;
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 
@@ -30,9 +30,14 @@ fn task(id: &str, outcome: TaskOutcome, result: Option<BranchResult>) -> TaskRep
 }
 
 fn show(tasks: Vec<TaskReport>) -> String {
+    let limit = |value: &str, line: u32| Limit {
+        value: value.into(),
+        place: Some(format!("agent-run.yaml:{line}")),
+    };
     let limits = Limits {
-        mem_limit: "2g".into(),
-        timeout: "1h".into(),
+        mem_limit: limit("2g", 3),
+        timeout: limit("1h", 4),
+        slow_after: "30m".into(),
     };
     let limits = tasks.iter().map(|t| (t.task.clone(), limits.clone()));
     let hints = Hints {

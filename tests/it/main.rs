@@ -22,4 +22,5 @@ mod runner;
 mod sanitize;
 mod secrets;
 mod spec;
+mod table;
 mod workspace;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_run::event::{
     BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport, Usage,
 };
-use agent_run::report::{Hints, Limits, markdown};
+use agent_run::report::{Hints, Limit, Limits, markdown};
 use insta::assert_snapshot;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
@@ -43,9 +43,14 @@ fn run(tasks: Vec<TaskReport>) -> RunSummary {
 }
 
 fn show(run: &RunSummary) -> String {
+    let limit = |value: &str, line: u32| Limit {
+        value: value.into(),
+        place: Some(format!("agent-run.yaml:{line}")),
+    };
     let limits = Limits {
-        mem_limit: "2g".into(),
-        timeout: "1h".into(),
+        mem_limit: limit("2g", 3),
+        timeout: limit("1h", 4),
+        slow_after: "30m".into(),
     };
     let limits = run.tasks.iter().map(|t| (t.task.clone(), limits.clone()));
     let hints = Hints {

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use agent_run::event::{BranchReport, BranchResult, FileStat, RunSummary, TaskOutcome, TaskReport};
-use agent_run::report::{Hints, Limits, Paint, summary};
+use agent_run::event::{
+    BranchReport, BranchResult, FileStat, RunSummary, TaskOutcome, TaskReport, Usage,
+};
+use agent_run::report::{Hints, Limit, Limits, Paint, summary};
 use insta::assert_snapshot;
 
 fn task(id: &str, outcome: TaskOutcome, branch: Option<BranchReport>) -> TaskReport {
@@ -46,8 +48,15 @@ fn created(id: &str, files: u64) -> BranchReport {
 
 fn show(tasks: Vec<TaskReport>) -> String {
     let limits = Limits {
-        mem_limit: "2g".into(),
-        timeout: "1h".into(),
+        mem_limit: Limit {
+            value: "2g".into(),
+            place: Some("agent-run.yaml:12".into()),
+        },
+        timeout: Limit {
+            value: "1h".into(),
+            place: None,
+        },
+        slow_after: "30m".into(),
     };
     let hints = Hints {
         base: "main".into(),
@@ -131,13 +140,15 @@ fn every_ending() {
             PASS [  1m01s] good: 1 commit, 7 files, +3 −2
             PASS [  1m01s] child: no change
             PASS [  1m01s] nested: no change
+            SKIP           waited: the run was stopped
             FAIL [  1m01s] failed: exit code 3
                  work  agent/261120-101500-abcd/failed  1 commit, 1 file, +3 −2
                  log   /state/logs/failed.1.log
                  | red
-             OOM [  1m01s] big: ran out of memory (mem_limit: 2g)
+                 next  agent-run show failed
+             OOM [  1m01s] big: ran out of memory (mem_limit: 2g, agent-run.yaml:12)
                  work  no change
-         TIMEOUT [  1m01s] slow: ran past its time (timeout: 1h)
+         TIMEOUT [  1m01s] slow: ran past its time (timeout: 1h, the default)
                  work  no change
           KILLED [  1m01s] killed: killed by signal 11
           REJECT [  1m01s] rejected
@@ -145,8 +156,7 @@ fn every_ending() {
            INFRA [  1m01s] image: image: no such image
           CANCEL [  1m01s] stopped: the run was stopped
                  work  no change
-            SKIP [  1m01s] waited: the run was stopped
-    warning: child: one of its processes was killed, out of memory (mem_limit: 2g)
+    warning: child: one of its processes was killed, out of memory (mem_limit: 2g, agent-run.yaml:12)
     warning: child: not removed: container c
     warning: not removed: network n
 
@@ -163,4 +173,42 @@ fn nothing_but_failures_gives_nothing_to_merge() {
     let text = show(vec![task("a", failed, Some(created("a", 1)))]);
     assert!(text.contains("git log -p main..agent/"), "{text}");
     assert!(!text.contains("git merge"), "{text}");
+}
+
+#[test]
+fn a_failure_tells_how_much_memory_was_seen_in_use() {
+    let mut big = task("big", TaskOutcome::OutOfMemory, None);
+    big.usage = Some(Usage {
+        after: Duration::from_millis(2500),
+        peak_memory: 2_040_109_466,
+        ..Usage::default()
+    });
+    let text = show(vec![big]);
+    let peak = "big: ran out of memory (mem_limit: 2g, agent-run.yaml:12)\n             \
+                peak  1.9g of 2g memory, measured after 2.5s\n";
+    assert!(text.contains(peak), "{text}");
+}
+
+#[test]
+fn tasks_that_never_began_are_told_of_together() {
+    let skipped = |n: u32| {
+        let reason = if n == 1 {
+            "b failed"
+        } else {
+            "the run stopped"
+        };
+        let outcome = TaskOutcome::Skipped {
+            reason: reason.into(),
+        };
+        task(&format!("t{n}"), outcome, None)
+    };
+    let text = show((0..20).map(skipped).collect());
+    let told: Vec<&str> = text.lines().filter(|l| l.contains("SKIP")).collect();
+    assert_eq!(
+        told,
+        [
+            "        SKIP           t0, t2, t3, t4, t5, t6, t7, t8 and 11 more: the run stopped",
+            "        SKIP           t1: b failed",
+        ]
+    );
 }

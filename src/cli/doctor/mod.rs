@@ -15,7 +15,7 @@ use super::args::{DoctorArgs, Format};
 use super::error::Failure;
 use super::exit_code::{Exit, of_stop};
 use super::prepare::new_run_id;
-use super::signals::Signals;
+use super::signals::{Controls, Signals};
 use super::surroundings::{self, Surroundings};
 use super::{print_error, print_json, print_result};
 use crate::engine::config::{ImageRequest, PullPolicy};
@@ -238,11 +238,16 @@ async fn examine(
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let signals = Signals::catch()?;
+    let controls = Controls {
+        shutdown: sender,
+        area: None,
+        keys: None,
+    };
     #[expect(
         clippy::disallowed_methods,
         reason = "signals are heard while the engine works"
     )]
-    tokio::spawn(signals.forward(examiner.run.clone(), sender));
+    tokio::spawn(signals.forward(examiner.run.clone(), controls));
     let found = examiner.examine().await;
     if found.left.is_empty() {
         // What cannot be deleted is an empty run that `clean` passes over.

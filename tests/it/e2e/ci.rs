@@ -90,8 +90,14 @@ fn a_hostile_task_gives_github_no_command() {
     let scene = Scene::new();
     let spec = spec(&scene, &github::hostile_lines());
     let spec = spec.to_str().expect("a path");
-    for mode in ["auto", "plain", "quiet"] {
-        let ended = ended(&mut in_github(&scene, &["run", spec, "--progress", mode]));
+    for (progress, output, groups) in [
+        ("auto", "group", true),
+        ("plain", "prefixed", false),
+        ("plain", "none", false),
+        ("quiet", "group", false),
+    ] {
+        let modes = ["--progress", progress, "--output", output];
+        let ended = ended(&mut in_github(&scene, &[&["run", spec][..], &modes].concat()));
         assert_eq!(ended.code, Some(100), "{ended}");
         for text in [&ended.stdout, &ended.stderr] {
             assert!(!text.contains('\r'), "{ended}");
@@ -104,7 +110,7 @@ fn a_hostile_task_gives_github_no_command() {
             for line in &lines {
                 runner.line(line);
             }
-            only_ours(&runner, mode != "quiet");
+            only_ours(&runner, groups);
         }
     }
     let later: [&[&str]; 8] = [

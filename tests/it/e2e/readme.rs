@@ -15,7 +15,11 @@ fn block(language: &str) -> &'static str {
 /// Takes out what differs from run to run: ids, times and directories.
 fn normal(text: &str) -> String {
     let is_id = |word: &str| word.parse::<agent_run::id::RunId>().is_ok();
-    let lines = text.lines().map(|line| {
+    // A short task may end before it is measured.
+    let lines = text
+        .lines()
+        .filter(|line| !line.contains(" memory, measured after "));
+    let lines = lines.map(|line| {
         let parts = line.split_inclusive(['/', ' ']).map(|part| {
             let word = part.trim_end_matches(['/', ' ']);
             part.replace(word, if is_id(word) { "RUN" } else { word })
