@@ -97,7 +97,10 @@ fn a_hostile_task_gives_github_no_command() {
         ("quiet", "group", false),
     ] {
         let modes = ["--progress", progress, "--output", output];
-        let ended = ended(&mut in_github(&scene, &[&["run", spec][..], &modes].concat()));
+        let ended = ended(&mut in_github(
+            &scene,
+            &[&["run", spec][..], &modes].concat(),
+        ));
         assert_eq!(ended.code, Some(100), "{ended}");
         for text in [&ended.stdout, &ended.stderr] {
             assert!(!text.contains('\r'), "{ended}");
