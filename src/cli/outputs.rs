@@ -1,8 +1,11 @@
 //! The files that a run writes for others: looked at before it begins, written at its end.
 
+use std::path::Path;
+
 use super::args::OutputArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
+use super::for_log;
 use crate::event::RunSummary;
 use crate::report::{Hints, WriteError, is_stdout, junit, markdown, prepare_whole, write_whole};
 
@@ -22,8 +25,15 @@ impl OutputArgs {
         let summary = self.summary.as_deref();
         let summary = summary.map(|path| (path, markdown(run, hints)));
         let files = [junit, summary].into_iter().flatten();
-        let failed = files.filter_map(|(path, text)| write_whole(path, &text).err());
-        failed.collect()
+        let write = |(path, text): (&Path, String)| {
+            let text = if is_stdout(path) {
+                for_log(&text)
+            } else {
+                text.as_str().into()
+            };
+            write_whole(path, &text).err()
+        };
+        files.filter_map(write).collect()
     }
 
     /// Whether standard output is taken by one of the files.

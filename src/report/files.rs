@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, fcntl_setfl};
 use tempfile::NamedTempFile;
 
+use super::github::inert_json;
 use crate::event::{Event, Versioned};
 
 /// A place that cannot be written.
@@ -115,7 +116,6 @@ fn open_special(path: &Path) -> io::Result<File> {
 #[derive(Debug, Default)]
 pub struct EventLog {
     files: Vec<(PathBuf, File)>,
-    line: Vec<u8>,
     failed: Vec<WriteError>,
 }
 
@@ -142,17 +142,13 @@ impl EventLog {
     /// Writes an event everywhere. A file that cannot be written is left as it is from then on: the
     /// run matters more than its record. Gives those that failed now.
     pub fn write(&mut self, event: &Event) -> &[WriteError] {
-        self.line.clear();
         // Into memory, and an event has nothing that JSON cannot hold.
-        let _ = serde_json::to_writer(&mut self.line, &Versioned::new(event));
-        self.line.push(b'\n');
-        let Self {
-            files,
-            line,
-            failed,
-        } = self;
+        let json = serde_json::to_string(&Versioned::new(event)).unwrap_or_default();
+        // Standard output may be read by GitHub's runner.
+        let line = inert_json(&json) + "\n";
+        let Self { files, failed } = self;
         let before = failed.len();
-        files.retain_mut(|(path, file)| match file.write_all(line) {
+        files.retain_mut(|(path, file)| match file.write_all(line.as_bytes()) {
             Ok(()) => true,
             Err(error) => {
                 if error.kind() != io::ErrorKind::BrokenPipe {

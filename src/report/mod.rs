@@ -23,7 +23,7 @@ pub use area::Area;
 use ci::Ci;
 pub use ci::Service;
 pub use files::{EventLog, WriteError, is_stdout, prepare_whole, write_whole};
-pub use github::{SpecPlaces, TaskLines, inert, masks, outputs};
+pub use github::{SpecPlaces, TaskLines, inert, inert_json, masks, outputs};
 pub use junit::junit;
 pub use live::Progress;
 pub use markdown::markdown;

@@ -144,6 +144,25 @@ fn a_hostile_task_gives_github_no_command() {
     }
 }
 
+#[test]
+fn what_goes_to_standard_output_gives_github_no_command() {
+    let scene = Scene::new();
+    let spec = spec(&scene, &github::hostile_lines());
+    let spec = spec.to_str().expect("a path");
+    for flag in ["--summary", "--junit", "--events"] {
+        let ended = ended(&mut in_github(&scene, &["run", spec, flag, "-"]));
+        assert_eq!(ended.code, Some(100), "{ended}");
+        assert!(ended.stdout.contains("after-an-escape"), "{flag}: {ended}");
+        for lines in orders(&ended) {
+            let mut runner = Runner::default();
+            for line in &lines {
+                runner.line(line);
+            }
+            only_ours(&runner, true);
+        }
+    }
+}
+
 /// Expects the masks, groups and errors of the three tasks, and not a command more.
 #[track_caller]
 fn only_ours(runner: &Runner, groups: bool) {
