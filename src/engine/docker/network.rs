@@ -30,7 +30,12 @@ impl DockerEngine {
         loop {
             let others = self.networks(None, &call).await?;
             // Engines before API 1.44 take a second network of the same name without a word.
-            if others.iter().any(|n| n.name.as_ref() == Some(&config.name)) {
+            if let Some(other) = others
+                .iter()
+                .find(|n| n.name.as_ref() == Some(&config.name))
+            {
+                // Nor is it known who made that one, or whether he came to look.
+                separates(other.options.as_ref(), &call)?;
                 return Err(call.error(ErrorKind::NameInUse));
             }
             match call
@@ -51,13 +56,12 @@ impl DockerEngine {
         let made = self
             .docker
             .inspect_network(&config.name, None::<InspectNetworkOptions>);
-        let options = call.within(QUICK, made).await?.options.unwrap_or_default();
-        let (option, value) = INTER_CONTAINER;
-        if options.get(option).is_none_or(|found| found != value) {
+        let options = call.within(QUICK, made).await?.options;
+        let separates = separates(options.as_ref(), &call);
+        if separates.is_err() {
             self.delete_network(&config.name).await?;
-            return Err(call.error(ErrorKind::LimitNotHonoured(option)));
         }
-        Ok(())
+        separates
     }
 
     pub(super) async fn delete_network(&self, network: &str) -> Result<(), EngineError> {
@@ -135,6 +139,15 @@ fn request(config: &NetworkConfig) -> NetworkCreateRequest {
         options: Some(HashMap::from([(option.into(), value.into())])),
         labels: Some(config.labels.iter().cloned().collect()),
         ..NetworkCreateRequest::default()
+    }
+}
+
+/// Refuses a network on which containers may reach each other, by its options.
+fn separates(options: Option<&HashMap<String, String>>, call: &Call) -> Result<(), EngineError> {
+    let (option, value) = INTER_CONTAINER;
+    match options.and_then(|options| options.get(option)) {
+        Some(found) if found == value => Ok(()),
+        _ => Err(call.error(ErrorKind::LimitNotHonoured(option))),
     }
 }
 

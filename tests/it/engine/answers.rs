@@ -525,9 +525,16 @@ async fn a_base_that_cannot_be_built_says_so_in_the_engines_words() {
 /// The engine takes addresses before it lists their network.
 #[tokio::test]
 async fn a_network_that_another_is_just_making_is_found() {
-    for (listed, kind) in [
-        ("agent-run-scripted", ErrorKind::NameInUse),
-        ("foreign", ErrorKind::AddressInUse),
+    let option = "com.docker.network.bridge.enable_icc";
+    for (listed, reach, kind) in [
+        ("agent-run-scripted", "false", ErrorKind::NameInUse),
+        // Made by an engine that drops the option, for somebody who died before he saw it.
+        (
+            "agent-run-scripted",
+            "true",
+            ErrorKind::LimitNotHonoured(option),
+        ),
+        ("foreign", "true", ErrorKind::AddressInUse),
     ] {
         let asked = AtomicUsize::new(0);
         let server = Server::engine(move |request| match request.what.as_str() {
@@ -536,7 +543,11 @@ async fn a_network_that_another_is_just_making_is_found() {
             }
             "GET /networks" => {
                 let ipam = json!({"Config": [{"Subnet": "10.214.0.0/15"}]});
-                Reply::Json(200, json!([{"Name": listed, "IPAM": ipam}]))
+                let options = json!({ option: reach });
+                Reply::Json(
+                    200,
+                    json!([{"Name": listed, "IPAM": ipam, "Options": options}]),
+                )
             }
             "POST /networks/create" => {
                 let words = "Pool overlaps with other one on this address space";
