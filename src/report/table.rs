@@ -2,6 +2,7 @@
 //!
 //! The clock and the size of the terminal come from outside; nothing is printed here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -187,8 +188,8 @@ impl Table {
             (TaskPhase::Running, Some(limits)) => format!("/{}", limits.timeout.value),
             _ => String::new(),
         };
-        let name = console::truncate_str(task.as_str(), names, "…");
-        let name = self.paint.task(place, &format!("{name:<names$}"));
+        let name = format!("{:<names$}", shortened(task.as_str(), names));
+        let name = self.paint.task(place, &name);
         let memory = match (row.memory, limits) {
             (Some(memory), Some(limits)) => {
                 format!("{:>5}/{}", size(memory), limits.mem_limit.value)
@@ -230,4 +231,14 @@ impl Table {
         }
         text
     }
+}
+
+/// Tasks of many often differ in the ends of their names only, so the middle goes. Names are ASCII.
+fn shortened(name: &str, width: usize) -> Cow<'_, str> {
+    if name.len() <= width {
+        return name.into();
+    }
+    let end = width / 2;
+    let begin = width.saturating_sub(end + 1);
+    format!("{}…{}", &name[..begin], &name[name.len() - end..]).into()
 }

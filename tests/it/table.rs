@@ -148,7 +148,7 @@ fn every_phase_at_80_columns() {
     assert_snapshot!(busy().show(3010, 12, 80), @"
          slow [ 50m05s/1h30m] fix-login               4g/4g | ok 34 passing, 漢… |
       running [  1m50s/1h30m] add-tests             1.8g/4g                      |
-     stopping [    10s      ] refactor-the-whole-…                               |
+     stopping [    10s      ] refactor-…rage-layer                               |
     preparing [     1s      ] docs                                               |
       Running [ 50m10s] 6 tasks: 0 passed, 1 failed, 4 running, 1 waiting        |
     ");
