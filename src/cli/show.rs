@@ -1,7 +1,7 @@
 //! `show`: what became of a task, or how far it has come.
 
 use std::fmt::{Display, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -278,8 +278,9 @@ fn next(
         RunState::Interrupted if has_files => writeln!(text, "  agent-run clean --run {run}")?,
         _ => {}
     }
-    match shown.log.as_deref().map(Path::display) {
-        Some(log) => writeln!(text, "  less {log}"),
-        None => writeln!(text, "  agent-run ps"),
+    if shown.log.is_some() {
+        writeln!(text, "  agent-run logs {task} --run {run}")
+    } else {
+        writeln!(text, "  agent-run ps")
     }
 }

@@ -188,8 +188,9 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) ->
         let line = paint.foreign(line);
         writeln!(text, "             {} {line}", paint.faint("|"))?;
     }
+    writeln!(text, "             next  agent-run show {}", task.task)?;
     if task.log.is_some() {
-        writeln!(text, "             next  agent-run show {}", task.task)?;
+        writeln!(text, "                   agent-run logs {}", task.task)?;
     }
     Ok(())
 }

@@ -146,16 +146,23 @@ fn every_ending() {
                  log   /state/logs/failed.1.log
                  | red
                  next  agent-run show failed
+                       agent-run logs failed
              OOM [  1m01s] big: ran out of memory (mem_limit: 2g, agent-run.yaml:12)
                  work  no change
+                 next  agent-run show big
          TIMEOUT [  1m01s] slow: ran past its time (timeout: 1h, the default)
                  work  no change
+                 next  agent-run show slow
           KILLED [  1m01s] killed: killed by signal 11
+                 next  agent-run show killed
           REJECT [  1m01s] rejected
                  work  rejected (size: too large), kept in /state/tasks/r
+                 next  agent-run show rejected
            INFRA [  1m01s] image: image: no such image
+                 next  agent-run show image
           CANCEL [  1m01s] stopped: the run was stopped
                  work  no change
+                 next  agent-run show stopped
     warning: child: one of its processes was killed, out of memory (mem_limit: 2g, agent-run.yaml:12)
     warning: child: not removed: container c
     warning: not removed: network n

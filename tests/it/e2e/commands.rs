@@ -342,6 +342,11 @@ tasks:
     );
     contains(&shown, &["the newest holds what was left uncommitted"]);
     assert!(!shown.contains("git merge"), "{shown}");
+    // What to type next works as it stands.
+    let next = format!("agent-run logs bad --run {run}");
+    contains(&shown, &[&format!("  {next}\n")]);
+    let words: Vec<&str> = next.split(' ').skip(1).collect();
+    assert_eq!(good(&scene, &words), "no idea\n");
     contains(
         &good(&scene, &["show", "idle"]),
         &["        PASS idle", "no change"],
