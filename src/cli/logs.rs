@@ -200,8 +200,8 @@ struct View<'a> {
     /// Its place in the spec, which decides its colour.
     place: usize,
     log: Option<LogReader>,
-    /// By stream, the line that has not ended.
-    lines: [Vec<u8>; 2],
+    /// By stream, the line that has not ended, and when the newest of it arrived.
+    lines: [(Vec<u8>, String); 2],
     is_done: bool,
 }
 
@@ -211,7 +211,7 @@ impl<'a> View<'a> {
             task,
             place,
             log: None,
-            lines: [Vec::new(), Vec::new()],
+            lines: Default::default(),
             is_done: false,
         }
     }
@@ -254,12 +254,14 @@ impl<'a> View<'a> {
             if screen.raw {
                 return screen.raw(record);
             }
-            let line = &mut lines[record.stream as usize];
+            let (line, time) = &mut lines[record.stream as usize];
             let room = (LONG_LOOKED_AT + 1).saturating_sub(line.len());
             line.extend_from_slice(&record.text[..record.text.len().min(room)]);
             if record.ends_line {
                 screen.line((task, *place), record.stream, record.time, line)?;
                 line.clear();
+            } else {
+                record.time.clone_into(time);
             }
             Ok(())
         };
@@ -268,9 +270,9 @@ impl<'a> View<'a> {
             log.finish(&mut each)?;
         }
         for stream in [LogStream::Stdout, LogStream::Stderr] {
-            let line = &mut lines[stream as usize];
+            let (line, time) = &mut lines[stream as usize];
             if !line.is_empty() && (is_last || !screen.for_github) {
-                screen.beginning((task, *place), stream, line)?;
+                screen.beginning((task, *place), stream, time, line)?;
                 line.clear();
             }
         }
@@ -341,11 +343,12 @@ impl Screen<'_> {
         &mut self,
         task: (&TaskId, usize),
         stream: LogStream,
+        time: &str,
         line: &[u8],
     ) -> io::Result<()> {
         if self.dangling != Some((task.1, stream)) {
             self.end_dangling()?;
-            self.prefix(task, "")?;
+            self.prefix(task, time)?;
         }
         let piece = line.rsplit(|b| *b == b'\r').find(|piece| !piece.is_empty());
         let text = sanitize::long_line(piece.unwrap_or_default(), self.paint.color);
