@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use agent_run::journal::log::{LogReader, LogRecord, LogStream};
 
 use super::scene::{Ended, Scene, expect, start, task, until};
+
+const DOCUMENT: &str = include_str!("../../../docs/logs.md");
 
 /// What each stream of a task wrote, by its log.
 fn streams(scene: &Scene, task: &str) -> HashMap<LogStream, Vec<u8>> {
@@ -43,6 +46,23 @@ fn shown(scene: &Scene, arguments: &[&str]) -> String {
     assert_eq!(ended.code, Some(0), "{ended}");
     assert_eq!(ended.stderr, "");
     ended.stdout
+}
+
+/// What a person types in the repository.
+fn bash(scene: &Scene, script: &str) -> Ended {
+    let own = scene.command(&[]);
+    let directory = Path::new(own.get_program()).parent().expect("a directory");
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let directories = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&path));
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script])
+        .current_dir(scene.repo())
+        .envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("PATH", std::env::join_paths(directories).expect("a PATH"));
+    bash.output().expect("bash").into()
 }
 
 const TALKS: &str = r"
@@ -98,6 +118,76 @@ fn logs_shows_what_tasks_have_written() {
     let run = scene.runs().pop().expect("a run");
     let elsewhere = scene.agent_run(&["logs", "--run", &run, "talks"]);
     assert_eq!(elsewhere.stdout, lines);
+}
+
+#[test]
+fn the_commands_of_the_document_give_what_it_says() {
+    let scene = Scene::new();
+    let yaml = TALKS.replace("talks:", "fix-login:");
+    let (ended, _) = scene.run(&yaml.replace("echo one", "seq 1 30; echo one"));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = scene.runs().pop().expect("a run");
+    let (_, commands) = DOCUMENT.split_once("```console\n").expect("commands");
+    let (commands, _) = commands.split_once("```").expect("an end");
+    let commands = commands
+        .lines()
+        .map(|line| line.strip_prefix("$ ").expect("a command"));
+    let commands = commands.map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut shown = commands.map(|command| {
+        let ended = bash(&scene, &command.replace("261120-135107-u6ke", &run));
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{ended}"
+        );
+        ended.stdout
+    });
+    let mut next = || shown.next().expect("a command");
+    let (all, one) = (next(), next());
+    assert!(all.starts_with("fix-login  | 1\n"), "{all}");
+    assert!(all.ends_with("\nother-task | other\n"), "{all}");
+    let lines: Vec<&str> = one.lines().collect();
+    assert_eq!((lines.len(), lines[30]), (36, "one"), "{one}");
+    assert_eq!(next(), one, "-f");
+    // In the file, 10%, 20% and 30% are one line.
+    let tail = lines[14..].join("\n") + "\n";
+    assert_eq!(next(), tail, "--tail");
+    let timed = next();
+    let is_timed = |(line, text): (&str, &&str)| {
+        let (time, rest) = line.split_once(' ').expect("a time");
+        time.ends_with('Z') && time.parse::<jiff::Timestamp>().is_ok() && rest == *text
+    };
+    assert!(timed.lines().zip(&lines).all(is_timed), "{timed}");
+    assert_eq!(next(), one, "--attempt");
+    assert_eq!(next(), all, "--run");
+    assert_eq!(next(), "", "--raw");
+    assert!(shown.next().is_none());
+    let raw = std::fs::read_to_string(scene.repo().join("build.log")).expect("a file");
+    assert!(raw.ends_with("plain\r\n10%\r20%\r30%\nno end"), "{raw:?}");
+}
+
+#[test]
+fn the_log_in_the_document_is_read_as_it_says() {
+    let scene = Scene::empty();
+    let (_, example) = DOCUMENT.split_once("```text\n").expect("a log");
+    let (example, _) = example.split_once("```").expect("an end");
+    let path = scene.path().join("example.log");
+    std::fs::write(&path, example).expect("a log");
+    let mut records = Vec::new();
+    let each = |record: LogRecord<'_>| {
+        let text = text(record.text).to_owned();
+        records.push((record.time.len(), record.stream, record.ends_line, text));
+        Ok(())
+    };
+    let log = LogReader::open(&path);
+    log.expect("a log").read(each).expect("records");
+    let expected = [
+        (LogStream::Stdout, true, "Compiling agent v0.1.0"),
+        (LogStream::Stderr, false, "Password: "),
+        (LogStream::Stderr, true, "hunter2"),
+    ];
+    let expected = expected.map(|(stream, ends, text)| (24, stream, ends, text.to_owned()));
+    assert_eq!(records, expected);
 }
 
 #[test]
@@ -159,18 +249,8 @@ fn logs_ends_quietly_where_nobody_reads_on() {
         scene.run("version: 1\ntasks:\n  a: { network_mode: none, run: seq 1 200000 }\n");
     assert_eq!(ended.code, Some(0), "{ended}");
     for flags in ["", "--raw", "-f"] {
-        let plain = scene.command(&[]);
-        let script = format!("set -o pipefail; \"$0\" logs {flags} a | head -1");
-        let mut bash = std::process::Command::new("bash");
-        bash.args(["-c", &script])
-            .arg(plain.get_program())
-            .current_dir(scene.repo())
-            .envs(
-                plain
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            );
-        let ended: Ended = bash.output().expect("bash").into();
+        let script = format!("set -o pipefail; agent-run logs {flags} a | head -1");
+        let ended = bash(&scene, &script);
         assert_eq!(ended.code, Some(0), "{ended}");
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("1\n", ""));
     }
