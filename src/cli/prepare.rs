@@ -14,7 +14,7 @@ use super::surroundings::{self, Surroundings};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineInfo, ErrorKind};
-use crate::git::{Git, Repository};
+use crate::git::{Git, GitError, Repository};
 use crate::id::{ImageRef, RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
 use crate::report::limit;
@@ -185,6 +185,15 @@ pub(super) fn read(here: &Path, arguments: &RunArgs) -> Result<Request, Failure>
     })
 }
 
+fn open(git: &Git, place: &Path) -> Result<Repository, Failure> {
+    Repository::open(git, place).map_err(|error| match error {
+        GitError::NotARepository { .. } => Failure::from(error).hint(
+            "a run works on the repository that its spec lies in; `repo` in the spec names another",
+        ),
+        error => error.into(),
+    })
+}
+
 /// Plans a run: nothing is created on the way, neither on the engine nor in the repository.
 pub(super) async fn prepare(
     surroundings: &Surroundings,
@@ -204,7 +213,7 @@ pub(super) async fn prepare(
         .repo
         .as_ref()
         .map(|repo| asked.directory.join(&repo.value));
-    let repository = Repository::open(&git, place.as_deref().unwrap_or(&asked.directory))?;
+    let repository = open(&git, place.as_deref().unwrap_or(&asked.directory))?;
     refuse_state_inside(surroundings, &repository)?;
     let base_ref = asked
         .spec

@@ -58,7 +58,7 @@ pub enum GitError {
         source: io::Error,
     },
     /// There is no repository.
-    #[error("{} is not in a git repository: give the path of one, or run `git init` and commit first", path.display())]
+    #[error("{} is not in a git repository: go into one, or run `git init` and commit first", path.display())]
     NotARepository {
         /// The directory that was looked at.
         path: PathBuf,

@@ -144,7 +144,7 @@ fn a_repository_of_another_user() {
 fn no_repository_and_no_commit_and_no_base() {
     let scene = Scene::empty();
     std::fs::create_dir(scene.repo()).expect("a directory");
-    refused(&scene, HELLO, 96, &["git repository"]);
+    refused(&scene, HELLO, 96, &["git repository", "hint: ", "`repo`"]);
     scene.git(&["init", "-q"]);
     refused(&scene, HELLO, 96, &["no commit"]);
     let scene = Scene::new();
