@@ -12,11 +12,11 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::{print_error, print_json, print_result, target};
-use crate::event::{TaskOutcome, TaskPhase, Versioned};
+use crate::event::{TaskPhase, Versioned};
 use crate::id::{RunId, TaskId};
 use crate::journal::{DiskUse, FoundRun, JournalError, RunState, TaskProgress};
 use crate::plan::{self, RunPlan};
-use crate::report::{self, Paint, count, gain, padded, since, size, verdict};
+use crate::report::{self, Paint, Totals, count, gain, padded, since, size, verdict};
 use crate::sanitize;
 
 #[derive(Serialize)]
@@ -239,30 +239,24 @@ pub(super) fn phase(run: RunState, phase: TaskPhase) -> &'static str {
     }
 }
 
+/// Those that have ended as a run's summary counts them, then those that have not.
 fn totals(run: &Listed) -> String {
+    let mut ended = Totals::default();
     let mut numbers: Vec<(&str, u64)> = Vec::new();
     for ListedTask { progress, .. } in &run.tasks {
-        let word = match &progress.report {
-            Some(report) if report.is_good() => "passed",
-            Some(report) => match report.outcome {
-                TaskOutcome::Cancelled => "cancelled",
-                TaskOutcome::Skipped { .. } => "skipped",
-                _ => "failed",
-            },
-            None => phase(run.state, progress.phase),
-        };
+        if let Some(report) = &progress.report {
+            ended.add(report);
+            continue;
+        }
+        let word = phase(run.state, progress.phase);
         match numbers.iter_mut().find(|(known, _)| *known == word) {
             Some((_, number)) => *number += 1,
             None => numbers.push((word, 1)),
         }
     }
-    let parts: Vec<String> = numbers
-        .iter()
-        .map(|(word, n)| format!("{n} {word}"))
-        .collect();
-    format!(
-        "{}: {}",
-        count(run.tasks.len() as u64, "task"),
-        parts.join(", ")
-    )
+    let mut text = format!("{}: {ended}", count(run.tasks.len() as u64, "task"));
+    for (word, number) in numbers {
+        text.push_str(&format!(", {number} {word}"));
+    }
+    text
 }

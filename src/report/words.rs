@@ -88,7 +88,7 @@ pub(super) fn amount(report: &BranchReport) -> String {
 
 /// How the tasks of a run ended, counted.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Totals {
+pub struct Totals {
     passed: usize,
     failed: usize,
     cancelled: usize,
@@ -96,7 +96,8 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, report: &TaskReport) {
+    /// Counts one more.
+    pub fn add(&mut self, report: &TaskReport) {
         let number = match report.outcome {
             _ if report.is_good() => &mut self.passed,
             TaskOutcome::Cancelled => &mut self.cancelled,
@@ -106,7 +107,8 @@ impl Totals {
         *number += 1;
     }
 
-    pub(super) fn number(self) -> usize {
+    /// How many have ended.
+    pub fn number(self) -> usize {
         self.passed + self.failed + self.cancelled + self.skipped
     }
 }

@@ -70,7 +70,7 @@ fn a_live_run_is_listed_and_shown_and_gone_into() {
         &[
             &run,
             "live",
-            "2 tasks: 1 running, 1 waiting",
+            "2 tasks: 0 passed, 1 running, 1 waiting",
             "the night's work",
         ],
     );
@@ -254,7 +254,7 @@ fn a_run_that_was_killed_is_interrupted_until_it_is_cleaned() {
         &listed,
         &[
             "interrupted",
-            "2 tasks: 1 cut off, 1 not begun",
+            "2 tasks: 0 passed, 1 cut off, 1 not begun",
             "agent-run clean\n",
         ],
     );
@@ -300,13 +300,13 @@ fn a_finished_run_tells_what_became_of_each_task() {
 version: 1
 defaults: { mem_limit: 64m }
 tasks:
+  bad: { run: 'echo half > half.txt; echo no idea >&2; exit 3' }
   good:
     run: |
       printf 'a\n' > a.txt
       mkdir -p .github/workflows && echo 'on: push' > .github/workflows/ci.yml
       git add -A && git commit -qm "$(printf 'add \033[31mtwo\033[2J files')"
       git commit -q --allow-empty -m second
-  bad: { run: 'echo half > half.txt; echo no idea >&2; exit 3' }
   idle: { run: 'true' }
 "#,
     );
