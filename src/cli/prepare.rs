@@ -173,7 +173,8 @@ fn find_spec(from: &Path) -> Result<PathBuf, Failure> {
     }
     let error =
         anyhow::anyhow!("there is no agent-run.yaml here or above, up to the repository's root");
-    Err(Failure::new(Exit::Usage, error).hint("name a spec: agent-run path/to/spec.yaml"))
+    Err(Failure::new(Exit::Usage, error)
+        .hint("`agent-run init` writes one; else name a spec: agent-run path/to/spec.yaml"))
 }
 
 /// Reads what a run is asked to do.

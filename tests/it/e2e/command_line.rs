@@ -51,6 +51,7 @@ fn a_spec_is_found_in_every_way() {
     let nowhere = scene.agent_run(&["plan"]);
     assert_eq!(nowhere.code, Some(2), "{nowhere}");
     assert!(nowhere.stderr.contains("agent-run.yaml"), "{nowhere}");
+    assert!(nowhere.stderr.contains("`agent-run init`"), "{nowhere}");
 }
 
 #[test]
