@@ -370,6 +370,9 @@ pub struct TaskReport {
     /// The id of the image that it ran in.
     #[serde(default)]
     pub image: Option<String>,
+    /// What a registry calls that image, `name@sha256:…`; none where none does.
+    #[serde(default)]
+    pub image_digest: Option<String>,
     /// Whether the engine killed some process of it for memory though the command went on.
     pub child_oom_killed: bool,
     /// The raw log.

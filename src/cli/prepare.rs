@@ -285,9 +285,7 @@ pub(super) async fn pin(
     };
     match engine.ensure_image(&request).await {
         Ok(image) => {
-            let repository = name.repository();
-            let is_its = |digest: &&String| digest.split('@').next() == Some(repository);
-            let pinned = image.digests.iter().find(is_its).unwrap_or(&image.id);
+            let pinned = image.digest(name.repository()).unwrap_or(&image.id);
             Ok(pinned.parse().ok())
         }
         Err(error) if matches!(error.kind, ErrorKind::ImageUnavailable(_)) => Ok(None),

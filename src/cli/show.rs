@@ -232,6 +232,9 @@ fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static st
     if let Some(image) = report.and_then(|report| report.image.as_ref()) {
         lines.push(("image", format!("{} ({image})", shown.plan.image.reference)));
     }
+    if let Some(digest) = report.and_then(|report| report.image_digest.clone()) {
+        lines.push(("digest", digest));
+    }
     lines
 }
 

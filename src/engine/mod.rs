@@ -221,6 +221,14 @@ pub struct ImageInfo {
     pub command: Vec<String>,
 }
 
+impl ImageInfo {
+    /// What a registry calls it as an image of `repository`, `name@sha256:…`; none where none does.
+    pub fn digest(&self, repository: &str) -> Option<&String> {
+        let is_its = |digest: &&String| digest.split('@').next() == Some(repository);
+        self.digests.iter().find(is_its)
+    }
+}
+
 /// Something on the engine that carries agent-run's labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedObject {

@@ -343,6 +343,7 @@ fn skipped(task: TaskId, reason: &str, waited: Duration) -> TaskReport {
         }],
         usage: None,
         image: None,
+        image_digest: None,
         child_oom_killed: false,
         log: None,
         last_lines: Vec::new(),

@@ -57,6 +57,7 @@ pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) 
         phase: (TaskPhase::Waiting, shared.began),
         phases: Vec::new(),
         image: None,
+        image_digest: None,
         usage: None,
         ran: Duration::ZERO,
         pumped: Pumped::default(),
@@ -82,6 +83,7 @@ struct Life<'a, E: Engine> {
     phase: (TaskPhase, Instant),
     phases: Vec<PhaseTime>,
     image: Option<String>,
+    image_digest: Option<String>,
     usage: Option<Usage>,
     ran: Duration,
     pumped: Pumped,
@@ -109,6 +111,8 @@ impl<E: Engine> Life<'_, E> {
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
         };
+        let repository = self.task.image.reference.repository();
+        self.image_digest = image.info.digest(repository).cloned();
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
         self.remains.attempt = Some(self.attempt.clone());
@@ -460,6 +464,7 @@ impl<E: Engine> Life<'_, E> {
             phases: std::mem::take(&mut self.phases),
             usage: self.usage,
             image: self.image.take(),
+            image_digest: self.image_digest.take(),
             child_oom_killed: self.child_oom_killed,
             log: (!self.ran.is_zero()).then_some(log),
             teardown_errors: Vec::new(),

@@ -148,6 +148,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         }],
         usage: Some(usage()),
         image: Some("sha256:0".into()),
+        image_digest: Some("acme@sha256:1".into()),
         child_oom_killed: false,
         log: Some("/log".into()),
         last_lines: vec!["last".into()],

@@ -22,6 +22,7 @@ fn task(id: &str, outcome: TaskOutcome, result: Option<BranchResult>) -> TaskRep
             ..Usage::default()
         }),
         image: None,
+        image_digest: None,
         child_oom_killed: false,
         log: Some(format!("/state/logs/{id}.1.log").into()),
         last_lines: vec!["\u{1b}[31mlast\u{1b}[0m".into(), "words".into()],

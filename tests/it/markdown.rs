@@ -24,6 +24,7 @@ fn task(id: &str, outcome: TaskOutcome, result: BranchResult) -> TaskReport {
             ..Usage::default()
         }),
         image: None,
+        image_digest: None,
         child_oom_killed: false,
         log: Some(format!("/state/logs/{id}.1.log").into()),
         last_lines: Vec::new(),

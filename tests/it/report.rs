@@ -19,6 +19,7 @@ fn task(id: &str, outcome: TaskOutcome, branch: Option<BranchReport>) -> TaskRep
         phases: Vec::new(),
         usage: None,
         image: None,
+        image_digest: None,
         child_oom_killed: false,
         log: None,
         last_lines: Vec::new(),

@@ -71,6 +71,7 @@ impl Scene {
             phases: Vec::new(),
             usage: None,
             image: None,
+            image_digest: None,
             child_oom_killed: false,
             log: None,
             last_lines: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agent_run::engine::{ContainerUsage, ErrorKind, Operation};
+use agent_run::engine::{ContainerUsage, ErrorKind, ImageInfo, Operation};
 use agent_run::event::{Event, EventKind, TaskOutcome, TaskPhase, Usage};
 use agent_run::id::hex_hash;
 
@@ -88,6 +88,22 @@ async fn phases_add_up_and_the_queue_is_the_first() {
     }
     let image = format!("sha256:{}", hex_hash(b"acme:1", 64));
     assert_eq!(report(&summary, "a").image, Some(image));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_names_the_digest_by_which_a_registry_has_the_image() {
+    let scene = scene();
+    let image = ImageInfo {
+        id: "sha256:1".into(),
+        digests: vec!["other@sha256:2".into(), "acme@sha256:3".into()],
+        entrypoint: Vec::new(),
+        command: Vec::new(),
+    };
+    scene.engine.set_image("acme:1", image);
+    let summary = scene.run(TWO).await;
+    let a = report(&summary, "a");
+    assert_eq!(a.image.as_deref(), Some("sha256:1"));
+    assert_eq!(a.image_digest.as_deref(), Some("acme@sha256:3"));
 }
 
 #[tokio::test(start_paused = true)]
