@@ -44,7 +44,7 @@ pub(super) enum Ending {
 pub(super) struct Pumped {
     /// The last lines, masked and sanitised.
     pub(super) last_lines: Vec<String>,
-    /// Why the log is not whole, if it is not, each a sentence.
+    /// What people are to know of the log and of the lines that were shown, each a sentence.
     pub(super) gaps: Vec<String>,
 }
 
@@ -178,7 +178,7 @@ impl Pump {
                 self.shown.show(&self.task, &self.lines, &rest);
             }
         }
-        self.shown.tell_the_rest(&self.task, &self.lines).await;
+        gaps.extend(self.shown.tell_the_rest(&self.task, &self.lines).await);
         let log = self.log;
         if let Some(gap) = blocking(move || log.finish()).await {
             gaps.push(format!("the log is not whole: {gap}"));
@@ -255,18 +255,48 @@ impl Shown {
         self.last.iter().map(short).collect()
     }
 
-    /// Says how many lines are missing at the end: now nothing is blocked by waiting a little.
-    async fn tell_the_rest(&mut self, task: &TaskId, lines: &mpsc::Sender<LogLine>) {
-        if self.missing > 0 {
-            // A reporter that takes nothing at all does not take this either.
-            let _ = timeout(LAST_WORD, lines.send(self.gap(task))).await;
+    /// Says how many lines are missing at the end: now nothing is blocked by waiting a little. What
+    /// a reporter does not take in that time is to be told as an event, which waits for it.
+    async fn tell_the_rest(&self, task: &TaskId, lines: &mpsc::Sender<LogLine>) -> Option<String> {
+        if self.missing == 0 {
+            return None;
         }
+        let told = timeout(LAST_WORD, lines.send(self.gap(task))).await;
+        told.is_err().then(|| self.not_shown())
     }
 
     fn gap(&self, task: &TaskId) -> LogLine {
         LogLine {
             task: task.clone(),
-            text: format!("… {} lines not shown, see the log", self.missing),
+            text: format!("… {}", self.not_shown()),
         }
+    }
+
+    fn not_shown(&self) -> String {
+        format!("{} lines not shown, see the log", self.missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::engine::OutputFrame;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_reporter_never_takes_is_counted_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogWriter::create(directory.path().join("a.1.log"), 1 << 20).unwrap();
+        let (lines, taken) = mpsc::channel(2);
+        let pump = Pump::new("a".parse().unwrap(), log, &Needles::default(), lines);
+        let frame = OutputFrame {
+            source: OutputSource::Stdout,
+            bytes: "x\n".repeat(10).into(),
+        };
+        let (_tell, told) = oneshot::channel();
+        let pumped = pump.run(Box::pin(stream::iter([Ok(frame)])), told).await;
+        assert_eq!(taken.len(), 2);
+        assert_eq!(pumped.gaps, ["8 lines not shown, see the log"]);
     }
 }
