@@ -1,5 +1,6 @@
 //! `exec`: runs a command in the container of a task that runs.
 
+use std::convert::Infallible;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -130,22 +131,26 @@ async fn converse(
     let ExecSession { id, output, input } = session;
     let failed = |error| Failure::new(Exit::Unexpected, error);
     let mut resized = signal(SignalKind::window_change()).map_err(failed)?;
-    let sizes = async {
-        while let Some(size) = terminal::size().filter(|_| has_terminal) {
+    let resize = async || {
+        if let Some(size) = terminal::size().filter(|_| has_terminal) {
             // A command that has just ended has no terminal any more.
             let _ = engine.resize_exec(&id, size).await;
-            resized.recv().await;
         }
-        std::future::pending::<()>().await;
     };
-    let typed = async {
-        write(input, read_standard_input()).await;
-        std::future::pending::<()>().await;
+    let given = async {
+        // What is typed must not arrive before the size of the terminal that it is typed on.
+        resize().await;
+        let sizes = async {
+            while resized.recv().await.is_some() {
+                resize().await;
+            }
+        };
+        tokio::join!(write(input, read_standard_input()), sizes);
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         read = print(output) => read?,
-        () = typed => {}
-        () = sizes => {}
+        never = given => match never {},
         code = signals.end() => return Ok(Ended::Left(code)),
     }
     Ok(Ended::Exit(engine.exec_exit(&id).await?))
