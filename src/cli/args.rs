@@ -19,7 +19,7 @@ const AFTER_HELP: &str = "\
 
 Exit codes: 0 every task succeeded, 1 unexpected error or something not removed, 2 usage,
 4 nothing selected, 94 spec invalid, 96 environment unusable, 100 tasks failed,
-124 the whole run's time limit, 130 interrupted, 143 terminated";
+124 the whole run's time limit, 130 interrupted, 131 left at once (QUIT), 143 terminated";
 
 /// Run many coding agents on one repository at once, each in its own git worktree and container.
 #[derive(Debug, Parser)]
