@@ -7,6 +7,7 @@
 3. One task that writes 1 GiB: agent-run, the same with 50 secrets to mask, and `docker run > file`;
    and the most memory that agent-run took.
 4. Events written to a file, against 200 000 a second.
+5. A terminal with 200 running tasks that write ten lines a second each: CPU time, against 10 % of a core.
 
 Prints medians and their ratios. The first round of each is shown apart: it fills caches.
 """
@@ -212,11 +213,20 @@ def count_events(scratch, _options, _image):
     print(f"events to a file: {rates[1]} a second ({rates[0]} to {rates[2]}), wanted: 200000")
 
 
+def measure_terminal(scratch, _options, _image):
+    told = scratch / "terminal.txt"
+    bench = f"stty rows 50 cols 200; cargo bench -q --locked --bench terminal > {told}"
+    run("script", "-qec", bench, "/dev/null", cwd=ROOT, stdin=subprocess.DEVNULL)
+    table, lines = told.read_text().split()
+    print(f"terminal with 200 tasks at 10 lines/s: {table} % of a core, {lines} % with all lines, wanted: 10")
+
+
 COMPARISONS = {
     "loop": compare_loop,
     "sleepers": compare_sleepers,
     "logs": compare_logs,
     "events": count_events,
+    "terminal": measure_terminal,
 }
 
 
