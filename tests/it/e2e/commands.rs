@@ -75,6 +75,14 @@ fn a_live_run_is_listed_and_shown_and_gone_into() {
         ],
     );
     contains(&listed, &["     running long  ", "     waiting later\n"]);
+    let columns: Vec<&str> = listed.split_whitespace().take(4).collect();
+    for (column, units) in [(columns[2], "smh"), (columns[3], "bkm")] {
+        let number = column.trim_end_matches(|c| units.contains(c));
+        assert!(
+            number != column && number.parse::<f64>().is_ok(),
+            "its age and disk: {listed}"
+        );
+    }
     let listed = json(&scene, &["ps", "--format", "json"]);
     assert_eq!(listed["runs"][0]["state"], "live", "{listed:#}");
     assert_eq!(
