@@ -94,6 +94,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show what became of a task: its commits, files, cause, resources, log
     Show(ShowArgs),
+    /// Print what a task's work changes, as a patch
+    Diff(DiffArgs),
     /// Show what tasks have written
     Logs(LogsArgs),
     /// Run a command, or a shell, in the container of a running task
@@ -279,6 +281,16 @@ pub struct ShowArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
+}
+
+/// What `diff` takes.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A task of the latest run of this repository
+    pub task: String,
+    /// A task of this run instead
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
 }
 
 /// What `logs` takes.

@@ -6,6 +6,7 @@ mod ci;
 mod clean;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod error;
 mod exec;
@@ -72,6 +73,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
+        Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
         Command::Logs(arguments) => logs::logs(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),

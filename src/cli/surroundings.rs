@@ -177,6 +177,11 @@ pub(super) fn has_terminal() -> bool {
     console::Term::stderr().is_term()
 }
 
+/// Whether standard output is looked at as it comes: on a terminal, or in the log of a CI system.
+pub(super) fn is_read_by_people() -> bool {
+    console::Term::stdout().is_term() || is_github() || is_gitlab()
+}
+
 /// The width of standard output where it is a terminal.
 pub(super) fn columns() -> Option<usize> {
     let stdout = console::Term::stdout();

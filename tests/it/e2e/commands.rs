@@ -386,6 +386,35 @@ tasks:
 }
 
 #[test]
+fn a_diff_is_a_patch_for_programs_and_harmless_for_people() {
+    let scene = Scene::new();
+    let (ended, _) = scene.run(
+        r#"
+version: 1
+defaults: { mem_limit: 64m }
+tasks:
+  good: { run: "printf '::error::\\033[2Jx\\000\\n' > a.txt; printf '::error::\\033[2Jx\\n' >> readme.md" }
+  idle: { run: 'true' }
+"#,
+    );
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert_eq!(good(&scene, &["diff", "idle"]), "");
+    let patch = good(&scene, &["diff", "good"]);
+    contains(&patch, &["+::error::\u{1b}[2Jx\n", "GIT binary patch"]);
+    std::fs::write(scene.repo().join("../patch"), &patch).expect("a file");
+    scene.git(&["apply", "../patch"]);
+    let made = std::fs::read(scene.repo().join("a.txt")).expect("a file");
+    assert_eq!(made, b"::error::\x1b[2Jx\0\n");
+    let mut command = scene.command(&["diff", "good"]);
+    let on_github = command
+        .current_dir(scene.repo())
+        .env("GITHUB_ACTIONS", "true");
+    let shown: Ended = on_github.output().expect("agent-run").into();
+    contains(&shown.stdout, &["::error::x"]);
+    assert!(!shown.stdout.contains("\u{1b}[2J"), "{shown}");
+}
+
+#[test]
 fn runs_that_are_not_there_or_not_readable_are_told_of() {
     let scene = Scene::new();
     let none = in_repo(&scene, &["ps"]);
@@ -395,7 +424,7 @@ fn runs_that_are_not_there_or_not_readable_are_told_of() {
         json(&scene, &["ps", "--format", "json"]),
         serde_json::json!({ "version": 1, "runs": [] })
     );
-    for arguments in [&["show", "a"] as &[&str], &["exec", "a"]] {
+    for arguments in [&["show", "a"] as &[&str], &["diff", "a"], &["exec", "a"]] {
         let none = in_repo(&scene, arguments);
         assert_eq!(none.code, Some(2), "{none}");
         contains(&none.stderr, &["no run of ", "agent-run ps --all"]);
@@ -403,7 +432,7 @@ fn runs_that_are_not_there_or_not_readable_are_told_of() {
         assert_eq!(nowhere.code, Some(96), "{nowhere}");
         contains(&nowhere.stderr, &["is in no repository", "--run"]);
         let with_run = [arguments, &["--run", "260101-000000-aaaa"]].concat();
-        if arguments[0] == "show" {
+        if arguments[0] != "exec" {
             let missing = in_repo(&scene, &with_run);
             assert_eq!(missing.code, Some(2), "{missing}");
             contains(&missing.stderr, &["there is no run 260101-000000-aaaa in "]);

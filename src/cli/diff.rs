@@ -1,0 +1,49 @@
+//! `diff`: what a task's work changes, as a patch.
+
+use std::io::Write as _;
+
+use anyhow::anyhow;
+
+use super::args::DiffArgs;
+use super::error::Failure;
+use super::exit_code::Exit;
+use super::print_result;
+use super::surroundings::{self, Surroundings};
+use super::target::Target;
+use crate::event::BranchResult;
+use crate::git::{Git, Repository};
+use crate::sanitize;
+
+pub(super) fn diff(surroundings: &Surroundings, arguments: &DiffArgs) -> Result<Exit, Failure> {
+    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let task = target.task(&arguments.task)?;
+    let report = target.found.progress()?.remove(&task.id);
+    let branch = report
+        .and_then(|progress| progress.report)
+        .and_then(|report| report.branch);
+    let tip = match branch.map(|branch| branch.result) {
+        Some(BranchResult::Created { commit, .. } | BranchResult::Taken { commit, .. }) => commit,
+        Some(BranchResult::NoChange) => return Ok(Exit::Success),
+        Some(BranchResult::Rejected { .. } | BranchResult::Kept { .. }) | None => {
+            let error = anyhow!("task {} of run {} has no branch", task.id, target.found.run);
+            let hint = format!("`agent-run show {}` tells what became of it", task.id);
+            return Err(Failure::new(Exit::NothingSelected, error).hint(hint));
+        }
+    };
+    let git = Git::new(
+        &surroundings.search_path,
+        &surroundings.state.path().join("git"),
+    )?;
+    let repository = Repository::open(&git, &target.plan.repository.path)?;
+    let color = surroundings.result_paint.color;
+    let patch = repository.diff(&target.plan.repository.base, &tip, color)?;
+    if surroundings::is_read_by_people() {
+        let lines = patch.split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.map(|line| sanitize::line(line.trim_ascii_end(), color) + "\n");
+        print_result(&lines.collect::<String>());
+    } else {
+        // A patch for `git apply`. A reader that has gone is no error of ours.
+        let _ = std::io::stdout().write_all(&patch);
+    }
+    Ok(Exit::Success)
+}
