@@ -38,26 +38,38 @@ impl DockerEngine {
                 separates(other.options.as_ref(), &call)?;
                 return Err(call.error(ErrorKind::NameInUse));
             }
-            match call
-                .within(WORK, self.docker.create_network(request(config)))
-                .await
-            {
-                Ok(_) => break,
+            let made = self.docker.create_network(request(config));
+            match call.within(WORK, made).await {
+                Ok(_) => match self.look_at_network(config, &call).await {
+                    // Another run, or `clean`, has just removed what nobody used yet.
+                    Err(error) if error.kind == ErrorKind::NotFound => {}
+                    looked => return looked,
+                },
                 // The engine takes addresses before it lists their network, and gives them back
                 // after: nobody's are those of one that is just being made or removed.
                 Err(error)
                     if error.kind == ErrorKind::AddressInUse
-                        && !others.iter().any(|other| overlaps(other, config))
-                        && Instant::now() < deadline => {}
+                        && !others.iter().any(|other| overlaps(other, config)) => {}
                 Err(error) => return Err(error),
+            }
+            if Instant::now() >= deadline {
+                return Err(call.error(ErrorKind::AddressInUse));
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Looks whether a network that was just made is what was asked for, and removes it if not.
+    async fn look_at_network(
+        &self,
+        config: &NetworkConfig,
+        call: &Call,
+    ) -> Result<(), EngineError> {
         let made = self
             .docker
             .inspect_network(&config.name, None::<InspectNetworkOptions>);
         let options = call.within(QUICK, made).await?.options;
-        let separates = separates(options.as_ref(), &call);
+        let separates = separates(options.as_ref(), call);
         if separates.is_err() {
             self.delete_network(&config.name).await?;
         }

@@ -560,3 +560,29 @@ async fn a_network_that_another_is_just_making_is_found() {
         assert_eq!(error.kind, kind);
     }
 }
+
+/// Another run may remove a network that nobody uses yet.
+#[tokio::test]
+async fn a_network_that_another_has_just_removed_is_made_again() {
+    let looks = AtomicUsize::new(0);
+    let server = Server::engine(move |request| match request.what.as_str() {
+        "GET /networks" => Reply::Json(200, json!([])),
+        "POST /networks/create" => Reply::Json(201, json!({"Id": "0123", "Warning": ""})),
+        "GET /networks/agent-run-scripted" if looks.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Reply::Json(
+                404,
+                json!({"message": "network agent-run-scripted not found"}),
+            )
+        }
+        "GET /networks/agent-run-scripted" => {
+            let options = json!({"com.docker.network.bridge.enable_icc": "false"});
+            Reply::Json(200, json!({"Options": options}))
+        }
+        other => panic!("{other}"),
+    });
+    let engine = server.connect().await.unwrap();
+    engine.create_network(&network()).await.unwrap();
+    let made = server.requests();
+    let made = made.iter().filter(|r| r.what == "POST /networks/create");
+    assert_eq!(made.count(), 2);
+}
