@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Paint;
 use super::words::{Totals, cause, count, gain, padded, size, time, verdict, work};
-use crate::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport};
+use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
 /// The most files that a branch's diffstat shows.
@@ -83,7 +83,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     let is_skipped = |t: &TaskReport| matches!(t.outcome, TaskOutcome::Skipped { .. });
     let failed = |t: &&TaskReport| !t.is_good() && !is_skipped(t);
     for task in run.tasks.iter().filter(failed) {
-        failure(text, task, hints, paint)?;
+        failure(text, run, task, hints, paint)?;
     }
     warnings(text, run, hints, paint)?;
     let mut created = branches.iter().filter(|(_, report)| is_created(report));
@@ -167,14 +167,28 @@ fn skipped(text: &mut String, run: &RunSummary, paint: Paint) -> std::fmt::Resul
     Ok(())
 }
 
-fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) -> std::fmt::Result {
+fn failure(
+    text: &mut String,
+    run: &RunSummary,
+    task: &TaskReport,
+    hints: &Hints,
+    paint: Paint,
+) -> std::fmt::Result {
+    // Who stopped the run knows why its tasks ended.
+    let by_hand = matches!(
+        run.stopped,
+        Some(StopReason::Interrupted | StopReason::Terminated)
+    );
+    let brief = by_hand && task.outcome == TaskOutcome::Cancelled;
     let (word, time) = (verdict(paint, task), time(task.ran));
     write!(text, "{word} [{time}] {}", task.task)?;
     match cause(&task.outcome) {
         Some(cause) => writeln!(text, ": {cause}{}", limit(task, &task.outcome, hints))?,
         None => writeln!(text)?,
     }
-    memory(text, task, hints)?;
+    if !brief {
+        memory(text, task, hints)?;
+    }
     if let Some(report) = &task.branch {
         writeln!(text, "             work  {}", work(report))?;
         if !is_created(report) {
@@ -183,6 +197,9 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints, paint: Paint) ->
     }
     if let Some(log) = &task.log {
         writeln!(text, "             log   {}", log.display())?;
+    }
+    if brief {
+        return Ok(());
     }
     for line in &task.last_lines {
         let line = paint.foreign(line);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use agent_run::event::{
-    BranchReport, BranchResult, FileStat, RunSummary, TaskOutcome, TaskReport, Usage,
+    BranchReport, BranchResult, FileStat, RunSummary, StopReason, TaskOutcome, TaskReport, Usage,
 };
 use agent_run::report::{Hints, Limit, Limits, Paint, summary};
 use insta::assert_snapshot;
@@ -48,6 +48,10 @@ fn created(id: &str, files: u64) -> BranchReport {
 }
 
 fn show(tasks: Vec<TaskReport>) -> String {
+    show_stopped(tasks, None)
+}
+
+fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
     let limits = Limits {
         mem_limit: Limit {
             value: "2g".into(),
@@ -70,7 +74,7 @@ fn show(tasks: Vec<TaskReport>) -> String {
     let run = RunSummary {
         run: "261120-101500-abcd".parse().unwrap(),
         tasks,
-        stopped: None,
+        stopped,
         took: Duration::from_secs(3700),
         teardown_errors: vec!["network n".into()],
         directory: "/state/runs/261120-101500-abcd".into(),
@@ -195,6 +199,21 @@ fn a_failure_tells_how_much_memory_was_seen_in_use() {
     let peak = "big: ran out of memory (mem_limit: 2g, agent-run.yaml:12)\n             \
                 peak  1.9g of 2g memory, measured after 2.5s\n";
     assert!(text.contains(peak), "{text}");
+}
+
+#[test]
+fn what_was_stopped_by_hand_is_told_in_few_lines() {
+    let mut cancelled = task(
+        "stopped",
+        TaskOutcome::Cancelled,
+        Some(created("stopped", 1)),
+    );
+    cancelled.last_lines = vec!["half-way".into()];
+    let by_hand = show_stopped(vec![cancelled.clone()], Some(StopReason::Interrupted));
+    assert!(!by_hand.contains("half-way"), "{by_hand}");
+    assert!(by_hand.contains("work  agent/"), "{by_hand}");
+    let by_time = show_stopped(vec![cancelled], Some(StopReason::TimedOut));
+    assert!(by_time.contains("half-way"), "{by_time}");
 }
 
 #[test]
