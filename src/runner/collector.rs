@@ -135,8 +135,10 @@ pub(super) async fn collect<E: Engine>(
 /// Masks what an agent could have put a secret into.
 pub(super) fn masked(mut report: BranchReport, needles: &Needles) -> BranchReport {
     let mask = |text: &mut String| *text = needles.mask(text);
-    if let BranchResult::Rejected { detail, .. } = &mut report.result {
-        mask(detail);
+    if let BranchResult::Rejected { detail: words, .. } | BranchResult::Kept { reason: words, .. } =
+        &mut report.result
+    {
+        mask(words);
     }
     report
         .diffstat
@@ -149,4 +151,35 @@ pub(super) fn masked(mut report: BranchReport, needles: &Needles) -> BranchRepor
         .for_each(|(path, _)| mask(path));
     report.notes.iter_mut().for_each(mask);
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::SecretString;
+
+    #[test]
+    fn why_work_was_kept_or_rejected_names_no_secret() {
+        let secret = SecretString::new("hunter2-hunter2".to_owned());
+        let (needles, _) = Needles::new([&secret]);
+        let words = || "of hunter2-hunter2".to_owned();
+        for result in [
+            BranchResult::Kept {
+                path: "/state".into(),
+                reason: words(),
+            },
+            BranchResult::Rejected {
+                check: "paths".into(),
+                detail: words(),
+                path: "/state".into(),
+            },
+        ] {
+            let told = masked(BranchReport::bare(result), &needles);
+            let told = format!("{told:?}");
+            assert!(
+                told.contains("of ***") && !told.contains("hunter2"),
+                "{told}"
+            );
+        }
+    }
 }
