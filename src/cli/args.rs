@@ -95,7 +95,7 @@ pub enum Command {
     /// Show what became of a task: its commits, files, cause, resources, log
     Show(ShowArgs),
     /// Print what a task's work changes, as a patch
-    Diff(DiffArgs),
+    Diff(TaskArgs),
     /// Show what tasks have written
     Logs(LogsArgs),
     /// Run a command, or a shell, in the container of a running task
@@ -264,14 +264,22 @@ pub struct PsArgs {
     pub format: Format,
 }
 
-/// What `show` takes.
+/// Which task.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub struct TaskArgs {
     /// A task of the latest run of this repository
     pub task: String,
     /// A task of this run instead
     #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
     pub run: Option<RunId>,
+}
+
+/// What `show` takes.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which task.
+    #[command(flatten)]
+    pub which: TaskArgs,
     /// How it is printed
     #[arg(
         long,
@@ -281,16 +289,6 @@ pub struct ShowArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
-}
-
-/// What `diff` takes.
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// A task of the latest run of this repository
-    pub task: String,
-    /// A task of this run instead
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
 }
 
 /// What `logs` takes.

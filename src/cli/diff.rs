@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::anyhow;
 
-use super::args::DiffArgs;
+use super::args::TaskArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::print_result;
@@ -14,7 +14,7 @@ use crate::event::BranchResult;
 use crate::git::{Git, Repository};
 use crate::sanitize;
 
-pub(super) fn diff(surroundings: &Surroundings, arguments: &DiffArgs) -> Result<Exit, Failure> {
+pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<Exit, Failure> {
     let target = Target::find(surroundings, arguments.run.as_ref())?;
     let task = target.task(&arguments.task)?;
     let report = target.found.progress()?.remove(&task.id);

@@ -127,7 +127,8 @@ pub(super) fn hint_of(error: &RunError) -> &'static str {
              see (with Docker Desktop one below your home directory), not a remote engine"
         }
         RunError::LimitNotHonoured { .. } => {
-            "leave the key out of the spec, or use an engine whose kernel supports it"
+            "leave the key out of the spec (of a network: give the tasks `network_mode: none`), or use \
+             an engine that supports it"
         }
     }
 }

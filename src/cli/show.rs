@@ -46,8 +46,8 @@ struct Commit {
 }
 
 pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<Exit, Failure> {
-    let target = Target::find(surroundings, arguments.run.as_ref())?;
-    let task = target.task(&arguments.task)?;
+    let target = Target::find(surroundings, arguments.which.run.as_ref())?;
+    let task = target.task(&arguments.which.task)?;
     let progress = target.found.progress()?.remove(&task.id);
     let report = progress
         .as_ref()
