@@ -384,6 +384,25 @@ pub struct TaskReport {
 }
 
 impl TaskReport {
+    /// A report of a task that never began, and says no more than its outcome.
+    pub fn bare(task: TaskId, outcome: TaskOutcome) -> Self {
+        Self {
+            task,
+            attempt: 0,
+            outcome,
+            branch: None,
+            ran: Duration::ZERO,
+            phases: Vec::new(),
+            usage: None,
+            image: None,
+            image_digest: None,
+            child_oom_killed: false,
+            log: None,
+            last_lines: Vec::new(),
+            teardown_errors: Vec::new(),
+        }
+    }
+
     /// Whether the task counts as good.
     pub fn is_good(&self) -> bool {
         let collected = matches!(

@@ -63,19 +63,11 @@ mod tests {
 
     fn task(outcome: TaskOutcome, teardown_errors: &[&str]) -> TaskReport {
         TaskReport {
-            task: "t".parse().expect("a task id"),
             attempt: 1,
-            outcome,
             branch: Some(BranchReport::bare(BranchResult::NoChange)),
             ran: Duration::from_secs(1),
-            phases: Vec::new(),
-            usage: None,
-            image: None,
-            image_digest: None,
-            child_oom_killed: false,
-            log: None,
-            last_lines: Vec::new(),
             teardown_errors: teardown_errors.iter().map(|&e| e.to_owned()).collect(),
+            ..TaskReport::bare("t".parse().expect("a task id"), outcome)
         }
     }
 

@@ -329,24 +329,12 @@ impl<E: Engine> Dispatch<E> {
 }
 
 fn skipped(task: TaskId, reason: &str, waited: Duration) -> TaskReport {
+    let reason = reason.into();
     TaskReport {
-        task,
-        attempt: 0,
-        outcome: TaskOutcome::Skipped {
-            reason: reason.into(),
-        },
-        branch: None,
-        ran: Duration::ZERO,
         phases: vec![PhaseTime {
             phase: TaskPhase::Waiting,
             took: waited,
         }],
-        usage: None,
-        image: None,
-        image_digest: None,
-        child_oom_killed: false,
-        log: None,
-        last_lines: Vec::new(),
-        teardown_errors: Vec::new(),
+        ..TaskReport::bare(task, TaskOutcome::Skipped { reason })
     }
 }

@@ -1,59 +1,29 @@
 //! The `JUnit` report: what each ending becomes, and that hostile words stay words.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use agent_run::event::{BranchReport, BranchResult, RunSummary, TaskOutcome, TaskReport, Usage};
-use agent_run::report::{Hints, Limit, Limits, junit};
+use agent_run::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
+use agent_run::report::junit;
 use insta::assert_snapshot;
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 
+use crate::ended::{hints, run, usage};
+
 fn task(id: &str, outcome: TaskOutcome, result: Option<BranchResult>) -> TaskReport {
     TaskReport {
-        task: id.parse().unwrap(),
         attempt: 1,
-        outcome,
         branch: result.map(BranchReport::bare),
         ran: Duration::from_millis(61_300),
-        phases: Vec::new(),
-        usage: Some(Usage {
-            cpu: Duration::from_millis(1500),
-            peak_memory: 1700 << 20,
-            ..Usage::default()
-        }),
-        image: None,
-        image_digest: None,
-        child_oom_killed: false,
+        usage: Some(usage()),
         log: Some(format!("/state/logs/{id}.1.log").into()),
         last_lines: vec!["\u{1b}[31mlast\u{1b}[0m".into(), "words".into()],
-        teardown_errors: Vec::new(),
+        ..TaskReport::bare(id.parse().unwrap(), outcome)
     }
 }
 
 fn show(tasks: Vec<TaskReport>) -> String {
-    let limit = |value: &str, line: u32| Limit {
-        value: value.into(),
-        place: Some(format!("agent-run.yaml:{line}")),
-    };
-    let limits = Limits {
-        mem_limit: limit("2g", 3),
-        timeout: limit("1h", 4),
-        slow_after: "30m".into(),
-    };
-    let limits = tasks.iter().map(|t| (t.task.clone(), limits.clone()));
-    let hints = Hints {
-        base: "main".into(),
-        limits: limits.collect::<HashMap<_, _>>(),
-    };
-    let run = RunSummary {
-        run: "261120-101500-abcd".parse().unwrap(),
-        tasks,
-        stopped: None,
-        took: Duration::from_secs(3700),
-        teardown_errors: Vec::new(),
-        directory: "/state/runs/261120-101500-abcd".into(),
-    };
-    junit(&run, &hints)
+    let run = run(tasks);
+    junit(&run, &hints(&run))
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod ci;
 mod collect;
 mod docker;
 mod e2e;
+mod ended;
 mod engine;
 mod fake;
 mod files;

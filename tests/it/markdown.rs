@@ -1,64 +1,29 @@
 //! The summary as Markdown: what it says, and that nothing of an agent's can say more than words.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use agent_run::event::{
-    BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport, Usage,
+    BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport,
 };
-use agent_run::report::{Hints, Limit, Limits, markdown};
+use agent_run::report::markdown;
 use insta::assert_snapshot;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
+use crate::ended::{hints, run, usage};
+
 fn task(id: &str, outcome: TaskOutcome, result: BranchResult) -> TaskReport {
     TaskReport {
-        task: id.parse().unwrap(),
         attempt: 1,
-        outcome,
         branch: Some(BranchReport::bare(result)),
         ran: Duration::from_millis(61_300),
-        phases: Vec::new(),
-        usage: Some(Usage {
-            cpu: Duration::from_millis(1500),
-            peak_memory: 1700 << 20,
-            ..Usage::default()
-        }),
-        image: None,
-        image_digest: None,
-        child_oom_killed: false,
+        usage: Some(usage()),
         log: Some(format!("/state/logs/{id}.1.log").into()),
-        last_lines: Vec::new(),
-        teardown_errors: Vec::new(),
-    }
-}
-
-fn run(tasks: Vec<TaskReport>) -> RunSummary {
-    RunSummary {
-        run: "261120-101500-abcd".parse().unwrap(),
-        tasks,
-        stopped: None,
-        took: Duration::from_secs(3700),
-        teardown_errors: Vec::new(),
-        directory: "/state/runs/261120-101500-abcd".into(),
+        ..TaskReport::bare(id.parse().unwrap(), outcome)
     }
 }
 
 fn show(run: &RunSummary) -> String {
-    let limit = |value: &str, line: u32| Limit {
-        value: value.into(),
-        place: Some(format!("agent-run.yaml:{line}")),
-    };
-    let limits = Limits {
-        mem_limit: limit("2g", 3),
-        timeout: limit("1h", 4),
-        slow_after: "30m".into(),
-    };
-    let limits = run.tasks.iter().map(|t| (t.task.clone(), limits.clone()));
-    let hints = Hints {
-        base: "main".into(),
-        limits: limits.collect::<HashMap<_, _>>(),
-    };
-    markdown(run, &hints)
+    markdown(run, &hints(run))
 }
 
 fn created(id: &str) -> BranchResult {

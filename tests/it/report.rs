@@ -11,19 +11,10 @@ use insta::assert_snapshot;
 
 fn task(id: &str, outcome: TaskOutcome, branch: Option<BranchReport>) -> TaskReport {
     TaskReport {
-        task: id.parse().unwrap(),
         attempt: 1,
-        outcome,
         branch,
         ran: Duration::from_millis(61_300),
-        phases: Vec::new(),
-        usage: None,
-        image: None,
-        image_digest: None,
-        child_oom_killed: false,
-        log: None,
-        last_lines: Vec::new(),
-        teardown_errors: Vec::new(),
+        ..TaskReport::bare(id.parse().unwrap(), outcome)
     }
 }
 

@@ -63,19 +63,9 @@ impl Scene {
 
     fn finished(&mut self, task: &str, outcome: TaskOutcome) {
         let report = TaskReport {
-            task: id(task),
             attempt: 1,
-            outcome,
             branch: Some(BranchReport::bare(BranchResult::NoChange)),
-            ran: Duration::ZERO,
-            phases: Vec::new(),
-            usage: None,
-            image: None,
-            image_digest: None,
-            child_oom_killed: false,
-            log: None,
-            last_lines: Vec::new(),
-            teardown_errors: Vec::new(),
+            ..TaskReport::bare(id(task), outcome)
         };
         let report = Box::new(report);
         self.event(0, task, EventKind::TaskFinished { report });
