@@ -31,10 +31,12 @@ impl Terminal {
         let mut child = Command::new("script")
             .args([
                 "-qec",
-                &format!("stty rows 24 cols 80; {command}"),
+                // The shell outlives the interrupts that are meant for what it runs.
+                &format!("trap : INT; stty rows 24 cols 80; {command}"),
                 "/dev/null",
             ])
             .current_dir(scene.path())
+            .env("SHELL", "/bin/sh")
             .env("AGENT_RUN", env!("CARGO_BIN_EXE_agent-run"))
             .env("AGENT_RUN_STATE_DIR", scene.state())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
