@@ -14,6 +14,7 @@ mod container;
 mod endings;
 mod engine;
 mod environment;
+mod hostile;
 mod init;
 mod logs;
 mod many;

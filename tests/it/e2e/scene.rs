@@ -160,6 +160,12 @@ impl Scene {
     pub fn run(&self, yaml: &str) -> (Ended, Value) {
         let spec = self.spec(yaml);
         let ended = self.agent_run(&["run", spec.to_str().expect("a path")]);
+        let result = self.checked_result(&ended);
+        (ended, result)
+    }
+
+    /// The result of the newest run, which must follow the schemas like its events.
+    pub fn checked_result(&self, ended: &Ended) -> Value {
         let result = self.result();
         assert!(!result.is_null(), "no result: {ended}");
         Validator::new(result_schema()).expect_valid(&result);
@@ -167,7 +173,7 @@ impl Scene {
         for event in self.events() {
             events.expect_valid(&event);
         }
-        (ended, result)
+        result
     }
 
     /// The result of the newest run; null if there is none.

@@ -1,0 +1,219 @@
+//! Hostile tasks beside honest ones, by the real command on the real engine.
+//!
+//! An attack is a script and what must become of it: imported, refused by a named check, or kept.
+//! All attacks of a test share one run. [`Hostile::run`] holds what must be so after any of them:
+//! nothing of theirs ran on the host, the repository is whole, the siblings passed, nothing is left.
+
+mod after;
+mod canary;
+mod git_config;
+mod hand_off;
+mod nested;
+mod users_config;
+mod snapshot;
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::scene::{Ended, Scene};
+pub use canary::Canary;
+use snapshot::Snapshot;
+
+/// More is wrong even on a busy machine.
+const BOUND: Duration = Duration::from_secs(120);
+/// What agent-run itself may take at most, in KiB: a test's build, many tasks.
+const MEMORY: u64 = 150 * 1024;
+
+/// What must become of an attack's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// It is on its branch, and the attempt's directory is gone.
+    Imported,
+    /// It is on its branch, and what no branch can hold is kept.
+    ImportedInPart,
+    /// There was nothing to import.
+    Unchanged,
+    /// This check refused it, and the attempt's directory is kept.
+    Refused(&'static str),
+    /// It could not be collected, and the attempt's directory is kept.
+    Kept,
+}
+
+/// One hostile task.
+pub struct Attack {
+    name: String,
+    expected: Expected,
+    outcome: &'static str,
+    settings: Map<String, Value>,
+}
+
+impl Attack {
+    /// A task `name` that runs `script`. The script stops at the first command that fails, and must
+    /// come to its end: an attack that does not take place proves nothing.
+    pub fn new(name: &str, expected: Expected, script: &str) -> Self {
+        let script = format!("set -eu\n{script}");
+        Self {
+            name: name.to_owned(),
+            expected,
+            outcome: "succeeded",
+            settings: Map::from_iter([("run".to_owned(), json!(script))]),
+        }
+    }
+
+    /// With another outcome than `succeeded`.
+    pub fn ends(mut self, outcome: &'static str) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// With one more key of the spec.
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.settings.insert(key.to_owned(), value);
+        self
+    }
+}
+
+/// The end of a script that leaves /agent/out as it made it: the wrapper's own hand-off never runs.
+/// The task's outcome is `killed`.
+pub const NO_HAND_OFF: &str = "\nkill -9 $PPID; sleep 60\n";
+
+/// A script whose `plant` decides what is in /agent/out: it runs within every hand-off, that of the
+/// wrapper and that of the collector, and kills them. The task's outcome is `killed`.
+pub fn in_every_hand_off(plant: &str) -> String {
+    format!(
+        "cat > /agent/git/plant <<'END'\n\
+        #!/bin/sh\n\
+        rm -rf /agent/out/* /agent/out/.handoff\n\
+        {plant}\n\
+        kill -9 -1\n\
+        END\n\
+        chmod +x /agent/git/plant\n\
+        git config filter.plant.clean /agent/git/plant\n\
+        echo '* filter=plant' > .gitattributes\n\
+        echo work > work.txt\n"
+    )
+}
+
+/// A repository, and around it what no task may touch or see.
+pub struct Hostile {
+    pub scene: Scene,
+    pub canary: Canary,
+}
+
+/// A run with hostile tasks that left nothing behind.
+pub struct Done {
+    pub ended: Ended,
+    pub result: Value,
+    pub run: String,
+}
+
+impl Done {
+    /// The branch of a task.
+    pub fn branch(&self, task: &str) -> String {
+        format!("agent/{}/{task}", self.run)
+    }
+}
+
+impl Hostile {
+    pub fn new() -> Self {
+        Self::of(Scene::new())
+    }
+
+    pub fn of(scene: Scene) -> Self {
+        let canary = Canary::new(scene.path());
+        Self { scene, canary }
+    }
+
+    /// Runs the attacks between two honest tasks, and then what a user runs afterwards.
+    pub fn run(&self, attacks: &[Attack]) -> Done {
+        let before = Snapshot::of(&self.scene.repo());
+        let began = Instant::now();
+        let (ended, memory) = self.run_measured(&spec(attacks));
+        assert!(began.elapsed() < BOUND, "took {:?}", began.elapsed());
+        assert!((1..MEMORY).contains(&memory), "{memory} KiB: {ended}");
+        let result = self.scene.checked_result(&ended);
+        let run = result["run"].as_str().expect("a run").to_owned();
+        let done = Done { ended, result, run };
+        self.assert_after(&done, attacks, &before);
+        done
+    }
+
+    /// Runs a spec; gives also the most memory that agent-run itself held, in KiB.
+    fn run_measured(&self, yaml: &str) -> (Ended, u64) {
+        let spec = self.scene.spec(yaml);
+        let mut command = self.scene.command(&["run", spec.to_str().expect("a path")]);
+        let streams = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().expect("agent-run");
+        let pid = child.id();
+        let stdout = child.stdout.take().expect("standard output");
+        let stderr = child.stderr.take().expect("standard error");
+        let reader = std::thread::spawn(move || measured(stdout, pid));
+        let (stderr, high) = measured(stderr, pid);
+        let (stdout, higher) = reader.join().expect("a reader");
+        let code = child.wait().expect("an end").code();
+        let ended = Ended {
+            code,
+            stdout,
+            stderr,
+        };
+        (ended, high.max(higher))
+    }
+
+    /// The directory of a task's attempt.
+    pub fn attempt(&self, done: &Done, task: &str) -> PathBuf {
+        let run = self.scene.state().join("runs").join(&done.run);
+        run.join("tasks").join(task).join("1")
+    }
+}
+
+/// The attacks as tasks, between two honest ones.
+fn spec(attacks: &[Attack]) -> String {
+    let honest = |name: &str, more: &str| {
+        let script = format!("echo fine > {name}.txt{more}");
+        (name.to_owned(), json!({ "run": script }))
+    };
+    let hostile = attacks
+        .iter()
+        .map(|a| (a.name.clone(), Value::Object(a.settings.clone())));
+    let tasks = [honest("honest-first", "; git add .; git commit -qm fine")]
+        .into_iter()
+        .chain(hostile)
+        .chain([honest("honest-last", "")]);
+    // JSON is YAML; the order of the tasks is that of the text.
+    let mut text = String::from(
+        "version: 1\nmax_parallel: 4\ndefaults: { mem_limit: 256m, timeout: 60s, network_mode: none }\ntasks:\n",
+    );
+    for (name, task) in tasks {
+        let _ = writeln!(text, "  {name}: {task}");
+    }
+    text
+}
+
+/// The tasks that must have a branch.
+fn imported(attacks: &[Attack]) -> impl Iterator<Item = &str> {
+    let has_branch =
+        |a: &&Attack| matches!(a.expected, Expected::Imported | Expected::ImportedInPart);
+    let hostile = attacks.iter().filter(has_branch).map(|a| &*a.name);
+    ["honest-first", "honest-last"].into_iter().chain(hostile)
+}
+
+/// Reads lines to their end, and at each of them how much memory the process has held at most.
+fn measured(stream: impl Read, pid: u32) -> (String, u64) {
+    let (mut text, mut high) = (String::new(), 0);
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).expect("a line") > 0 {
+        text.push_str(&String::from_utf8_lossy(&line));
+        line.clear();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|l| l.trim().split(' ').next()?.parse().ok());
+        high = high.max(peak.unwrap_or(0));
+    }
+    (text, high)
+}
