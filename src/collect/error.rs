@@ -1,5 +1,6 @@
 //! Why work was not collected. Never leaves this module: it ends in a report.
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
@@ -42,13 +43,25 @@ pub(super) fn rejected<T>(check: &'static str, detail: impl AsRef<str>) -> Resul
     Err(CollectError::Rejected { check, detail })
 }
 
+/// More than a limit of [`super::limits::CollectLimits`] lets through.
+pub(super) fn too_much(
+    check: &'static str,
+    found: impl Display,
+    key: &str,
+    limit: impl Display,
+) -> CollectError {
+    let detail = format!("{found}, more than `collect.limits.{key}` in the spec allows ({limit})");
+    CollectError::Rejected { check, detail }
+}
+
 /// Makes a failure of git on an agent's objects a failed check: checks fail closed.
 pub(super) fn fail_closed(check: &'static str) -> impl FnOnce(GitError) -> CollectError {
     move |error| match error {
-        GitError::Failed { .. }
-        | GitError::TimedOut { .. }
-        | GitError::OutputTooLarge { .. }
-        | GitError::Unexpected { .. } => {
+        GitError::TimedOut { command, after } => {
+            let found = format!("`{command}` did not end in time");
+            too_much("time", found, "time", format!("{after:?}"))
+        }
+        GitError::Failed { .. } | GitError::OutputTooLarge { .. } | GitError::Unexpected { .. } => {
             let detail = error.to_string();
             CollectError::Rejected { check, detail }
         }

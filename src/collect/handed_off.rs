@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::{CollectError, io, rejected};
+use super::error::{CollectError, io, rejected, too_much};
 use crate::id::CommitId;
 use crate::sanitize;
 
@@ -75,29 +75,37 @@ impl HandedOff {
 
     /// The status; an error where there is none or it is not of the form that the script writes.
     pub(super) fn status(&self) -> Result<Status, CollectError> {
-        let Some(file) = self.file("status", STATUS_LIMIT)? else {
+        let Some((file, size)) = self.file("status")? else {
             return Err(CollectError::NotHandedOff(
                 "the task's work was not handed off".into(),
             ));
         };
+        if size > STATUS_LIMIT {
+            return malformed_status();
+        }
         let mut bytes = Vec::new();
         let read = file.take(STATUS_LIMIT).read_to_end(&mut bytes);
         read.map_err(io("read", Path::new("the hand-off's status")))?;
         match parse_status(&bytes) {
             Some(status) => Ok(status),
-            None => rejected("handoff-status", "the hand-off's status file is malformed"),
+            None => malformed_status(),
         }
     }
 
-    /// The bundle, if there is one.
+    /// The bundle, if there is one of at most `limit` bytes.
     pub(super) fn bundle(&self, limit: u64) -> Result<Option<Bundle>, CollectError> {
-        let Some(file) = self.file("result.bundle", limit)? else {
+        let Some((file, size)) = self.file("result.bundle")? else {
             return Ok(None);
         };
+        if size > limit {
+            let found = format!("a bundle of {size} bytes");
+            return Err(too_much("bundle-size", found, "bundle", limit));
+        }
         parse_header(file).map(Some)
     }
 
-    fn file(&self, name: &str, limit: u64) -> Result<Option<File>, CollectError> {
+    /// A regular file with one name, and its size.
+    fn file(&self, name: &str) -> Result<Option<(File, u64)>, CollectError> {
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let refuse =
@@ -117,11 +125,15 @@ impl HandedOff {
         if stat.st_nlink != 1 {
             return refuse("has more than one name");
         }
-        if u64::try_from(stat.st_size).is_ok_and(|size| size <= limit) {
-            return Ok(Some(File::from(file)));
+        match u64::try_from(stat.st_size) {
+            Ok(size) => Ok(Some((File::from(file), size))),
+            Err(_) => refuse("has no size"),
         }
-        refuse(&format!("is larger than {limit} bytes"))
     }
+}
+
+fn malformed_status<T>() -> Result<T, CollectError> {
+    rejected("handoff-status", "the hand-off's status file is malformed")
 }
 
 fn parse_status(bytes: &[u8]) -> Option<Status> {

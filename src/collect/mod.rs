@@ -7,6 +7,7 @@
 mod diffstat;
 mod error;
 mod handed_off;
+pub mod limits;
 mod policy;
 mod promote;
 mod prune;
@@ -18,7 +19,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::event::{BranchReport, BranchResult};
 use crate::git::Repository;
@@ -26,6 +26,7 @@ use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::workspace::{BaseStore, Workspace};
 use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
+use limits::CollectLimits;
 use policy::{Added, Checked};
 pub use prune::{release_packs, remove_unused};
 use quarantine::Quarantine;
@@ -50,39 +51,6 @@ pub struct CollectRequest<'a> {
     pub branch: &'a BranchName,
     /// What is taken at most.
     pub limits: CollectLimits,
-}
-
-/// What is taken at most from one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CollectLimits {
-    /// Size of the bundle, in bytes.
-    pub bundle_bytes: u64,
-    /// Commits on top of the base.
-    pub commits: u64,
-    /// Paths that a tree has more than the base.
-    pub paths: u64,
-    /// Nesting of directories.
-    pub depth: u64,
-    /// All new objects together, in bytes.
-    pub total_bytes: u64,
-    /// One file, in bytes.
-    pub blob_bytes: u64,
-    /// Time for any one step on the agent's objects.
-    pub deadline: Duration,
-}
-
-impl Default for CollectLimits {
-    fn default() -> Self {
-        Self {
-            bundle_bytes: 2 << 30,
-            commits: 10_000,
-            paths: 1_000_000,
-            depth: 512,
-            total_bytes: 8 << 30,
-            blob_bytes: 1 << 30,
-            deadline: Duration::from_secs(300),
-        }
-    }
 }
 
 /// Whether the attempt's own container did not hand its work off, so that a collector container
@@ -126,7 +94,7 @@ fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, Collect
     let folder = HandedOff::open(&request.workspace.out())?;
     let status = folder.status()?;
     let mut report = BranchReport::bare(BranchResult::NoChange);
-    match folder.bundle(request.limits.bundle_bytes)? {
+    match folder.bundle(request.limits.bundle)? {
         Some(bundle) => collect_bundle(request, &status, bundle, &mut report)?,
         None if status.bundle => {
             let reason = "the hand-off's bundle is not there".to_owned();
@@ -137,7 +105,7 @@ fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, Collect
         }
         None => {}
     }
-    describe(&status, request.workspace, &mut report);
+    describe(&status, request, &mut report);
     Ok(report)
 }
 
@@ -160,7 +128,7 @@ fn collect_bundle(
     let tip = bundle.head.as_ref().unwrap_or(base);
     let with = |sides: &[&CommitId]| {
         let tips: Vec<_> = [tip].into_iter().chain(sides.iter().copied()).collect();
-        Added::list(&quarantine, &tips, base)
+        Added::list(&quarantine, &tips, base, limits.objects)
     };
     let all: Vec<_> = bundle.sides.iter().map(|(_, id)| id).collect();
     let mut added = with(&all)?;
@@ -257,16 +225,17 @@ fn look_for_risks(
 }
 
 /// Adds what the status says to a report.
-fn describe(status: &Status, workspace: &Workspace, report: &mut BranchReport) {
+fn describe(status: &Status, request: &CollectRequest<'_>, report: &mut BranchReport) {
     report.leftovers_committed = status.leftovers == Leftovers::Committed;
     let mut left_behind = |note: &str| {
         report.content_left_behind = true;
         report.notes.push(note.to_owned());
     };
     match status.leftovers {
-        Leftovers::TooLarge => left_behind(
-            "Uncommitted files are too large to commit; they are in the task's directory.",
-        ),
+        Leftovers::TooLarge => left_behind(&format!(
+            "Uncommitted files are larger than `collect.limits.leftovers` in the spec allows ({}): they are not committed, but in the task's directory.",
+            request.limits.leftovers
+        )),
         Leftovers::Failed => left_behind(
             "Uncommitted files could not be committed; they are in the task's directory.",
         ),
@@ -286,7 +255,7 @@ fn describe(status: &Status, workspace: &Workspace, report: &mut BranchReport) {
         left_behind(&format!(
             "Submodules hold changes or commits that are not in the branch ({}); they are in {}.",
             named.map(String::as_str).collect::<Vec<_>>().join(", "),
-            workspace.worktree().display()
+            request.workspace.worktree().display()
         ));
     }
     if status.branches_incomplete {

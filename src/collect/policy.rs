@@ -3,16 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::CollectLimits;
-use super::error::{CollectError, fail_closed, rejected};
+use super::error::{CollectError, fail_closed, rejected, too_much};
+use super::limits::CollectLimits;
 use super::quarantine::{Quarantine, revisions};
-use super::trees::{ObjectId, Trees, unhex};
+use super::trees::{ObjectId, Trees, too_deep, unhex};
+use crate::git::GitError;
 use crate::id::CommitId;
 use crate::workspace::BaseStore;
 
-/// Most objects that a result may add, and what one id takes in a listing.
-const OBJECTS: usize = 1_000_000;
-const ID_LINE: usize = 41;
+/// What one object takes in the listings: its id, as one of its own and as somebody's parent.
+const LISTED: u64 = 2 * 41;
+/// What a header takes: id, type, size.
+const HEADER: u64 = 80;
 
 /// What tips add to the base: known by its headers, nothing of it is read yet.
 pub(super) struct Added {
@@ -39,7 +41,11 @@ impl Added {
         quarantine: &Quarantine<'_>,
         tips: &[&CommitId],
         base: &CommitId,
+        most: u64,
     ) -> Result<Self, CollectError> {
+        let bytes =
+            |count: u64, each| usize::try_from(count.saturating_mul(each)).unwrap_or(usize::MAX);
+        let too_many = |found: &str| too_much("object-count", found, "objects", most);
         // Fails where an object is missing. Commits come with their parents.
         let listing = quarantine
             .call([
@@ -50,9 +56,16 @@ impl Added {
                 "--stdin",
             ])
             .input(revisions(tips, base))
-            .output_limit(OBJECTS * ID_LINE)
+            .output_limit(bytes(most, LISTED))
             .run_text()
-            .map_err(fail_closed("objects"))?;
+            .map_err(|error| match error {
+                GitError::OutputTooLarge { .. } => too_many("a listing of objects"),
+                other => fail_closed("objects")(other),
+            })?;
+        let count = listing.lines().count() as u64;
+        if count > most {
+            return Err(too_many(&format!("{count} objects")));
+        }
         let mut questions: String = tips.iter().flat_map(|tip| [tip.as_str(), "\n"]).collect();
         for commit in [base, tips[0]] {
             questions.extend([commit.as_str(), "^{tree}\n"]);
@@ -67,7 +80,7 @@ impl Added {
                 "--batch-check=%(objectname) %(objecttype) %(objectsize)",
             ])
             .input(questions.into_bytes())
-            .output_limit(OBJECTS * 80)
+            .output_limit(bytes(most.saturating_add(tips.len() as u64 + 2), HEADER))
             .run_text()
             .map_err(fail_closed("objects"))?;
         let mut headers = answer.lines().map(header);
@@ -147,23 +160,19 @@ impl Added {
     ) -> Result<Checked, CollectError> {
         let commits = self.parents.len() as u64;
         if commits > limits.commits {
-            let detail = format!("{commits} commits, at most {} are taken", limits.commits);
-            return rejected("commits", detail);
+            let found = format!("{commits} commits");
+            return Err(too_much("commits", found, "commits", limits.commits));
         }
-        if self.largest_blob > limits.blob_bytes {
-            let (size, most) = (self.largest_blob, limits.blob_bytes);
-            let detail = format!("a file of {size} bytes, at most {most} are taken");
-            return rejected("blob-size", detail);
+        if self.largest_blob > limits.file {
+            let found = format!("a file of {} bytes", self.largest_blob);
+            return Err(too_much("blob-size", found, "file", limits.file));
         }
-        if self.bytes > limits.total_bytes {
-            let detail = format!(
-                "{} bytes, at most {} are taken",
-                self.bytes, limits.total_bytes
-            );
-            return rejected("total-size", detail);
+        if self.bytes > limits.total {
+            let found = format!("{} bytes of objects", self.bytes);
+            return Err(too_much("total-size", found, "total", limits.total));
         }
         let (base_tree, tip_tree) = (self.base_tree, self.tip_tree);
-        let mut trees = Trees::default();
+        let mut trees = Trees::new(limits.trees);
         trees.load(quarantine, &self.trees)?;
         trees.complete(store, [base_tree, tip_tree], limits.depth)?;
         check_shape(&mut trees, &self.trees, &base_tree, limits)?;
@@ -202,12 +211,11 @@ fn check_shape(
     for tree in new_trees {
         let extent = trees.extent(tree);
         if extent.depth > limits.depth {
-            let detail = format!("directories are nested deeper than {}", limits.depth);
-            return rejected("depth", detail);
+            return Err(too_deep(limits.depth));
         }
         if extent.paths > allowed {
-            let detail = format!("a tree adds more than {} paths", limits.paths);
-            return rejected("paths", detail);
+            let found = format!("a tree of {} paths", extent.paths);
+            return Err(too_much("paths", found, "paths", limits.paths));
         }
     }
     Ok(())

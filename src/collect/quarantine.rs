@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::CollectLimits;
 use super::error::{CollectError, fail_closed, io};
+use super::limits::CollectLimits;
 use crate::git::{Git, GitCall, ResourceLimits, init_bare};
 use crate::id::CommitId;
 use crate::workspace::BaseStore;
-
-/// A 298-byte pack can ask for 4.5 GB; 2 GiB hold every object that the blob cap lets through.
-const ADDRESS_SPACE: u64 = 2 << 30;
 
 /// A repository that holds what one bundle brought, and borrows the base.
 pub(super) struct Quarantine<'a> {
@@ -56,7 +53,7 @@ impl<'a> Quarantine<'a> {
         I: IntoIterator,
         I::Item: AsRef<OsStr>,
     {
-        let deadline = self.limits.deadline;
+        let deadline = self.limits.time;
         self.git
             .call(arguments)
             .git_dir(self.path())
@@ -67,15 +64,16 @@ impl<'a> Quarantine<'a> {
             .config("core.fsync=none")
             .deadline(deadline)
             .limits(ResourceLimits {
-                address_space: ADDRESS_SPACE,
-                cpu_seconds: deadline.as_secs().max(1),
-                file_size: self.limits.bundle_bytes.saturating_mul(2),
+                address_space: self.limits.address_space(),
+                // It works with two threads: what ends it is the deadline, which has a name.
+                cpu_seconds: deadline.as_secs().saturating_add(1).saturating_mul(2),
+                file_size: self.limits.file_size(),
             })
     }
 
     /// Unpacks a bundle's pack, every object of it checked.
     pub(super) fn unpack(&self, pack: File) -> Result<(), CollectError> {
-        let cap = format!("--max-input-size={}", self.limits.bundle_bytes);
+        let cap = format!("--max-input-size={}", self.limits.bundle);
         self.call([
             "index-pack",
             "--stdin",
@@ -100,7 +98,7 @@ impl<'a> Quarantine<'a> {
         );
         let hash = call
             .input(revisions(tips, base))
-            .deadline(self.limits.deadline.max(Duration::from_secs(60)))
+            .deadline(self.limits.time.max(Duration::from_secs(60)))
             .run_text()
             .map_err(fail_closed("objects"))?;
         let hash = hash.trim().to_owned();

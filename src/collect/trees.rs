@@ -7,15 +7,14 @@ use std::collections::HashMap;
 
 use git2::{ObjectType, Oid, Repository};
 
-use super::error::{CollectError, fail_closed, rejected};
+use super::error::{CollectError, fail_closed, rejected, too_much};
 use super::quarantine::Quarantine;
+use crate::git::GitError;
 use crate::workspace::BaseStore;
 
 /// A SHA-1 object id.
 pub(super) type ObjectId = [u8; 20];
 
-/// Most bytes of trees that are looked at.
-const TREE_BYTES: usize = 256 << 20;
 const MODE_TREE: u32 = 0o040_000;
 /// The mode of a symbolic link.
 pub(super) const MODE_LINK: u32 = 0o120_000;
@@ -46,14 +45,24 @@ pub(super) struct Change {
 }
 
 /// Trees by id, with all that they contain.
-#[derive(Default)]
 pub(super) struct Trees {
     bodies: HashMap<ObjectId, Vec<u8>>,
     extents: HashMap<ObjectId, Extent>,
-    bytes: usize,
+    bytes: u64,
+    most_bytes: u64,
 }
 
 impl Trees {
+    /// None yet, and at most so many bytes of them.
+    pub(super) fn new(most_bytes: u64) -> Self {
+        Self {
+            bodies: HashMap::new(),
+            extents: HashMap::new(),
+            bytes: 0,
+            most_bytes,
+        }
+    }
+
     /// Loads an agent's trees, each by its id.
     pub(super) fn load(
         &mut self,
@@ -71,10 +80,13 @@ impl Trees {
                     .collect::<String>()
                     .into_bytes(),
             )
-            .output_limit(TREE_BYTES)
+            .output_limit(usize::try_from(self.most_bytes).unwrap_or(usize::MAX))
             .run()
-            .map_err(fail_closed("tree-bytes"))?;
-        self.bytes += output.len();
+            .map_err(|error| match error {
+                GitError::OutputTooLarge { .. } => self.too_large(),
+                other => fail_closed("objects")(other),
+            })?;
+        self.bytes += output.len() as u64;
         match self.take(&output, new) {
             Some(()) => Ok(()),
             None => malformed(),
@@ -106,19 +118,21 @@ impl Trees {
                     Ok(tree) if tree.kind() == ObjectType::Tree => tree.data().to_vec(),
                     _ => return malformed(),
                 };
-                self.bytes += body.len();
-                if self.bytes > TREE_BYTES {
-                    return rejected("tree-bytes", "the trees are too large to be looked at");
+                self.bytes += body.len() as u64;
+                if self.bytes > self.most_bytes {
+                    return Err(self.too_large());
                 }
                 below.extend(subtrees(&body));
                 self.bodies.insert(id, body);
             }
             wanted = below;
         }
-        rejected(
-            "depth",
-            format!("directories are nested deeper than {depth}"),
-        )
+        Err(too_deep(depth))
+    }
+
+    fn too_large(&self) -> CollectError {
+        let found = "listings of directories";
+        too_much("tree-bytes", found, "trees", self.most_bytes)
     }
 
     /// Reads the answer of `cat-file --batch`.
@@ -225,6 +239,11 @@ impl Trees {
         }
         (found, true, gone)
     }
+}
+
+/// Directories nested deeper than the limit.
+pub(super) fn too_deep(most: u64) -> CollectError {
+    too_much("depth", "deeper directories", "depth", most)
 }
 
 fn malformed<T>() -> Result<T, CollectError> {

@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::collect::limits::CollectLimits;
 use crate::engine::config::{ImageRequest, Limits};
 use crate::id::{BranchName, CommitId, ImageRef, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
-use crate::spec::{Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units};
+use crate::spec::{
+    CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units,
+};
 
 pub use repeat::{RepeatError, RepeatInputs, repeat};
 
@@ -78,6 +81,8 @@ pub struct RunPlan {
     pub author: Identity,
     /// The secrets that some task is granted.
     pub secrets: Vec<SecretSource>,
+    /// What is taken at most from one attempt.
+    pub collect_limits: CollectLimits,
     /// The tasks, in the order of the spec.
     pub tasks: Vec<TaskPlan>,
     /// What people should know before it starts, each a sentence.
@@ -240,11 +245,28 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         timeout: spec.timeout,
         author: spec.author.clone().unwrap_or(inputs.identity_default),
         secrets: secrets.collect(),
+        collect_limits: collect_limits(&spec.collect.limits),
         run: inputs.run,
         repository: inputs.repository,
         tasks,
         warnings,
     })
+}
+
+fn collect_limits(asked: &CollectLimitsSpec) -> CollectLimits {
+    let default = CollectLimits::default();
+    CollectLimits {
+        bundle: asked.bundle.unwrap_or(default.bundle),
+        total: asked.total.unwrap_or(default.total),
+        file: asked.file.unwrap_or(default.file),
+        commits: asked.commits.unwrap_or(default.commits),
+        objects: asked.objects.unwrap_or(default.objects),
+        paths: asked.paths.unwrap_or(default.paths),
+        depth: asked.depth.unwrap_or(default.depth),
+        trees: asked.trees.unwrap_or(default.trees),
+        leftovers: asked.leftovers.unwrap_or(default.leftovers),
+        time: asked.time.unwrap_or(default.time),
+    }
 }
 
 fn unknown_selection(spec: &RunSpec, select: &[TaskId]) -> Vec<Diagnostic> {

@@ -10,7 +10,7 @@ use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
 use super::teardown::Remains;
 use super::{Shared, StepError, asked_to_kill, blocking};
-use crate::collect::{self, CollectLimits, CollectRequest};
+use crate::collect::{self, CollectRequest};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::event::{BranchReport, BranchResult};
@@ -126,7 +126,7 @@ pub(super) async fn collect<E: Engine>(
             workspace: &workspace,
             attempt: &attempt,
             branch: &branch,
-            limits: CollectLimits::default(),
+            limits: context.plan.collect_limits,
         })
     })
     .await

@@ -107,13 +107,16 @@ fn base_config<E: Engine>(
     let mut labels = attempt.labels(role);
     labels.push((label::OWNER.into(), context.owner.clone()));
     labels.push((label::REPO.into(), context.plan.repository.key.to_string()));
+    let mut environment = workspace.environment().to_vec();
+    let leftovers = context.plan.collect_limits.leftovers.to_string();
+    environment.push(("AGENT_LEFTOVERS_LIMIT".into(), leftovers));
     ContainerConfig {
         name: attempt.container_name(role),
         labels,
         image: image.info.id.clone(),
         entrypoint: Vec::new(),
         command: Vec::new(),
-        environment: workspace.environment().to_vec(),
+        environment,
         working_dir: "/workspace".into(),
         user: format!("{}:{}", user.uid, user.gid),
         host_name: attempt.host_name(),

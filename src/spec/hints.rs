@@ -23,6 +23,7 @@ pub const TOP_KEYS: &[&str] = &[
     "timeout",
     "author",
     "secrets",
+    "collect",
     "defaults",
     "tasks",
 ];
@@ -64,6 +65,8 @@ pub const TASK_KEYS: &[&str] = &[
 pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("AuthorParts", AUTHOR_KEYS),
     ("BuildParts", BUILD_KEYS),
+    ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
+    ("CollectSpec", COLLECT_KEYS),
     ("EnvFileParts", ENV_FILE_KEYS),
     ("GrantParts", GRANT_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
@@ -73,6 +76,19 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
 ];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
 pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
+pub(super) const COLLECT_KEYS: &[&str] = &["limits"];
+pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
+    "bundle",
+    "total",
+    "file",
+    "commits",
+    "objects",
+    "paths",
+    "depth",
+    "trees",
+    "leftovers",
+    "time",
+];
 pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
@@ -87,7 +103,6 @@ const LATER: &[&str] = &[
     "lfs",
     "fail_fast",
     "agents",
-    "collect",
     "claims",
     "platform",
     "agent",

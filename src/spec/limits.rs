@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::hints::{ULIMIT_KEYS, did_you_mean};
-use super::model::NanoCpus;
-use super::reader::{Field, Reader};
+use super::hints::{COLLECT_KEYS, COLLECT_LIMITS_KEYS, ULIMIT_KEYS, did_you_mean};
+use super::model::{CollectLimitsSpec, CollectSpec, NanoCpus};
+use super::reader::{Field, Fields, Reader};
 use super::source::At;
 use super::tree::Value;
 use super::units::{self, BadValue};
@@ -18,6 +18,12 @@ const LEAST_LOG: i64 = 1 << 20;
 
 /// The kernel's highest process id (`PID_MAX_LIMIT`).
 const MOST_PIDS: i64 = 1 << 22;
+
+/// Most of anything that is counted in a result.
+const MOST_COUNTED: i64 = 1_000_000_000;
+
+/// The deepest tree that git itself reads (`core.maxTreeDepth`, by default).
+const DEEPEST: i64 = 2048;
 
 /// The limits that setrlimit(2) knows, by Docker's names.
 const ULIMITS: &[&str] = &[
@@ -70,6 +76,40 @@ pub(super) fn log(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> 
 
 pub(super) fn pids(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
     reader.integer(field, (1, MOST_PIDS))
+}
+
+/// How the tasks' work is taken.
+pub(super) fn collect(reader: &mut Reader<'_>, field: Field<'_>) -> Option<CollectSpec> {
+    let fields = reader.fields(field, "a map with `limits`", COLLECT_KEYS)?;
+    let Some(field) = fields.get("limits") else {
+        return Some(CollectSpec::default());
+    };
+    let fields = reader.fields(field, "a map of limits", COLLECT_LIMITS_KEYS)?;
+    let time = fields.get("time");
+    let time = time.and_then(|f| reader.value(f, "a duration", units::duration));
+    let limits = CollectLimitsSpec {
+        bundle: taken_size(reader, fields, "bundle"),
+        total: taken_size(reader, fields, "total"),
+        file: taken_size(reader, fields, "file"),
+        commits: taken_number(reader, fields, "commits", MOST_COUNTED),
+        objects: taken_number(reader, fields, "objects", MOST_COUNTED),
+        paths: taken_number(reader, fields, "paths", MOST_COUNTED),
+        depth: taken_number(reader, fields, "depth", DEEPEST),
+        trees: taken_size(reader, fields, "trees"),
+        leftovers: taken_size(reader, fields, "leftovers"),
+        time: time.map(|at| at.value),
+    };
+    Some(CollectSpec { limits })
+}
+
+fn taken_size(reader: &mut Reader<'_>, fields: Fields<'_>, key: &str) -> Option<u64> {
+    let size = size(reader, fields.get(key)?)?;
+    u64::try_from(size.value).ok()
+}
+
+fn taken_number(reader: &mut Reader<'_>, fields: Fields<'_>, key: &str, most: i64) -> Option<u64> {
+    let number = reader.integer(fields.get(key)?, (1, most))?;
+    u64::try_from(number.value).ok()
 }
 
 pub(super) fn ulimits(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, Ulimit> {

@@ -52,6 +52,9 @@ pub struct RunSpec {
         extend("patternProperties" = schema::extensions())
     )]
     pub secrets: BTreeMap<String, At<SecretOrigin>>,
+    /// How the tasks' work is taken: `limits`.
+    #[schemars(with = "Option<CollectSpec>")]
+    pub collect: CollectSpec,
     /// The tasks by id: lower-case letters, digits, `.`, `_` and `-`.
     #[schemars(
         with = "BTreeMap<TaskId, Option<TaskSpec>>",
@@ -149,6 +152,51 @@ pub struct TaskSpec {
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,
+}
+
+/// How the tasks' work is taken.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(transform = schema::object)]
+pub struct CollectSpec {
+    /// What is taken at most from one attempt.
+    #[schemars(with = "Option<CollectLimitsSpec>")]
+    pub limits: CollectLimitsSpec,
+}
+
+/// What is taken at most from one attempt: more is refused, and stays in the attempt's directory.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(transform = schema::object)]
+pub struct CollectLimitsSpec {
+    /// Size of the bundle that is handed off. Default: 2g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub bundle: Option<u64>,
+    /// All new objects together, unpacked. Default: 8g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub total: Option<u64>,
+    /// One file. Default: 1g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub file: Option<u64>,
+    /// Commits on top of the base. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub commits: Option<u64>,
+    /// New objects: commits, directories and versions of files. Default: 1000000.
+    #[schemars(range(min = 1))]
+    pub objects: Option<u64>,
+    /// Paths more than the base has. Default: 1000000.
+    #[schemars(range(min = 1))]
+    pub paths: Option<u64>,
+    /// Nesting of directories. Default: 512.
+    #[schemars(range(min = 1, max = 2048))]
+    pub depth: Option<u64>,
+    /// The new directories, as git stores them. Default: 256m.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub trees: Option<u64>,
+    /// Uncommitted files that are committed at the end. Default: 100m.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub leftovers: Option<u64>,
+    /// Time for any one step of checking. Default: 5m.
+    #[schemars(with = "Option<schema::DurationForm>")]
+    pub time: Option<Duration>,
 }
 
 /// Billionths of a CPU.

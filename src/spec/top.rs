@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Context;
 use super::diagnostic::{Diagnostic, shown};
 use super::hints::{AUTHOR_KEYS, HISTORY_KEYS, Level, SECRET_KEYS, TASK_KEYS, TOP_KEYS};
+use super::limits::collect;
 use super::merge::{merge, normalise, variable_name};
 use super::model::{History, Identity, RunSpec, SecretOrigin, TaskSpec};
 use super::reader::{Field, Fields, Reader};
@@ -68,6 +69,10 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
             .and_then(|f| max_parallel(reader, f)),
         timeout: timeout.map(|t| t.value),
         author: fields.get("author").and_then(|f| author(reader, f)),
+        collect: fields
+            .get("collect")
+            .and_then(|f| collect(reader, f))
+            .unwrap_or_default(),
         tasks: tasks(reader, fields, root, &secrets),
         secrets,
     })

@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("engine", &[]),
     ("spec", &["engine::config"]),
-    ("plan", &["spec", "engine::config"]),
+    ("plan", &["spec", "engine::config", "collect::limits"]),
     ("git", &[]),
     ("workspace", &["git", "engine::config"]),
     ("journal", &["event"]),

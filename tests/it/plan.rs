@@ -54,91 +54,10 @@ fn the_first_day() {
     let spec = good("version: 1\ntasks:\n  hello:\n    run: echo hi > hello.txt\n");
     let image = format!("agent-run-base:{}", env!("CARGO_PKG_VERSION"));
     let plan = serde_json::to_string_pretty(&planned(&spec)).unwrap();
-    assert_snapshot!(plan.replace(&image, "agent-run-base:VERSION"), @r#"
-    {
-      "version": 1,
-      "run": "251120-131500-abcd",
-      "name": null,
-      "spec": "agent-run.yaml",
-      "spec_path": null,
-      "repository": {
-        "path": "/project",
-        "git_dir": "/project/.git",
-        "key": "project-bd6be8aa",
-        "base_ref": "HEAD",
-        "base": "1111111111111111111111111111111111111111",
-        "history": "full"
-      },
-      "parallel": 1,
-      "timeout": null,
-      "author": {
-        "name": "agent-run",
-        "email": "user@example.org"
-      },
-      "secrets": [],
-      "tasks": [
-        {
-          "id": "hello",
-          "image": {
-            "reference": "agent-run-base:VERSION",
-            "pull_policy": "missing",
-            "build": "EmbeddedBase"
-          },
-          "pinned_image": null,
-          "entrypoint": null,
-          "work": {
-            "script": "echo hi > hello.txt"
-          },
-          "prompt": null,
-          "environment": [],
-          "secrets": [],
-          "limits": {
-            "nano_cpus": 2000000000,
-            "memory": 2147483648,
-            "memory_swap": 2147483648,
-            "pids": 512,
-            "shm_size": 67108864,
-            "ulimits": {},
-            "tmpfs": {
-              "/tmp": "rw,exec,nosuid,nodev,size=536870912,mode=1777"
-            }
-          },
-          "log_limit": 1073741824,
-          "working_dir": "/workspace",
-          "user": null,
-          "read_only": false,
-          "network_mode": "bridge",
-          "timeout": {
-            "secs": 3600,
-            "nanos": 0
-          },
-          "startup_timeout": {
-            "secs": 900,
-            "nanos": 0
-          },
-          "stop_grace_period": {
-            "secs": 10,
-            "nanos": 0
-          },
-          "handoff_timeout": {
-            "secs": 20,
-            "nanos": 0
-          },
-          "slow_after": {
-            "secs": 1800,
-            "nanos": 0
-          },
-          "branch": "agent/251120-131500-abcd/hello",
-          "lines": {
-            "task": 3,
-            "mem_limit": null,
-            "timeout": null
-          }
-        }
-      ],
-      "warnings": []
-    }
-    "#);
+    assert_snapshot!(
+        "the_first_day",
+        plan.replace(&image, "agent-run-base:VERSION")
+    );
 }
 
 #[test]

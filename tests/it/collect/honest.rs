@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use agent_run::collect::{CollectLimits, needs_collector, release_packs, remove_unused};
+use agent_run::collect::limits::CollectLimits;
+use agent_run::collect::{needs_collector, release_packs, remove_unused};
 use agent_run::event::BranchResult;
 use agent_run::workspace::{BaseStore, remove};
 

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use agent_run::collect::{CollectLimits, needs_collector};
+use agent_run::collect::limits::CollectLimits;
+use agent_run::collect::needs_collector;
 use agent_run::event::BranchResult;
 
 use super::{collect_as, snapshot};
@@ -81,7 +82,12 @@ fn write_status(inside: &Inside, tip: &str) {
 }
 
 #[track_caller]
-fn assert_refused_within(site: &Site, inside: &Inside, limits: CollectLimits, check: &str) {
+fn assert_refused_within(
+    site: &Site,
+    inside: &Inside,
+    limits: CollectLimits,
+    check: &str,
+) -> String {
     let before = snapshot(&site.dir);
     let results = site.scratch.state().results(site.repository.key());
     let started = Instant::now();
@@ -111,6 +117,7 @@ fn assert_refused_within(site: &Site, inside: &Inside, limits: CollectLimits, ch
             .map(|e| e.unwrap().file_name())
             .all(|n| !n.to_string_lossy().starts_with("quarantine"))
     );
+    detail.clone()
 }
 
 #[track_caller]
@@ -184,54 +191,71 @@ fn tree_bombs_wide_and_deep() {
     assert_refused(&site, &inside, "depth");
 }
 
+type Tighten = fn(&mut CollectLimits, u64);
+
+/// Every limit refuses what is one above it, by a check with a name and with the key to raise, and
+/// takes what is not above it.
 #[test]
-fn caps_on_commits_sizes_and_bundle() {
+fn caps_name_what_to_raise() {
     let site = Site::new();
     let inside = site.workspace("t");
     for n in 0..3 {
-        commit(&inside.tree(), "big", &format!("{n}").repeat(5000));
+        commit(&inside.tree(), "a/big", &format!("{n}").repeat(5000));
     }
     inside.hand_off();
-    let limits = CollectLimits::default();
-    for (limits, check) in [
+    let bundle = inside.workspace.out().join("result.bundle");
+    let range = format!("{}..HEAD", site.base());
+    let listed = inside.git(&["rev-list", "--objects", "--no-object-names", &range]);
+    let sizes = listed.lines().map(|id| inside.git(&["cat-file", "-s", id]));
+    let total: u64 = sizes.map(|size| size.parse::<u64>().unwrap()).sum();
+    let table: [(&str, &str, u64, Tighten); 7] = [
         (
-            CollectLimits {
-                commits: 2,
-                ..limits
-            },
-            "commits",
+            "bundle",
+            "bundle-size",
+            fs::metadata(bundle).unwrap().len(),
+            |l, n| l.bundle = n,
         ),
+        ("total", "total-size", total, |l, n| l.total = n),
+        ("file", "blob-size", 5000, |l, n| l.file = n),
+        ("commits", "commits", 3, |l, n| l.commits = n),
         (
-            CollectLimits {
-                blob_bytes: 4999,
-                ..limits
-            },
-            "blob-size",
-        ),
-        (
-            CollectLimits {
-                total_bytes: 14_999,
-                ..limits
-            },
-            "total-size",
-        ),
-        (
-            CollectLimits {
-                bundle_bytes: 100,
-                ..limits
-            },
-            "handoff-file",
-        ),
-        (
-            CollectLimits {
-                deadline: Duration::ZERO,
-                ..limits
-            },
             "objects",
+            "object-count",
+            listed.lines().count() as u64,
+            |l, n| l.objects = n,
         ),
-    ] {
-        assert_refused_within(&site, &inside, limits, check);
+        ("paths", "paths", 2, |l, n| l.paths = n),
+        ("depth", "depth", 2, |l, n| l.depth = n),
+    ];
+    let mut exact = CollectLimits::default();
+    for (key, check, least, tighten) in table {
+        let mut limits = CollectLimits::default();
+        tighten(&mut limits, least - 1);
+        assert_over(&site, &inside, limits, (check, key));
+        tighten(&mut exact, least);
     }
+    let limits = CollectLimits::default();
+    let trees = CollectLimits {
+        trees: 99,
+        ..limits
+    };
+    assert_over(&site, &inside, trees, ("tree-bytes", "trees"));
+    let time = CollectLimits {
+        time: Duration::ZERO,
+        ..limits
+    };
+    assert_over(&site, &inside, time, ("time", "time"));
+
+    let report = collect_as(&site, &inside, "t", exact);
+    let created = matches!(report.result, BranchResult::Created { .. });
+    assert!(created, "{report:?}");
+}
+
+#[track_caller]
+fn assert_over(site: &Site, inside: &Inside, limits: CollectLimits, (check, key): (&str, &str)) {
+    let detail = assert_refused_within(site, inside, limits, check);
+    let key = format!("`collect.limits.{key}`");
+    assert!(detail.contains(&key), "{detail}");
 }
 
 #[test]

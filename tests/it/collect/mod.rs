@@ -7,7 +7,8 @@ mod submodules;
 use std::fs;
 use std::path::Path;
 
-use agent_run::collect::{CollectLimits, CollectRequest, collect};
+use agent_run::collect::limits::CollectLimits;
+use agent_run::collect::{CollectRequest, collect};
 use agent_run::event::BranchReport;
 
 use crate::git::fixture::{attempt, git};

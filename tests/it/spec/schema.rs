@@ -67,6 +67,8 @@ fn every_key_is_read() {
     let parents = [
         ("author: {", "}", "AuthorParts"),
         ("history: {", "}", "HistoryDepth"),
+        ("collect: {", "}", "CollectSpec"),
+        ("collect: {limits: {", "}}", "CollectLimitsSpec"),
         ("secrets: {s: {", "}}", "SecretForm"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),

@@ -226,6 +226,7 @@ impl Inside {
             .envs(self.workspace.environment().iter().cloned())
             .env("HOME", self.workspace.directory().join("home"))
             .env("AGENT_ROOT", &self.root)
+            .env("AGENT_LEFTOVERS_LIMIT", "1000000")
             .envs(extra.iter().copied())
             .current_dir(self.tree())
             .stdin(std::process::Stdio::piped())

@@ -374,3 +374,93 @@ fn a_log_needs_room_for_some_lines() {
     }
     good(&with_task("log_limit: 1m"));
 }
+
+#[test]
+fn limits_of_a_result() {
+    assert_snapshot!(bad("\
+version: 1
+collect:
+  limits:
+    bundle: 0
+    file: much
+    commits: 0
+    depth: 2049
+    paths: 1e9
+    time: 5
+    leftover: 1g
+  limit: {}
+tasks:
+  a: { run: x, collect: {} }
+"), @r#"
+    error: `bundle: 0` is too little
+     --> agent-run.yaml:4:13
+      |
+    4 |     bundle: 0
+      |             ^ write a size such as 64m
+
+    error: `file: much` is not a size
+     --> agent-run.yaml:5:11
+      |
+    5 |     file: much
+      |           ^^^^ write a size such as 512m or 4g
+
+    error: `commits: 0` is out of bounds
+     --> agent-run.yaml:6:14
+      |
+    6 |     commits: 0
+      |              ^ write a whole number from 1 to 1000000000
+
+    error: `depth: 2049` is out of bounds
+     --> agent-run.yaml:7:12
+      |
+    7 |     depth: 2049
+      |            ^^^^ write a whole number from 1 to 2048
+
+    error: `paths: 1e9` is not a whole number
+     --> agent-run.yaml:8:12
+      |
+    8 |     paths: 1e9
+      |            ^^^
+
+    error: `time: 5` has no unit
+     --> agent-run.yaml:9:11
+      |
+    9 |     time: 5
+      |           ^ write 5s or 5m
+
+    error: unknown key `leftover` in `limits`
+      --> agent-run.yaml:10:5
+       |
+    10 |     leftover: 1g
+       |     ^^^^^^^^ did you mean `leftovers`?
+
+    error: unknown key `limit` in `collect`
+      --> agent-run.yaml:11:3
+       |
+    11 |   limit: {}
+       |   ^^^^^ did you mean `limits`?
+
+    error: unknown key `collect` in task `a`
+      --> agent-run.yaml:13:16
+       |
+    13 |   a: { run: x, collect: {} }
+       |                ^^^^^^^ a key of the top level
+
+    agent-run: 9 errors in agent-run.yaml
+    "#);
+    assert_snapshot!(bad("version: 1\ncollect: 2g\ntasks: { a: { run: x } }\n"), @r#"
+    error: `collect` must be a map with `limits`, not a single value
+     --> agent-run.yaml:2:10
+      |
+    2 | collect: 2g
+      |          ^^
+
+    agent-run: 1 error in agent-run.yaml
+    "#);
+    let spec =
+        good("version: 1\ncollect: { limits: { file: 3g, time: 1m } }\ntasks: { a: { run: x } }\n");
+    let limits = &spec.collect.limits;
+    assert_eq!((limits.file, limits.total), (Some(3 << 30), None));
+    good("version: 1\ncollect:\ntasks: { a: { run: x } }\n");
+    good("version: 1\ncollect: { limits: }\ntasks: { a: { run: x } }\n");
+}
