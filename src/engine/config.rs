@@ -1,4 +1,4 @@
-//! What the engine is handed: containers, networks, images. Plain data, no I/O.
+//! What the engine is handed: containers, networks, volumes, images. Plain data, no I/O.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -33,6 +33,8 @@ pub struct ContainerConfig {
     pub host_name: String,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
+    /// Volumes, mounted before what `mounts` has inside of them.
+    pub volumes: Vec<VolumeMount>,
     /// Limits, set and then verified.
     pub limits: Limits,
     /// Whether the image's file system is read-only.
@@ -74,6 +76,15 @@ pub struct Mount {
     pub target: String,
     /// Whether the container cannot write it.
     pub read_only: bool,
+}
+
+/// A volume where a container sees it, to read and to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub volume: String,
+    /// Absolute path inside.
+    pub target: String,
 }
 
 /// What a container may use. The engine's answer is compared with it after creation.
@@ -130,6 +141,22 @@ pub struct NetworkConfig {
     pub subnet: Ipv4Addr,
     /// The subnet's prefix length.
     pub prefix: u8,
+}
+
+/// A volume to create: a copy-on-write view of a directory, as the kernel's overlayfs mounts it
+/// (kernel.org filesystems/overlayfs). Nothing is mounted before a container needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeConfig {
+    /// Its name, from [`crate::id`].
+    pub name: String,
+    /// Labels, fixed from creation.
+    pub labels: Vec<(String, String)>,
+    /// What is seen where nothing was written; never written to. Absolute, as all of these are.
+    pub lower: PathBuf,
+    /// What was written, and marks for what was deleted.
+    pub upper: PathBuf,
+    /// The kernel's own, empty at first, on the same file system as `upper`.
+    pub work: PathBuf,
 }
 
 /// When an image is pulled. The words of compose-spec.

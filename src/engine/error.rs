@@ -8,7 +8,7 @@ use std::fmt;
 pub struct EngineError {
     /// What was asked.
     pub operation: Operation,
-    /// The container, network or image that it was asked of.
+    /// The container, network, volume or image that it was asked of.
     pub subject: String,
     /// What kind of failure it was.
     pub kind: ErrorKind,
@@ -25,6 +25,7 @@ pub enum Operation {
     Info,
     EnsureImage,
     CreateNetwork,
+    CreateVolume,
     CreateContainer,
     Attach,
     Start,
@@ -34,6 +35,7 @@ pub enum Operation {
     Stop,
     RemoveContainer,
     RemoveNetwork,
+    RemoveVolume,
     ListOwned,
 }
 
@@ -44,6 +46,7 @@ impl fmt::Display for Operation {
             Self::Info => "asking about",
             Self::EnsureImage => "getting image",
             Self::CreateNetwork => "creating network",
+            Self::CreateVolume => "creating volume",
             Self::CreateContainer => "creating container",
             Self::Attach => "attaching to",
             Self::Start => "starting",
@@ -53,6 +56,7 @@ impl fmt::Display for Operation {
             Self::Stop => "stopping",
             Self::RemoveContainer => "removing container",
             Self::RemoveNetwork => "removing network",
+            Self::RemoveVolume => "removing volume",
             Self::ListOwned => "listing",
         })
     }
@@ -75,7 +79,7 @@ pub enum ErrorKind {
     AddressInUse,
     /// A start found the container's network gone.
     NoNetwork,
-    /// Containers are still on the network.
+    /// Containers are still on the network, or have the volume.
     InUse,
     /// The engine accepted a limit and dropped it; holds the spec's key.
     LimitNotHonoured(&'static str),

@@ -18,7 +18,9 @@ use tokio::io::AsyncWrite;
 pub use error::{EngineError, ErrorKind, Operation};
 
 use crate::secrets::SecretBytes;
-use config::{ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize};
+use config::{
+    ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize, VolumeConfig,
+};
 
 /// A container engine.
 ///
@@ -42,6 +44,14 @@ pub trait Engine: Send + Sync + 'static {
     fn create_network(
         &self,
         config: &NetworkConfig,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Creates a volume; one that is there already and is the same in all is as good.
+    /// [`ErrorKind::NameInUse`] if another has its name, [`ErrorKind::Refused`] if the engine has
+    /// no way to name the directories. That they can be mounted only the start of a container shows.
+    fn create_volume(
+        &self,
+        config: &VolumeConfig,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Creates a container, inspects it, and compares every limit with what was asked.
@@ -108,6 +118,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a network. [`ErrorKind::InUse`] while a container that runs is on it.
     fn remove_network(&self, network: &str)
     -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a volume; its directories stay. [`ErrorKind::InUse`] while a container has it,
+    /// running or not.
+    fn remove_volume(&self, volume: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Everything with agent-run's labels and one of its names, running or not.
     fn list_owned(&self) -> impl Future<Output = Result<Vec<OwnedObject>, EngineError>> + Send;
@@ -249,4 +263,6 @@ pub enum OwnedKind {
     Container,
     /// A network.
     Network,
+    /// A volume.
+    Volume,
 }

@@ -353,7 +353,7 @@ fn fit(name: &str) -> String {
     format!("{}-{hash}", &name[..NAME_LIMIT - 9])
 }
 
-/// What a container of agent-run is for; part of its name and of its labels.
+/// What a thing of agent-run on the engine is for; part of its name and of its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -365,6 +365,10 @@ pub enum Role {
     Probe,
     /// Lets tasks out, and none to another.
     Network,
+    /// Is a worktree that shares its unchanged files with others.
+    View,
+    /// Removes what only root may.
+    Sweeper,
 }
 
 impl Role {
@@ -375,6 +379,8 @@ impl Role {
             Self::Collector => "collector",
             Self::Probe => "probe",
             Self::Network => "network",
+            Self::View => "view",
+            Self::Sweeper => "sweeper",
         }
     }
 }
@@ -403,6 +409,11 @@ impl AttemptId {
         }
     }
 
+    /// The volume that is the worktree, where that is a view.
+    pub fn volume_name(&self) -> String {
+        self.container_name(Role::View)
+    }
+
     /// The host name inside the container: the task's id as one DNS label.
     pub fn host_name(&self) -> String {
         self.task
@@ -418,7 +429,7 @@ impl AttemptId {
         format!("refs/agent-run/attempts/{run}/{task}/{number}/{index}")
     }
 
-    /// The labels of a container in `role`, without owner and repository.
+    /// The labels of a container or volume in `role`, without owner and repository.
     pub fn labels(&self, role: Role) -> Vec<(String, String)> {
         vec![
             (label::SCHEMA.into(), label::SCHEMA_VERSION.into()),
@@ -450,7 +461,7 @@ pub fn network_labels() -> Vec<(String, String)> {
     ]
 }
 
-/// A container of a run that serves no single task; `purpose` is a short lower-case word.
+/// A container or volume of a run that serves no single task; `purpose` is a short lower-case word.
 pub fn run_container_name(run: &RunId, role: Role, purpose: &str) -> String {
     fit(&format!("agent-run-{run}-{}-{purpose}", role.as_str()))
 }

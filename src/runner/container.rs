@@ -121,6 +121,7 @@ fn base_config<E: Engine>(
         user: format!("{}:{}", user.uid, user.gid),
         host_name: attempt.host_name(),
         mounts: workspace.mounts(),
+        volumes: Vec::new(),
         limits: task.limits.clone(),
         read_only: false,
         network,

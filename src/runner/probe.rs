@@ -228,6 +228,7 @@ impl<E: Engine> Prober<'_, E> {
             user: "65534:65534".into(),
             host_name: "probe".into(),
             mounts: Vec::new(),
+            volumes: Vec::new(),
             limits: limits(),
             read_only: false,
             network: NetworkAttachment::None,

@@ -66,6 +66,7 @@ pub struct Scope {
 struct Made {
     containers: Vec<String>,
     networks: Vec<String>,
+    volumes: Vec<String>,
     images: Vec<String>,
 }
 
@@ -117,6 +118,13 @@ impl Scope {
         name
     }
 
+    /// A name for a volume.
+    pub fn volume(&self) -> String {
+        let name = self.name_for("v");
+        self.made.lock().unwrap().volumes.push(name.clone());
+        name
+    }
+
     /// A reference for an image that is built.
     pub fn image(&self) -> String {
         let reference = format!("localhost/{}:1", self.name_for("i"));
@@ -156,6 +164,9 @@ impl Drop for Scope {
                 }
                 for name in &made.networks {
                     engine.remove_network(name).await.unwrap();
+                }
+                for name in &made.volumes {
+                    engine.remove_volume(name).await.unwrap();
                 }
                 remove_images(&made.images).await;
             });

@@ -85,10 +85,15 @@ impl Call {
         ) && !lower.contains("no such container");
         let takes_addresses = of_parts || self.operation == Operation::CreateNetwork;
         let taken = lower.contains("overlap") || lower.contains("address already in use");
+        let in_use = match self.operation {
+            Operation::RemoveNetwork => lower.contains("active endpoints"),
+            Operation::RemoveVolume => status == 409,
+            _ => false,
+        };
         let network_missing = lower.contains("network") && lower.contains("not found");
         if of_parts && network_missing {
             ErrorKind::NoNetwork
-        } else if self.operation == Operation::RemoveNetwork && lower.contains("active endpoints") {
+        } else if in_use {
             ErrorKind::InUse
         } else if takes_addresses && taken {
             ErrorKind::AddressInUse

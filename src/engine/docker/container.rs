@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions, WaitContainerOptions,
@@ -43,6 +43,10 @@ impl DockerEngine {
         let checked = match call.within(QUICK, made).await {
             Ok(made) => verify::compare(config, &made).map_err(|kind| call.error(kind)),
             Err(error) => Err(error),
+        };
+        let checked = match checked {
+            Ok(()) => self.look_at_volumes(config, &call).await,
+            failed => failed,
         };
         if checked.is_err() {
             // The first error counts; the caller removes by name whatever is left.
@@ -201,7 +205,7 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
             typ: Some("local".into()),
             config: Some(HashMap::from(log_limits)),
         }),
-        mounts: Some(config.mounts.iter().map(mount).collect()),
+        mounts: Some(mounts(config)),
         network_mode: Some(network_mode(&config.network).to_owned()),
         ..limits(&config.limits)
     }
@@ -225,7 +229,23 @@ fn limits(limits: &Limits) -> HostConfig {
     }
 }
 
-fn mount(mount: &crate::engine::config::Mount) -> Mount {
+fn mounts(config: &ContainerConfig) -> Vec<Mount> {
+    let volumes = config.volumes.iter().map(|mount| Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(mount.volume.clone()),
+        target: Some(mount.target.clone()),
+        read_only: Some(false),
+        // The engine would copy what the image has there.
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        ..Mount::default()
+    });
+    volumes.chain(config.mounts.iter().map(bind)).collect()
+}
+
+fn bind(mount: &crate::engine::config::Mount) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(mount.source.to_string_lossy().into_owned()),

@@ -18,6 +18,7 @@ mod own;
 mod registry;
 mod usage;
 mod verify;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,9 @@ use bollard::Docker;
 pub use endpoint::EngineLocator;
 pub use registry::configured_logins;
 
-use super::config::{ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize};
+use super::config::{
+    ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize, VolumeConfig,
+};
 use super::{
     Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit,
     ImageInfo, Operation, OutputStream, OwnedObject,
@@ -162,6 +165,10 @@ impl Engine for DockerEngine {
         self.make_network(config).await
     }
 
+    async fn create_volume(&self, config: &VolumeConfig) -> Result<(), EngineError> {
+        self.make_volume(config).await
+    }
+
     async fn create_container(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         self.make_container(config).await
     }
@@ -209,6 +216,10 @@ impl Engine for DockerEngine {
 
     async fn remove_network(&self, network: &str) -> Result<(), EngineError> {
         self.delete_network(network).await
+    }
+
+    async fn remove_volume(&self, volume: &str) -> Result<(), EngineError> {
+        self.delete_volume(volume).await
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {

@@ -115,6 +115,7 @@ impl DockerEngine {
                 running: false,
             })
         }));
+        owned.extend(self.volumes(&call).await?);
         owned.retain(is_ours);
         Ok(owned)
     }
@@ -190,7 +191,7 @@ fn is_ours(object: &OwnedObject) -> bool {
     object.name.starts_with("agent-run-") && of_run
 }
 
-fn filter(key: &str, value: &str) -> HashMap<String, Vec<String>> {
+pub(super) fn filter(key: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([(key.to_owned(), vec![value.to_owned()])])
 }
 

@@ -9,7 +9,7 @@ use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint, NetworkS
 
 use super::container::{OOM_SCORE, network_mode};
 use crate::engine::ErrorKind;
-use crate::engine::config::{ContainerConfig, Limits, Mount, NetworkAttachment};
+use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 
 /// Compares a container with its configuration. The key of the error is the spec's where the spec
 /// has one, else the engine's.
@@ -28,7 +28,7 @@ pub(super) fn compare(
             "read_only",
             host.readonly_rootfs.unwrap_or(false) == config.read_only,
         ),
-        ("mounts", mounts_are(&config.mounts, made)),
+        ("mounts", mounts_are(config, made)),
         (
             "network_mode",
             network_is(&config.network, &host, made.network_settings.as_ref()),
@@ -100,21 +100,27 @@ fn hardening(host: &HostConfig) -> [(&'static str, bool); 8] {
     ]
 }
 
-/// Every bind mount is there as asked, and no other one. The sources are not compared: an engine in
-/// a virtual machine (Docker Desktop) answers with its own paths.
-fn mounts_are(asked: &[Mount], made: &ContainerInspectResponse) -> bool {
-    let binds = || made.mounts.iter().flatten().filter(|point| is_bind(point));
-    let honoured = |mount: &Mount| {
-        binds().any(|point| {
-            point.destination.as_deref() == Some(mount.target.as_str())
-                && point.rw == Some(!mount.read_only)
-        })
+/// Every bind mount is there as asked, and no other one; likewise every volume, beside those that
+/// the image declares. The sources of bind mounts are not compared: an engine in a virtual machine
+/// (Docker Desktop) answers with its own paths.
+fn mounts_are(asked: &ContainerConfig, made: &ContainerInspectResponse) -> bool {
+    let points = || made.mounts.iter().flatten();
+    let binds = || points().filter(|point| point.typ.as_deref() == Some("bind"));
+    let is_at = |point: &MountPoint, target: &str, writable| {
+        point.destination.as_deref() == Some(target) && point.rw == Some(writable)
     };
-    binds().count() == asked.len() && asked.iter().all(honoured)
-}
-
-fn is_bind(point: &MountPoint) -> bool {
-    point.typ.as_deref() == Some("bind")
+    let mut mounts = asked.mounts.iter();
+    let mut volumes = asked.volumes.iter();
+    binds().count() == asked.mounts.len()
+        && mounts.all(|mount| binds().any(|point| is_at(point, &mount.target, !mount.read_only)))
+        && volumes.all(|mount| {
+            let is_volume = |point: &MountPoint| {
+                point.typ.as_deref() == Some("volume")
+                    && point.name.as_ref() == Some(&mount.volume)
+                    && is_at(point, &mount.target, true)
+            };
+            points().any(is_volume)
+        })
 }
 
 fn network_is(

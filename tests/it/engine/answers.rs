@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::contract::plain_container;
 use super::server::{Reply, Request, Server};
+use super::volumes::volume;
 
 fn config() -> ContainerConfig {
     let mut config = plain_container("agent-run-scripted", vec!["true".into()]);
@@ -171,12 +172,14 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::Stop => engine.stop(name, Duration::from_millis(1500)).await,
         Operation::RemoveContainer => engine.remove_container(name).await,
         Operation::RemoveNetwork => engine.remove_network(name).await,
+        Operation::CreateVolume => engine.create_volume(&volume("/srv")).await,
+        Operation::RemoveVolume => engine.remove_volume(name).await,
         Operation::ListOwned => engine.list_owned().await.map(drop),
         Operation::Connect => unreachable!("it is connected"),
     }
 }
 
-const CALLS: [Operation; 13] = [
+const CALLS: [Operation; 15] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
@@ -189,6 +192,8 @@ const CALLS: [Operation; 13] = [
     Operation::Stop,
     Operation::RemoveContainer,
     Operation::RemoveNetwork,
+    Operation::CreateVolume,
+    Operation::RemoveVolume,
     Operation::ListOwned,
 ];
 
@@ -234,6 +239,7 @@ async fn garbled_and_lost_answers_are_errors_of_the_call() {
                     | Operation::Stop
                     | Operation::RemoveContainer
                     | Operation::RemoveNetwork
+                    | Operation::RemoveVolume
             );
             match call(&engine, operation).await {
                 Ok(()) => assert!(

@@ -3,6 +3,7 @@
 
 mod exec;
 mod sides;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,6 +26,10 @@ use exec::{
     a_command_reads_its_input_to_the_end,
 };
 use sides::{Docker, Does, Fake, Side};
+use volumes::{
+    a_container_needs_its_volumes, a_volume_is_made_once_and_found_by_its_labels,
+    a_volume_stays_while_a_container_has_it,
+};
 
 const MIB: i64 = 1 << 20;
 
@@ -48,6 +53,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
         user: "10001:10001".into(),
         host_name: "contract".into(),
         mounts: Vec::new(),
+        volumes: Vec::new(),
         limits: Limits {
             nano_cpus: 1_000_000_000,
             memory: 64 * MIB,
@@ -507,4 +513,7 @@ contract! {
     a_command_has_output_and_an_exit_code
     a_command_reads_its_input_to_the_end
     a_command_needs_a_container_that_runs
+    a_volume_is_made_once_and_found_by_its_labels
+    a_volume_stays_while_a_container_has_it
+    a_container_needs_its_volumes
 }

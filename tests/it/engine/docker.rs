@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_run::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkAttachment, PullPolicy, Ulimit,
+    VolumeConfig, VolumeMount,
 };
 use agent_run::engine::docker::DockerEngine;
 use agent_run::engine::{Engine, ErrorKind, Exit, ImageInfo};
@@ -415,4 +416,60 @@ async fn an_image_of_the_engine_is_found_and_a_missing_one_named() {
         unbuildable.to_string().contains("nothing says how"),
         "{unbuildable}"
     );
+}
+
+#[tokio::test]
+async fn views_of_one_directory_are_separate_and_leave_it_alone() {
+    let (engine, scope) = (docker::engine().await, Scope::new("views"));
+    let directory = tempfile::TempDir::new().unwrap();
+    let place = |name: &str| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let lower = place("lower");
+    place("lower/folder");
+    for file in ["lower/folder/file", "lower/gone", "lower/changed"] {
+        fs::write(directory.path().join(file), "below").unwrap();
+    }
+    let mut scripts = Vec::new();
+    for name in ["one", "two"] {
+        let volume = VolumeConfig {
+            name: scope.volume(),
+            labels: agent_run::id::run_labels(
+                &"260101-000000-aaaa".parse().unwrap(),
+                agent_run::id::Role::View,
+            ),
+            lower: lower.clone(),
+            upper: place(&format!("{name}-upper")),
+            work: place(&format!("{name}-work")),
+        };
+        engine.create_volume(&volume).await.unwrap();
+        let script = format!(
+            "cd /view; grep ' /view ' /proc/mounts | cut -d ' ' -f 4; cat folder/file changed; \
+             echo {name} >changed; rm gone; \
+             perl -e 'rename \"folder\", \"{name}\" or die $!'; ls"
+        );
+        let mut config = shell(&scope, &script);
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        config.user = format!("{}:{}", uid.as_raw(), gid.as_raw());
+        config.volumes = vec![VolumeMount {
+            volume: volume.name,
+            target: "/view".into(),
+        }];
+        scripts.push((name, config));
+    }
+    for (name, config) in &scripts {
+        let (out, err, _) = run(&engine, config).await;
+        let (options, rest) = out.split_once('\n').unwrap();
+        assert!(options.starts_with("rw,nosuid,nodev,"), "{options}");
+        assert_eq!(rest, format!("belowbelowchanged\n{name}\n"), "{err}");
+    }
+    for (file, bytes) in [
+        ("folder/file", "below"),
+        ("gone", "below"),
+        ("changed", "below"),
+    ] {
+        assert_eq!(fs::read_to_string(lower.join(file)).unwrap(), bytes);
+    }
 }

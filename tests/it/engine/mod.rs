@@ -7,3 +7,4 @@ mod endpoint;
 mod fake;
 mod registry;
 pub mod server;
+mod volumes;

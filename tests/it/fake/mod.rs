@@ -11,7 +11,7 @@
 //! engine.assert_no_leaks();
 //! ```
 //!
-//! A *subject* names what a script or fault is for: a container's or network's exact name, else
+//! A *subject* names what a script or fault is for: a container's, network's or volume's name, else
 //! `role/task` from its labels (`task/a`, `collector/a`), else its role (`probe`, `network`), an
 //! image's reference, else `*` for all. The most exact one counts. Scripts must be there before
 //! `start`; a container without one panics there. Faults may be set at any time, for every call
@@ -22,6 +22,7 @@
 //! a start that failed) answers with an error instead.
 
 mod exec;
+mod owned;
 mod process;
 mod script;
 
@@ -32,11 +33,11 @@ use std::time::Duration;
 
 use agent_run::engine::config::{
     ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
-    TerminalSize,
+    TerminalSize, VolumeConfig,
 };
 use agent_run::engine::{
     ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit, ImageInfo,
-    Operation, OutputStream, OwnedKind, OwnedObject,
+    Operation, OutputStream, OwnedObject,
 };
 use agent_run::id::label;
 use agent_run::secrets::SecretBytes;
@@ -58,6 +59,7 @@ struct State {
     faults: HashMap<(String, Operation), (Fault, bool)>,
     containers: BTreeMap<String, Container>,
     networks: BTreeMap<String, NetworkConfig>,
+    volumes: BTreeMap<String, VolumeConfig>,
     /// The subjects of everything that was ever asked for, by name.
     subjects: HashMap<String, Vec<String>>,
     /// Names whose creation failed or lied: later calls answer "not found" instead of panicking.
@@ -114,6 +116,7 @@ impl FakeEngine {
             faults: HashMap::new(),
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             subjects: HashMap::new(),
             never_made: BTreeSet::new(),
             commands: HashMap::new(),
@@ -170,14 +173,15 @@ impl FakeEngine {
             .collect()
     }
 
-    /// Panics, naming them, if a container or network is left.
+    /// Panics, naming them, if a container, network or volume is left.
     pub fn assert_no_leaks(&self) {
         let state = self.state();
         let containers: Vec<_> = state.containers.keys().collect();
         let networks: Vec<_> = state.networks.keys().collect();
+        let volumes: Vec<_> = state.volumes.keys().collect();
         assert!(
-            containers.is_empty() && networks.is_empty(),
-            "left on the engine: containers {containers:?}, networks {networks:?}"
+            containers.is_empty() && networks.is_empty() && volumes.is_empty(),
+            "left on the engine: containers {containers:?}, networks {networks:?}, volumes {volumes:?}"
         );
     }
 
@@ -352,6 +356,20 @@ impl Engine for FakeEngine {
         answer(&verdict, OP, &config.name)
     }
 
+    async fn create_volume(&self, config: &VolumeConfig) -> Result<(), EngineError> {
+        const OP: Operation = Operation::CreateVolume;
+        self.state().learn(&config.name, &config.labels);
+        let verdict = self.enter(OP, &config.name).await?;
+        if !matches!(verdict, Verdict::Lie) {
+            let mut state = self.state();
+            let found = state.volumes.entry(config.name.clone());
+            if found.or_insert_with(|| config.clone()) != config {
+                return Err(failed(OP, &config.name, ErrorKind::NameInUse));
+            }
+        }
+        answer(&verdict, OP, &config.name)
+    }
+
     async fn create_container(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         const OP: Operation = Operation::CreateContainer;
         let name = &config.name;
@@ -371,6 +389,12 @@ impl Engine for FakeEngine {
                 "bind source path does not exist: {}",
                 mount.source.display()
             );
+            return Err(failed(OP, name, ErrorKind::Refused(words)));
+        }
+        let volumes = config.volumes.iter();
+        let gone = |name: &&String| !self.state().volumes.contains_key(*name);
+        if let Some(volume) = volumes.map(|mount| &mount.volume).find(gone) {
+            let words = format!("volume {volume} has gone");
             return Err(failed(OP, name, ErrorKind::Refused(words)));
         }
         if !matches!(verdict, Verdict::Lie) {
@@ -549,33 +573,26 @@ impl Engine for FakeEngine {
         answer(&verdict, OP, network)
     }
 
+    async fn remove_volume(&self, volume: &str) -> Result<(), EngineError> {
+        const OP: Operation = Operation::RemoveVolume;
+        let verdict = self.enter(OP, volume).await?;
+        if !matches!(verdict, Verdict::Lie) {
+            let mut state = self.state();
+            let mut containers = state.containers.values();
+            if containers.any(|c| c.config.volumes.iter().any(|mount| mount.volume == volume)) {
+                return Err(failed(OP, volume, ErrorKind::InUse));
+            }
+            state.volumes.remove(volume);
+        }
+        answer(&verdict, OP, volume)
+    }
+
     async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {
         let verdict = self.enter(Operation::ListOwned, "*").await?;
         answer(&verdict, Operation::ListOwned, "*")?;
         if matches!(verdict, Verdict::Lie) {
             return Ok(Vec::new());
         }
-        let state = self.state();
-        let containers = state.containers.values().map(|container| OwnedObject {
-            kind: OwnedKind::Container,
-            name: container.config.name.clone(),
-            labels: container.config.labels.iter().cloned().collect(),
-            running: container.phase == Phase::Started && container.running.borrow().is_none(),
-        });
-        let networks = state.networks.values().map(|network| OwnedObject {
-            kind: OwnedKind::Network,
-            name: network.name.clone(),
-            labels: network.labels.iter().cloned().collect(),
-            running: false,
-        });
-        let ours = |object: &OwnedObject| {
-            let needed = match object.kind {
-                OwnedKind::Container => &[label::SCHEMA, label::RUN][..],
-                OwnedKind::Network => &[label::SCHEMA],
-            };
-            let labelled = needed.iter().all(|key| object.labels.contains_key(*key));
-            object.name.starts_with("agent-run-") && labelled
-        };
-        Ok(containers.chain(networks).filter(ours).collect())
+        Ok(self.state().owned())
     }
 }
