@@ -16,7 +16,9 @@ const LINKS: usize = 10_000;
 const TARGET_LIMIT: u64 = 4096;
 
 /// File names, wherever they are, and why they matter. Compared without regard to case.
-const NAMES: [(&str, &str); 9] = [
+const NAMES: [(&str, &str); 10] = [
+    // Beside `refs` and `objects`, and then git there heeds the configuration beside it.
+    ("head", "may make its directory a repository of its own"),
     (".gitmodules", "changes submodules"),
     (".gitattributes", "changes how git treats files"),
     (".envrc", "runs on entering the directory"),

@@ -38,11 +38,17 @@ pub enum Expected {
     ImportedInPart,
     /// There was nothing to import.
     Unchanged,
+    /// There was nothing to import, and what no branch can hold is kept.
+    LeftBehind,
     /// This check refused it, and the attempt's directory is kept.
     Refused(&'static str),
     /// It could not be collected, and the attempt's directory is kept.
     Kept,
 }
+
+const MUST_FAIL: &str = "\
+must_fail() { if \"$@\" 2>/dev/null; then echo \"worked: $*\"; exit 1; fi; }
+";
 
 /// One hostile task.
 pub struct Attack {
@@ -54,9 +60,10 @@ pub struct Attack {
 
 impl Attack {
     /// A task `name` that runs `script`. The script stops at the first command that fails, and must
-    /// come to its end: an attack that does not take place proves nothing.
+    /// come to its end: an attack that does not take place proves nothing. What must not work is
+    /// said by `must_fail COMMAND…`.
     pub fn new(name: &str, expected: Expected, script: &str) -> Self {
-        let script = format!("set -eu\n{script}");
+        let script = format!("set -eu\n{MUST_FAIL}{script}");
         Self {
             name: name.to_owned(),
             expected,
