@@ -19,8 +19,8 @@ use crate::plan::TaskPlan;
 use crate::secrets::Needles;
 use crate::workspace::Workspace;
 
-/// What a collector may take besides the task's own `handoff_timeout`.
-const MARGIN: Duration = Duration::from_secs(60);
+/// How many times the task's own `handoff_timeout` a collector may run: nothing else runs beside it.
+const PATIENCE: u32 = 4;
 /// What building the base image may take, where a collector needs it.
 const BASE_IMAGE: Duration = Duration::from_secs(15 * 60);
 
@@ -52,16 +52,16 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     let config = collector_config(&launch);
     remains.containers.push(config.name.clone());
     let engine = &*shared.context.engine;
-    let limit = launch.task.handoff_timeout + MARGIN;
+    let limit = launch.task.handoff_timeout * PATIENCE;
     let mut shutdown = shared.shutdown.clone();
     let problem = tokio::select! {
-        ended = timeout(limit, run_to_end(engine, &config)) => match ended {
-            Ok(Ok(())) => return Vec::new(),
-            Ok(Err(error)) => {
+        ended = run_to_end(engine, &config, limit) => match ended {
+            Ok(true) => return Vec::new(),
+            Ok(false) => format!("the collector did not end within {limit:?}"),
+            Err(error) => {
                 let message = StepError::new("collect", &error).message;
                 return vec![format!("the collector failed: {message}")];
             }
-            Err(_) => format!("the collector did not end within {limit:?}"),
         },
         () = asked_to_kill(&mut shutdown) => "the collector was interrupted".into(),
     };
@@ -102,11 +102,17 @@ pub(super) async fn base_image<E: Engine>(
     shared.images.prepare(shared, &request).await
 }
 
-async fn run_to_end<E: Engine>(engine: &E, config: &ContainerConfig) -> Result<(), EngineError> {
+/// Runs a container; says whether it ended in time. Its code says nothing that the hand-off's own
+/// files do not say.
+async fn run_to_end<E: Engine>(
+    engine: &E,
+    config: &ContainerConfig,
+    limit: Duration,
+) -> Result<bool, EngineError> {
     engine.create_container(config).await?;
     engine.start(&config.name).await?;
-    // Its code says nothing that the hand-off's own files do not say.
-    engine.wait(&config.name).await.map(|_| ())
+    let ended = timeout(limit, engine.wait(&config.name)).await;
+    ended.map_or(Ok(false), |exit| exit.map(|_| true))
 }
 
 /// Checks what was handed off and promotes it.

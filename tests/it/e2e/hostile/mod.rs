@@ -6,6 +6,7 @@
 
 mod after;
 mod canary;
+mod files_of_git;
 mod git_config;
 mod hand_off;
 mod nested;
