@@ -60,6 +60,18 @@ impl Scene {
         scene
     }
 
+    /// A scene whose repository has the submodule `lib`, with the user's clone of it.
+    pub fn with_submodule() -> Self {
+        let scene = Self::new();
+        let library = scene.path().join("library");
+        let at = library.to_str().expect("a path");
+        scene.git(&["clone", "-q", ".", at]);
+        let allow = "protocol.file.allow=always";
+        scene.git(&["-c", allow, "submodule", "add", "-q", at, "lib"]);
+        scene.commit("add a submodule");
+        scene
+    }
+
     /// A scene without a repository.
     pub fn empty() -> Self {
         let directory = TempDir::new().expect("a temporary directory");

@@ -5,26 +5,6 @@ use std::path::Path;
 
 use super::scene::{Scene, task};
 
-/// A scene whose repository has the submodule `lib`, with the user's clone of it.
-fn scene() -> Scene {
-    let scene = Scene::new();
-    let library = scene.path().join("library");
-    let at = library.to_str().expect("a path");
-    scene.git(&["clone", "-q", ".", at]);
-    let add = [
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "add",
-        "-q",
-        at,
-        "lib",
-    ];
-    scene.git(&add);
-    scene.commit("add a submodule");
-    scene
-}
-
 const TASKS: &str = r#"
 version: 1
 max_parallel: 2
@@ -54,7 +34,7 @@ tasks:
 
 #[test]
 fn tasks_have_the_submodules_and_lose_nothing_in_them() {
-    let scene = scene();
+    let scene = Scene::with_submodule();
     let (ended, result) = scene.run(TASKS);
     assert_eq!(ended.code, Some(0), "{ended}");
     assert!(!ended.stderr.contains("is empty"), "{ended}");
@@ -91,7 +71,7 @@ fn tasks_have_the_submodules_and_lose_nothing_in_them() {
 
 #[test]
 fn a_submodule_without_a_clone_is_empty_and_the_run_says_so_once() {
-    let scene = scene();
+    let scene = Scene::with_submodule();
     scene.git(&["submodule", "deinit", "-q", "-f", "lib"]);
     std::fs::remove_dir_all(scene.repo().join(".git/modules")).expect("a clone");
     let (ended, _) = scene.run(

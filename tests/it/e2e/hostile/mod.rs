@@ -12,6 +12,7 @@ mod hand_off;
 mod nested;
 mod users_config;
 mod snapshot;
+mod strangers;
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read};

@@ -86,21 +86,9 @@ fn is_risky(result: &Value, name: &str, path: &str) -> bool {
     risky.iter().any(|pair| pair[0] == path)
 }
 
-/// A scene whose repository has a submodule `lib`, and the user's clone of it.
-fn with_submodule() -> Scene {
-    let scene = Scene::new();
-    let library = scene.path().join("library");
-    let at = library.to_str().expect("a path");
-    scene.git(&["clone", "-q", ".", at]);
-    let allow = "protocol.file.allow=always";
-    scene.git(&["-c", allow, "submodule", "add", "-q", at, "lib"]);
-    scene.commit("add a submodule");
-    scene
-}
-
 #[test]
 fn submodules_with_another_git_directory_stay_inside() {
-    let hostile = Hostile::of(with_submodule());
+    let hostile = Hostile::of(Scene::with_submodule());
     let traps = |at| traps(&hostile.canary, at);
     let own =
         "rm lib/.git; git init -q lib; git -C lib add .; git -C lib commit -qm x\n".to_owned();
