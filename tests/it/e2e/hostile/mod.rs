@@ -15,8 +15,9 @@ mod snapshot;
 mod strangers;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -219,10 +220,32 @@ fn measured(stream: impl Read, pid: u32) -> (String, u64) {
     while reader.read_until(b'\n', &mut line).expect("a line") > 0 {
         text.push_str(&String::from_utf8_lossy(&line));
         line.clear();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|l| l.trim().split(' ').next()?.parse().ok());
         high = high.max(peak.unwrap_or(0));
     }
     (text, high)
+}
+
+/// That no row of the table in `docs/security.md` names a test that is not there.
+#[test]
+fn the_documentation_names_tests_that_are_there() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(top.join("docs/security.md")).expect("the documentation");
+    let (_, section) = text.split_once("## What is tried\n").expect("the section");
+    let section = section.split("\n## ").next().expect("its text");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let mut named = 0;
+    for row in rows.skip(1) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().expect("tests");
+        for test in tests.split(", ").map(|test| test.trim().trim_matches('`')) {
+            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{row}"));
+            let file = top.join(format!("tests/it/e2e/hostile/{file}.rs"));
+            let source = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{test}: {e}"));
+            assert!(source.contains(&format!("fn {name}()")), "{test}");
+            named += 1;
+        }
+    }
+    assert!(named > 0);
 }
