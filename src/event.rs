@@ -346,6 +346,34 @@ pub struct FileStat {
     pub deletions: u64,
 }
 
+/// What was copied out of a task's worktree because the spec asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactsReport {
+    /// Where the copies lie; not made where there are none.
+    pub directory: PathBuf,
+    /// How many files were copied.
+    pub files: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+    /// The copied files, by name; of many the first that were found.
+    pub copied: Vec<ArtifactFile>,
+    /// How many files and directories were passed over that the spec asks for.
+    pub skipped: u64,
+    /// Those, each with why; of many the first that were found. Untrusted names, sanitised.
+    pub skipped_paths: Vec<(String, String)>,
+    /// Why not everything was looked at, as a clause; none where it was.
+    pub incomplete: Option<String>,
+}
+
+/// A file that was copied out of a task's worktree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactFile {
+    /// Its path below the worktree, and below the copies; untrusted, sanitised.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// What became of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
@@ -357,6 +385,9 @@ pub struct TaskReport {
     pub outcome: TaskOutcome,
     /// What became of its work; none where it never had a worktree.
     pub branch: Option<BranchReport>,
+    /// What became of its artifacts; none where the spec asks for none, or not after this ending.
+    #[serde(default)]
+    pub artifacts: Option<ArtifactsReport>,
     /// The container's running time.
     #[serde(rename = "ran_ms", with = "milliseconds")]
     #[schemars(with = "u64")]
@@ -391,6 +422,7 @@ impl TaskReport {
             attempt: 0,
             outcome,
             branch: None,
+            artifacts: None,
             ran: Duration::ZERO,
             phases: Vec::new(),
             usage: None,

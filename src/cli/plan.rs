@@ -9,8 +9,9 @@ use super::prepare::{Asked, Prepared, Request, prepare};
 use super::surroundings::{self, Surroundings};
 use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
+use crate::id::PathPattern;
 use crate::plan::{
-    History, Identity, NetworkMode, RunPlan, SecretOrigin, SecretSource, TaskPlan, Work,
+    History, Identity, NetworkMode, RunPlan, SecretOrigin, SecretSource, TaskPlan, When, Work,
 };
 use crate::report::{count, limit};
 use crate::sanitize;
@@ -127,6 +128,15 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
             None => format!("/run/secrets/{}", grant.name),
         };
         writeln!(text, "  secret    {} as {place}", grant.name)?;
+    }
+    if let Some(artifacts) = &task.artifacts {
+        let paths: Vec<&str> = artifacts.paths.iter().map(PathPattern::as_str).collect();
+        let when = match artifacts.when {
+            When::Always => "",
+            When::Success => ", if it succeeds",
+            When::Failure => ", if it fails",
+        };
+        writeln!(text, "  artifacts {}{when}", paths.join(", "))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `show`: what became of a task, or how far it has come.
 
 use std::fmt::{Display, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -11,12 +11,16 @@ use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::target::Target;
 use super::{print_json, print_result, ps};
-use crate::event::{BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Versioned};
+use crate::event::{
+    ArtifactsReport, BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Versioned,
+};
 use crate::git::{Git, Repository};
 use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
 use crate::journal::{RunState, TaskProgress};
 use crate::plan::{RunPlan, TaskPlan};
-use crate::report::{Paint, cause, count, limit, padded, since, size, time, verdict, work};
+use crate::report::{
+    Paint, artifacts, cause, count, limit, padded, since, size, time, verdict, work,
+};
 use crate::spec::units;
 
 /// The most commits that are listed.
@@ -114,6 +118,9 @@ fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) ->
     } else if report.is_none() {
         line(text, "branch", &shown.plan.branch)?;
     }
+    if let Some(artifacts) = report.and_then(|report| report.artifacts.as_ref()) {
+        write_artifacts(text, artifacts, paint)?;
+    }
     for (label, value) in resources(shown, report) {
         line(text, label, value)?;
     }
@@ -204,6 +211,26 @@ fn write_work(
     }
     for note in &branch.notes {
         line(text, "note", note)?;
+    }
+    Ok(())
+}
+
+fn write_artifacts(text: &mut String, report: &ArtifactsReport, paint: Paint) -> std::fmt::Result {
+    line(text, "artifacts", artifacts(report, Path::new("")))?;
+    for file in &report.copied {
+        line(
+            text,
+            "",
+            format_args!("{}  {}", file.path, size(file.bytes)),
+        )?;
+    }
+    let more = report.files.saturating_sub(report.copied.len() as u64);
+    if more > 0 {
+        line(text, "", format_args!("and {}", count(more, "more file")))?;
+    }
+    for (path, why) in &report.skipped_paths {
+        let label = paint.careful(&padded("skipped"));
+        writeln!(text, "{label} {path}: {why}")?;
     }
     Ok(())
 }

@@ -9,10 +9,10 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{CollectError, io, rejected, too_much};
+use super::open::{self, Refused};
 use crate::id::CommitId;
 use crate::sanitize;
 
@@ -67,9 +67,7 @@ pub(super) struct Bundle {
 
 impl HandedOff {
     pub(super) fn open(out: &Path) -> Result<Self, CollectError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, out, flags, Mode::empty())
-            .map_err(|e| io("open", out)(e.into()))?;
+        let directory = open::top(out).map_err(io("open", out))?;
         Ok(Self { directory })
     }
 
@@ -106,27 +104,22 @@ impl HandedOff {
 
     /// A regular file with one name, and its size.
     fn file(&self, name: &str) -> Result<Option<(File, u64)>, CollectError> {
-        let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let refuse =
             |detail: &str| rejected("handoff-file", format!("the hand-off's `{name}` {detail}"));
-        let file = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return refuse("is a symbolic link"),
-            Err(Errno::NXIO | Errno::ACCESS) => return refuse("cannot be opened"),
-            Err(error) => return Err(io("open the hand-off's", Path::new(name))(error.into())),
+        let (file, stat) = match open::regular(&self.directory, name) {
+            Ok(opened) => opened,
+            Err(Refused::Missing) => return Ok(None),
+            Err(Refused::Io(Errno::NXIO | Errno::ACCESS)) => return refuse("cannot be opened"),
+            Err(Refused::Io(error)) => {
+                return Err(io("open the hand-off's", Path::new(name))(error.into()));
+            }
+            Err(refused) => return refuse(&refused.to_string()),
         };
-        let stat =
-            rustix::fs::fstat(&file).map_err(|e| io("look at", Path::new(name))(e.into()))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return refuse("is not a regular file");
-        }
         if stat.st_nlink != 1 {
             return refuse("has more than one name");
         }
         match u64::try_from(stat.st_size) {
-            Ok(size) => Ok(Some((File::from(file), size))),
+            Ok(size) => Ok(Some((file, size))),
             Err(_) => refuse("has no size"),
         }
     }

@@ -4,16 +4,19 @@
 //! container is gone. Nothing that an agent wrote is executed or believed, and what is refused
 //! leaves nothing in the user's repository.
 
+mod artifacts;
 mod diffstat;
 mod error;
 mod handed_off;
 pub mod limits;
+mod open;
 mod policy;
 mod promote;
 mod prune;
 mod quarantine;
 mod risk;
 mod trees;
+mod wanted;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,6 +27,7 @@ use crate::event::{BranchReport, BranchResult};
 use crate::git::Repository;
 use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::workspace::{BaseStore, Workspace};
+pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use limits::CollectLimits;

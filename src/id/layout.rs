@@ -60,6 +60,14 @@ impl StateDir {
         self.logs(&attempt.run).join(name)
     }
 
+    /// What was copied out of one attempt's worktree.
+    pub fn artifacts(&self, attempt: &AttemptId) -> PathBuf {
+        let artifacts = self.run(&attempt.run).join("artifacts");
+        artifacts
+            .join(attempt.task.as_str())
+            .join(attempt.number.to_string())
+    }
+
     /// All attempts of one task of a run.
     pub fn task(&self, run: &RunId, task: &TaskId) -> PathBuf {
         self.run(run).join("tasks").join(task.as_str())

@@ -5,6 +5,7 @@
 //! whatever a crash leaves behind can be found again.
 
 mod layout;
+mod pattern;
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use layout::StateDir;
+pub use pattern::Part;
 
 /// Longest name that Docker and DNS labels both take, in bytes.
 const NAME_LIMIT: usize = 63;
@@ -120,6 +122,10 @@ name_type! {
 name_type! {
     /// A full SHA-1 object id: 40 lower-case hexadecimal digits.
     CommitId
+}
+name_type! {
+    /// A pattern of paths below a directory, as `reports/**/*.xml`; see [`Part`].
+    PathPattern
 }
 name_type! {
     /// Names a repository in the state directory: a readable part and a hash of its git directory.

@@ -23,7 +23,7 @@ use crate::spec::{
 
 pub use repeat::{RepeatError, RepeatInputs, repeat};
 
-pub use crate::spec::{History, Identity, NetworkMode, SecretGrant, SecretOrigin};
+pub use crate::spec::{Artifacts, History, Identity, NetworkMode, SecretGrant, SecretOrigin, When};
 
 /// What a plan needs besides the spec.
 #[derive(Debug, Clone)]
@@ -162,6 +162,9 @@ pub struct TaskPlan {
     pub slow_after: Duration,
     /// The branch that its work becomes.
     pub branch: BranchName,
+    /// What is copied out of its worktree, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Artifacts>,
     /// Where the spec says it.
     pub lines: Lines,
 }

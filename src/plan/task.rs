@@ -63,6 +63,7 @@ impl Planner<'_> {
             handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
             slow_after: task.slow_after.unwrap_or(timeout / 2),
             branch: branches::of(task, run),
+            artifacts: task.artifacts.clone(),
             lines: self.lines(),
         })
     }

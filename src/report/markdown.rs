@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::summary::{limit, peak, totals};
-use super::words::{amount, cause, time, verdict, work};
+use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
+use super::words::{self, amount, cause, time, verdict, work};
 use super::{Hints, Paint};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::sanitize;
@@ -56,6 +56,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
             "\nThe failures of {not_told} more tasks are in the table only."
         )?;
     }
+    artifacts(text, run)?;
     to_look_at(text, run)
 }
 
@@ -114,6 +115,25 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Res
         writeln!(text, "\n{}", block(&task.last_lines))?;
     }
     Ok(())
+}
+
+/// What was copied, and the first of what was not.
+fn artifacts(text: &mut String, run: &RunSummary) -> std::fmt::Result {
+    let mut items = String::new();
+    for task in &run.tasks {
+        let Some(report) = &task.artifacts else {
+            continue;
+        };
+        let words = code(&words::artifacts(report, &run.directory));
+        writeln!(items, "- {}: {words}", code(task.task.as_str()))?;
+        for (path, why) in report.skipped_paths.iter().take(SKIPPED_PATHS_SHOWN) {
+            writeln!(items, "  - skipped {}", code(&format!("{path}: {why}")))?;
+        }
+    }
+    if items.is_empty() {
+        return Ok(());
+    }
+    write!(text, "\n### Artifacts\n\n{items}")
 }
 
 /// What somebody who merges should know, whether the task went well or not.

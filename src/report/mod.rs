@@ -30,7 +30,9 @@ pub use markdown::markdown;
 pub use paint::Paint;
 pub use summary::{Hints, Limit, Limits, summary};
 pub use table::Table;
-pub use words::{Totals, cause, count, gain, limit, padded, since, size, time, verdict, work};
+pub use words::{
+    Totals, artifacts, cause, count, gain, limit, padded, since, size, time, verdict, work,
+};
 
 /// How a run is shown while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{Totals, cause, count, gain, padded, size, time, verdict, work};
+use super::words::{self, Totals, cause, count, gain, padded, size, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
@@ -13,6 +13,9 @@ const FILES_SHOWN: usize = 5;
 
 /// The most skipped tasks that are named for a reason.
 const SKIPPED_SHOWN: usize = 8;
+
+/// The most artifacts that are named for not being copied.
+pub(super) const SKIPPED_PATHS_SHOWN: usize = 5;
 
 /// What the summary needs to know to say what to type next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +107,21 @@ fn success(
     let log = log.map(|log| log.strip_prefix(&run.directory).unwrap_or(log));
     let log = log.map(|log| format!("  {}", log.display()));
     let log = paint.faint(&log.unwrap_or_default());
-    writeln!(text, "{word} [{time}] {}: {gain}{log}", task.task)
+    writeln!(text, "{word} [{time}] {}: {gain}{log}", task.task)?;
+    artifacts(text, run, task)
+}
+
+/// What was copied, and the first of what was not.
+fn artifacts(text: &mut String, run: &RunSummary, task: &TaskReport) -> std::fmt::Result {
+    let Some(report) = &task.artifacts else {
+        return Ok(());
+    };
+    let words = words::artifacts(report, &run.directory);
+    writeln!(text, "             artifacts  {words}")?;
+    for (path, why) in report.skipped_paths.iter().take(SKIPPED_PATHS_SHOWN) {
+        writeln!(text, "                        skipped {path}: {why}")?;
+    }
+    Ok(())
 }
 
 fn is_created(report: &BranchReport) -> bool {
@@ -195,6 +212,7 @@ fn failure(
             notes(text, report, paint)?;
         }
     }
+    artifacts(text, run, task)?;
     if let Some(log) = &task.log {
         writeln!(text, "             log   {}", log.display())?;
     }

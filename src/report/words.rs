@@ -1,9 +1,10 @@
 //! The words for outcomes, times and results. Those of cargo-nextest where it has one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::Paint;
-use crate::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
+use crate::event::{ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport};
 
 /// The word for how a task ended, painted.
 pub fn verdict(paint: Paint, report: &TaskReport) -> String {
@@ -84,6 +85,31 @@ pub(super) fn amount(report: &BranchReport) -> String {
         count(*commits, "commit"),
         count(*files, "file")
     )
+}
+
+/// What became of a task's artifacts, in a line; paths below `run` without it.
+pub fn artifacts(report: &ArtifactsReport, run: &Path) -> String {
+    let ArtifactsReport {
+        directory,
+        files,
+        bytes,
+        skipped,
+        incomplete,
+        ..
+    } = report;
+    let mut words = "no files".to_owned();
+    if *files > 0 {
+        let place = directory.strip_prefix(run).unwrap_or(directory);
+        let files = count(*files, "file");
+        words = format!("{files}, {} in {}", size(*bytes), place.display());
+    }
+    if *skipped > 0 {
+        words.push_str(&format!("; {skipped} skipped"));
+    }
+    if let Some(why) = incomplete {
+        words.push_str(&format!("; incomplete: {why}"));
+    }
+    words
 }
 
 /// How the tasks of a run ended, counted.

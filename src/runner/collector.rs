@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
 use super::teardown::Remains;
-use super::{Shared, StepError, asked_to_kill, blocking};
-use crate::collect::{self, CollectRequest};
+use super::{Shared, Shutdown, StepError, asked_to_kill, blocking};
+use crate::collect::{self, ArtifactsRequest, CollectRequest};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
-use crate::event::{BranchReport, BranchResult};
+use crate::event::{ArtifactsReport, BranchReport, BranchResult};
 use crate::id::{AttemptId, ImageRef};
-use crate::plan::TaskPlan;
+use crate::plan::{TaskPlan, When};
 use crate::secrets::Needles;
 use crate::workspace::Workspace;
 
@@ -136,6 +136,47 @@ pub(super) async fn collect<E: Engine>(
         })
     })
     .await
+}
+
+/// Copies what the spec wants out of the worktree after such an ending.
+pub(super) async fn artifacts<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    attempt: &AttemptId,
+    workspace: Arc<Workspace>,
+    succeeded: bool,
+) -> Option<ArtifactsReport> {
+    let wanted = task.artifacts.clone()?;
+    let asked = match wanted.when {
+        When::Always => true,
+        When::Success => succeeded,
+        When::Failure => !succeeded,
+    };
+    if !asked {
+        return None;
+    }
+    let (to, shutdown) = (
+        shared.context.state.artifacts(attempt),
+        shared.shutdown.clone(),
+    );
+    let limits = shared.context.plan.collect_limits;
+    let mut report = blocking(move || {
+        collect::copy_artifacts(&ArtifactsRequest {
+            worktree: &workspace.worktree(),
+            to,
+            paths: &wanted.paths,
+            limits,
+            hurry: &|| matches!(*shutdown.borrow(), Shutdown::Forced(_)),
+        })
+    })
+    .await;
+    let needles = &shared.context.needles;
+    let copied = report.copied.iter_mut().map(|file| &mut file.path);
+    let skipped = report.skipped_paths.iter_mut().map(|(path, _)| path);
+    for path in copied.chain(skipped) {
+        *path = needles.mask(path);
+    }
+    Some(report)
 }
 
 /// Masks what an agent could have put a secret into.

@@ -23,7 +23,8 @@ use super::{Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking,
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
-    BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase, TaskReport, Usage,
+    ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
+    TaskReport, Usage,
 };
 use crate::id::{AttemptId, Role};
 use crate::journal::log::LogWriter;
@@ -64,6 +65,7 @@ pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) 
         child_oom_killed: false,
         may_have_run: false,
         branch: None,
+        artifacts: None,
     };
     let outcome = match life.live().await {
         Ok(outcome) => outcome,
@@ -90,6 +92,7 @@ struct Life<'a, E: Engine> {
     child_oom_killed: bool,
     may_have_run: bool,
     branch: Option<BranchReport>,
+    artifacts: Option<ArtifactsReport>,
 }
 
 /// Everything a started container needs to be watched.
@@ -129,13 +132,14 @@ impl<E: Engine> Life<'_, E> {
             Err(error) => {
                 if self.may_have_run {
                     self.stop(&self.attempt.container_name(Role::Task)).await;
-                    self.collect(&image, user, workspace).await;
+                    self.collect(&image, user, workspace, None).await;
                 }
                 return Err(error);
             }
         };
         let (stopped, exit) = self.watch(running).await;
-        self.collect(&image, user, workspace).await;
+        let ended = exit.as_ref().map(|exit| outcome(stopped, *exit)).ok();
+        self.collect(&image, user, workspace, ended.as_ref()).await;
         let exit = exit?;
         self.child_oom_killed = exit.oom_killed && exit.code == 0;
         Ok(outcome(stopped, exit))
@@ -405,6 +409,7 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
         workspace: Arc<Workspace>,
+        ended: Option<&TaskOutcome>,
     ) {
         let report = if matches!(self.shutdown(), Shutdown::Forced(_)) {
             let mut report = BranchReport::bare(BranchResult::Kept {
@@ -425,8 +430,11 @@ impl<E: Engine> Life<'_, E> {
             let notes =
                 collector::hand_off_if_missing(self.shared, &launch, &mut self.remains).await;
             let path = workspace.directory().display().to_string();
-            let mut report =
-                collector::collect(self.shared, self.task, &self.attempt, workspace).await;
+            let (shared, task, attempt) = (self.shared, self.task, &self.attempt);
+            let mut report = collector::collect(shared, task, attempt, workspace.clone()).await;
+            let succeeded = ended == Some(&TaskOutcome::Succeeded);
+            self.artifacts =
+                collector::artifacts(shared, task, attempt, workspace, succeeded).await;
             report.notes.extend(notes);
             let created = matches!(report.result, BranchResult::Created { .. });
             if created && report.content_left_behind {
@@ -460,6 +468,7 @@ impl<E: Engine> Life<'_, E> {
             },
             outcome,
             branch: self.branch.take(),
+            artifacts: self.artifacts.take(),
             ran: self.ran,
             phases: std::mem::take(&mut self.phases),
             usage: self.usage,

@@ -59,10 +59,12 @@ pub const TASK_KEYS: &[&str] = &[
     "handoff_timeout",
     "slow_after",
     "branch",
+    "artifacts",
 ];
 
 /// Keys of the smaller maps, by the name of their form in the JSON Schema.
 pub const INNER_KEYS: &[(&str, &[&str])] = &[
+    ("ArtifactsParts", ARTIFACTS_KEYS),
     ("AuthorParts", AUTHOR_KEYS),
     ("BuildParts", BUILD_KEYS),
     ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
@@ -74,6 +76,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("SecretForm", SECRET_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
 ];
+pub(super) const ARTIFACTS_KEYS: &[&str] = &["paths", "when"];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
 pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
 pub(super) const COLLECT_KEYS: &[&str] = &["limits"];
@@ -119,7 +122,6 @@ const LATER: &[&str] = &[
     "services",
     "ports",
     "cache",
-    "artifacts",
     "needs",
     "matrix",
     "profiles",

@@ -27,8 +27,8 @@ pub use files::read_files;
 pub(crate) use hints::did_you_mean;
 pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use model::{
-    BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus, NetworkMode,
-    Prompt, RunSpec, SecretGrant, SecretOrigin, TaskSpec,
+    Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
+    NetworkMode, Prompt, RunSpec, SecretGrant, SecretOrigin, TaskSpec, When,
 };
 pub use resolved::resolved;
 pub use schema::schema;

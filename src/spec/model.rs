@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::schema;
 use super::source::{At, SourceFile};
 use crate::engine::config::{PullPolicy, Ulimit};
-use crate::id::{BranchName, ImageRef, TaskId};
+use crate::id::{BranchName, ImageRef, PathPattern, TaskId};
 use crate::secrets::SecretString;
 
 /// A run of agent tasks on one repository, each in a git worktree and a container of its own.
@@ -152,6 +152,9 @@ pub struct TaskSpec {
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,
+    /// Files of the worktree that are copied for you: patterns, or `paths` and `when`. Default: none.
+    #[schemars(with = "Option<schema::ArtifactsForm>")]
+    pub artifacts: Option<Artifacts>,
 }
 
 /// How the tasks' work is taken.
@@ -261,6 +264,28 @@ pub enum SecretOrigin {
     Environment(String),
     /// A file of the host: an absolute path.
     File(PathBuf),
+}
+
+/// Files of a task's worktree that are copied before it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifacts {
+    /// Which; a directory stands for everything in it.
+    pub paths: Vec<PathPattern>,
+    /// After which endings.
+    pub when: When,
+}
+
+/// The endings of a task after which something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// After all.
+    #[default]
+    Always,
+    /// After its command ended with 0.
+    Success,
+    /// After any other.
+    Failure,
 }
 
 /// A secret that a task is granted.

@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::model::{RunSpec, TaskSpec};
+use super::model::{RunSpec, TaskSpec, When};
 use super::source::At;
 
 /// The schema of a spec, as `schema/agent-run.v1.json` holds it.
@@ -109,6 +109,25 @@ pub(super) struct DurationForm(
 pub(super) enum CpusForm {
     Number(#[schemars(range(min = 0.01))] f64),
     Text(String),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum ArtifactsForm {
+    /// Patterns, relative to /workspace.
+    Paths(OneOrMany),
+    Parts(ArtifactsParts),
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct ArtifactsParts {
+    /// Patterns, relative to /workspace, with `*`, `?`, `[…]`, `{…,…}` and `**`.
+    paths: OneOrMany,
+    /// After which endings of the task. Default: always.
+    when: Option<When>,
 }
 
 #[derive(JsonSchema)]

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::hints::{BUILD_KEYS, ENV_FILE_KEYS, GRANT_KEYS, PROMPT_KEYS, did_you_mean};
+use super::hints::{
+    ARTIFACTS_KEYS, BUILD_KEYS, ENV_FILE_KEYS, GRANT_KEYS, PROMPT_KEYS, did_you_mean,
+};
 use super::limits;
 use super::merge::{container_variable, variable_name};
-use super::model::{BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec};
+use super::model::{
+    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, When,
+};
 use super::reader::{Field, Fields, Reader};
 use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
 use crate::engine::config::PullPolicy;
-use crate::id::TaskId;
+use crate::id::{InvalidName, TaskId};
 use crate::secrets::SecretString;
 
 const PULL_POLICIES: &[(&str, PullPolicy)] = &[
@@ -19,6 +23,12 @@ const PULL_POLICIES: &[(&str, PullPolicy)] = &[
     ("missing", PullPolicy::Missing),
     ("never", PullPolicy::Never),
     ("build", PullPolicy::Build),
+];
+
+const ENDINGS: &[(&str, When)] = &[
+    ("always", When::Always),
+    ("success", When::Success),
+    ("failure", When::Failure),
 ];
 
 const NETWORK_MODES: &[(&str, NetworkMode)] =
@@ -96,6 +106,7 @@ pub(super) fn read_task(
         branch: fields
             .get("branch")
             .and_then(|f| reader.name(f, "a branch name")),
+        artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
         id: id?,
     })
 }
@@ -318,6 +329,32 @@ fn secret_name(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> 
         Err(BadValue::new("is not a secret of this spec", hint))
     });
     name.map(|n| n.value)
+}
+
+fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {
+    let (paths, when) = if let Value::Map(_) = field.node.value {
+        let fields = reader.fields(field, "patterns, or `paths` and `when`", ARTIFACTS_KEYS)?;
+        let when = fields.get("when").map(|f| reader.word(f, ENDINGS));
+        let Some(paths) = fields.get("paths") else {
+            let hint = "write patterns, such as `paths: [reports/**]`";
+            reader.problem(field.span(), "`artifacts` has no `paths`", hint);
+            return None;
+        };
+        (paths, when.map_or(Some(When::default()), |when| when)?)
+    } else {
+        (field, When::default())
+    };
+    let mut patterns = Vec::new();
+    for item in reader.one_or_many(paths, "a pattern or a list of patterns") {
+        let pattern = reader.value(item, "a pattern", |text| {
+            let hint = "write a pattern such as reports/**/*.xml, relative to /workspace";
+            text.parse()
+                .map_err(|e: InvalidName| BadValue::new(e.problem, hint))
+        });
+        patterns.extend(pattern.map(|at| at.value));
+    }
+    let paths = patterns;
+    (!paths.is_empty()).then_some(Artifacts { paths, when })
 }
 
 fn working_dir(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_run::event::{
-    BranchReport, BranchResult, Event, EventKind, FileStat, PhaseTime, RunSummary, StopReason,
-    TaskOutcome, TaskPhase, TaskReport, Usage, Versioned, events_schema, result_schema,
+    ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event, EventKind, FileStat,
+    PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport, Usage, Versioned,
+    events_schema, result_schema,
 };
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
@@ -141,6 +142,17 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         attempt: 1,
         outcome,
         branch: Some(branch),
+        artifacts: Some(ArtifactsReport {
+            files: 1,
+            copied: vec![ArtifactFile {
+                path: "a".into(),
+                bytes: 1,
+            }],
+            skipped: 1,
+            skipped_paths: vec![("b".into(), "is a symbolic link".into())],
+            incomplete: Some("why".into()),
+            ..ArtifactsReport::default()
+        }),
         ran: Duration::from_secs(61),
         phases: vec![PhaseTime {
             phase: TaskPhase::Waiting,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_run::event::{
-    BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport,
+    ArtifactsReport, BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport,
 };
 use agent_run::report::markdown;
 use insta::assert_snapshot;
@@ -39,6 +39,14 @@ fn every_ending() {
     let report = good.branch.as_mut().unwrap();
     (report.commits, report.files, report.insertions) = (2, 3, 40);
     report.risky_paths = vec![(".github/workflows/ci.yml".into(), "runs in CI".into())];
+    good.artifacts = Some(ArtifactsReport {
+        directory: "/state/runs/261120-101500-abcd/artifacts/good/1".into(),
+        files: 2,
+        bytes: 1536,
+        skipped: 1,
+        skipped_paths: vec![("a_link".into(), "is a symbolic link".into())],
+        ..ArtifactsReport::default()
+    });
     let failed = TaskOutcome::Failed { exit_code: 3 };
     let mut failed = task("failed", failed, created("failed"));
     failed.last_lines = vec!["\u{1b}[31mred\u{1b}[0m".into(), "```".into()];
@@ -89,6 +97,11 @@ fn hostile() -> RunSummary {
     let mut bad = task("bad", infra, rejected);
     bad.last_lines = vec![HOSTILE.into(), "````` \n# heading".into(), "> quote".into()];
     bad.teardown_errors = vec![HOSTILE.into()];
+    bad.artifacts = Some(ArtifactsReport {
+        skipped: 1,
+        skipped_paths: vec![(HOSTILE.into(), HOSTILE.into())],
+        ..ArtifactsReport::default()
+    });
     let branch = bad.branch.as_mut().unwrap();
     branch.risky_paths = vec![(HOSTILE.into(), HOSTILE.into())];
     branch.side_refs = vec![(HOSTILE.into(), HOSTILE.into())];
@@ -129,12 +142,13 @@ fn what_an_agent_wrote_is_words_and_nothing_else() {
             other => panic!("{other:?} in {text}"),
         }
     }
-    assert_eq!((headings, rows, blocks), (3, 2, 1), "{text}");
+    assert_eq!((headings, rows, blocks), (4, 2, 1), "{text}");
     let shown = "</code></pre>|**b** `c` ```` [l](https://evil.example) ![i](x) <img src=x> <script> @octocat #1";
-    // The cause, the work (twice: its words and its place), the block, and what is to be looked at.
+    // The cause, the work (twice: its words and its place), the block, the artifact, and what is to
+    // be looked at.
     assert_eq!(
         words.matches(shown).count(),
-        2 + 2 + 1 + 2 + 2 + 1 + 1,
+        2 + 2 + 1 + 2 + 2 + 2 + 1 + 1,
         "{text}"
     );
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use agent_run::event::{
-    BranchReport, BranchResult, FileStat, RunSummary, StopReason, TaskOutcome, TaskReport, Usage,
+    ArtifactsReport, BranchReport, BranchResult, FileStat, RunSummary, StopReason, TaskOutcome,
+    TaskReport, Usage,
 };
 use agent_run::report::{Hints, Limit, Limits, Paint, summary};
 use insta::assert_snapshot;
@@ -229,4 +230,35 @@ fn tasks_that_never_began_are_told_of_together() {
             "        SKIP           t1: b failed",
         ]
     );
+}
+
+#[test]
+fn artifacts_are_told_with_the_first_that_were_skipped() {
+    let link = |n| (format!("l{n}"), "is a symbolic link".to_owned());
+    let mut good = task("good", TaskOutcome::Succeeded, Some(created("good", 1)));
+    good.artifacts = Some(ArtifactsReport {
+        directory: "/state/runs/261120-101500-abcd/artifacts/good/1".into(),
+        files: 3,
+        bytes: 1536,
+        ..ArtifactsReport::default()
+    });
+    let failed = TaskOutcome::Failed { exit_code: 3 };
+    let mut failed = task("failed", failed, Some(created("failed", 1)));
+    failed.artifacts = Some(ArtifactsReport {
+        skipped: 7,
+        skipped_paths: (0..7).map(link).collect(),
+        incomplete: Some("there are more than 10 files".into()),
+        ..ArtifactsReport::default()
+    });
+    let text = show(vec![good, failed]);
+    let (_, text) = text.split_once("Summary ").unwrap();
+    let lines: Vec<&str> = text.lines().filter(|l| l.contains("artifact")).collect();
+    assert_eq!(
+        lines,
+        [
+            "             artifacts  3 files, 1.5k in artifacts/good/1",
+            "             artifacts  no files; 7 skipped; incomplete: there are more than 10 files",
+        ]
+    );
+    assert_eq!(text.matches("skipped l").count(), 5, "{text}");
 }

@@ -1,5 +1,6 @@
 //! Collection with real git: what becomes a branch, and what hostile hand-offs leave behind.
 
+mod artifacts;
 mod honest;
 mod hostile;
 mod submodules;

@@ -1,5 +1,6 @@
 //! One case per error of a spec, with its whole rendered message.
 
+mod artifacts;
 mod keys;
 mod limits;
 mod syntax;

@@ -70,6 +70,7 @@ fn every_key_is_read() {
         ("collect: {", "}", "CollectSpec"),
         ("collect: {limits: {", "}}", "CollectLimitsSpec"),
         ("secrets: {s: {", "}}", "SecretForm"),
+        ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
