@@ -209,6 +209,8 @@ pub enum StopReason {
     Terminated,
     /// The time limit of the whole run.
     TimedOut,
+    /// Its journal could not be written, as on a full disk.
+    JournalFailed,
 }
 
 /// How a task ended, whatever became of its work.

@@ -130,5 +130,8 @@ pub(super) fn hint_of(error: &RunError) -> &'static str {
             "leave the key out of the spec (of a network: give the tasks `network_mode: none`), or use \
              an engine that supports it"
         }
+        RunError::Journal(_) => {
+            "make room where the state directory is, or name another with --state-dir"
+        }
     }
 }

@@ -40,6 +40,7 @@ pub fn of_stop(reason: StopReason) -> Exit {
         StopReason::Interrupted => Exit::Interrupted,
         StopReason::Terminated => Exit::Terminated,
         StopReason::TimedOut => Exit::TimedOut,
+        StopReason::JournalFailed => Exit::Unexpected,
     }
 }
 

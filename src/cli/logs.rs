@@ -2,22 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufWriter, Read as _, StdoutLock, Write as _};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, StdoutLock, Write as _};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use serde::Deserialize;
 
 use super::args::LogsArgs;
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::{Surroundings, is_github};
 use super::target::Target;
+use crate::event::{Event, EventKind};
 use crate::id::{AttemptId, TaskId};
 use crate::journal::log::{LogReader, LogRecord, LogStream, logged_attempts};
-use crate::journal::{FoundRun, RunState};
+use crate::journal::{FoundRun, JournalReader, RunState};
 use crate::report::{Paint, inert};
 use crate::sanitize::{self, LONG_LOOKED_AT};
 
@@ -135,22 +133,18 @@ fn show_all(
     }
 }
 
-/// Which tasks of a run have ended, by its events.
+/// Which tasks of a run have ended, by its journal.
 struct Endings {
     found: FoundRun,
-    path: PathBuf,
-    file: Option<File>,
-    rest: Vec<u8>,
+    journal: JournalReader,
     ended: HashSet<TaskId>,
 }
 
 impl Endings {
     fn new(target: &Target) -> Self {
         Self {
-            path: target.found.path.join("events.ndjson"),
+            journal: target.found.journal(),
             found: target.found.clone(),
-            file: None,
-            rest: Vec::new(),
             ended: HashSet::new(),
         }
     }
@@ -163,33 +157,12 @@ impl Endings {
         Ok(self.found.state == RunState::Live)
     }
 
-    /// Reads the events that are new. Lines that mean nothing here are passed over.
+    /// Reads what is new.
     fn read(&mut self) -> io::Result<()> {
-        #[derive(Deserialize)]
-        struct Line {
-            task: Option<TaskId>,
-            kind: Kind,
-        }
-        #[derive(Deserialize)]
-        struct Kind {
-            r#type: String,
-        }
-        if self.file.is_none() {
-            self.file = File::open(&self.path).ok();
-        }
-        let Some(file) = &mut self.file else {
-            return Ok(());
-        };
-        file.read_to_end(&mut self.rest)?;
-        let end = memchr::memrchr(b'\n', &self.rest).map_or(0, |at| at + 1);
-        for line in self.rest[..end].split(|b| *b == b'\n') {
-            if let Ok(Line { task, kind }) = serde_json::from_slice(line)
-                && kind.r#type == "task_finished"
-            {
-                self.ended.extend(task);
-            }
-        }
-        self.rest.drain(..end);
+        let is_end = |event: &Event| matches!(event.kind, EventKind::TaskFinished { .. });
+        let events = self.journal.read().map_err(io::Error::other)?;
+        let ends = events.into_iter().filter(is_end);
+        self.ended.extend(ends.filter_map(|event| event.task));
         Ok(())
     }
 }

@@ -77,8 +77,7 @@ pub(super) async fn run(
     prepared.plan.warnings.extend_from_slice(store.notes());
     let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
-    let own_events = directory.create_file("events.ndjson")?;
-    events.add(&directory.path().join("events.ndjson"), own_events);
+    let journal = directory.journal()?;
     let service = ci::service(&prepared.plan, &surroundings.directory);
     let hints = hints(&prepared.plan, &surroundings.directory);
     let look = look(arguments, service.is_some(), paint);
@@ -99,7 +98,7 @@ pub(super) async fn run(
         reason = "a terminal that blocks the reporter must not make signals unheard"
     )]
     tokio::spawn(signals.forward(run, controls));
-    let ended = runner::run(context, shutdown, &mut view).await?;
+    let ended = runner::run(context, journal, shutdown, &mut view).await?;
     drop(guard);
     let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
     let result = directory.write_json("result.json", &Versioned::new(&ended));

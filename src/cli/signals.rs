@@ -168,7 +168,9 @@ fn on_terminal(heard: &Heard, area: &Area, keys: Option<Keys>) {
 fn code(reason: StopReason) -> i32 {
     let exit = match reason {
         StopReason::Interrupted => Exit::Interrupted,
-        StopReason::Terminated | StopReason::TimedOut => Exit::Terminated,
+        StopReason::Terminated | StopReason::TimedOut | StopReason::JournalFailed => {
+            Exit::Terminated
+        }
     };
     exit as i32
 }

@@ -1,4 +1,4 @@
-//! A run's directory: plan, result, logs, and the lock that says whether its run is alive.
+//! A run's directory: plan, journal, result, logs, and the lock that says whether its run is alive.
 //!
 //! The kernel gives the lock back when the process dies, however it dies; the owner label on the
 //! engine's objects is for messages and against reused process ids.
@@ -7,6 +7,7 @@ mod disk;
 mod find;
 pub mod log;
 mod progress;
+mod records;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,7 +22,9 @@ use serde::de::DeserializeOwned;
 pub use disk::DiskUse;
 pub use find::{FoundRun, RunState, read_json};
 pub use progress::TaskProgress;
+pub use records::{Journal, JournalReader};
 
+use crate::event::Event;
 use crate::id::{RunId, StateDir};
 
 /// What can go wrong with a run's directory.
@@ -101,6 +104,7 @@ impl RunDirectory {
         fs::rename(&directory.path, &path)
             .map_err(|e| io_error("create the directory", &path, e))?;
         directory.path = path;
+        sync_directory(&state.runs())?;
         Ok(directory)
     }
 
@@ -141,7 +145,8 @@ impl RunDirectory {
             file.persist(&path)?;
             Ok(())
         };
-        write().map_err(|e| io_error("write", &path, e))
+        write().map_err(|e| io_error("write", &path, e))?;
+        sync_directory(&self.path)
     }
 
     /// Reads a JSON file of the directory, of version `newest` or older; nothing if it is not there or
@@ -160,16 +165,18 @@ impl RunDirectory {
         }
     }
 
-    /// Creates a file of the directory for appending.
-    pub fn create_file(&self, name: &str) -> Result<File, JournalError> {
-        let path = self.path.join(name);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| io_error("open", &path, e))
+    /// Opens the run's journal for writing, or begins it; gives what is in it.
+    pub fn journal(&self) -> Result<(Journal, Vec<Event>), JournalError> {
+        let opened = Journal::open(self.path.join(records::NAME))?;
+        sync_directory(&self.path)?;
+        Ok(opened)
     }
+}
+
+/// Has the names in a directory on the disk.
+fn sync_directory(path: &Path) -> Result<(), JournalError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| io_error("sync", path, e))
 }
 
 /// All runs that have a directory, oldest first.

@@ -1,12 +1,10 @@
-//! How far the tasks of a run have come: by its result, or by the events that it has written so far.
+//! How far the tasks of a run have come: by its result, or by its journal.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 
 use serde::Serialize;
 
-use super::{FoundRun, JournalError, RunState, io_error};
+use super::{FoundRun, JournalError, JournalReader, RunState, records};
 use crate::event::{self, Event, EventKind, RunSummary, TaskPhase, TaskReport, Usage};
 use crate::id::TaskId;
 
@@ -24,7 +22,7 @@ pub struct TaskProgress {
 }
 
 impl FoundRun {
-    /// What a finished run's result, or else its events, tell of its tasks; nothing of those that
+    /// What a finished run's result, or else its journal, tell of its tasks; nothing of those that
     /// have not begun.
     ///
     /// # Errors
@@ -47,21 +45,15 @@ impl FoundRun {
             .collect())
     }
 
-    /// A run that was killed may have left half a line, and one of another version lines that mean
-    /// nothing here: these are passed over.
+    /// Its journal, to be read from the beginning.
+    pub fn journal(&self) -> JournalReader {
+        JournalReader::new(&self.path.join(records::NAME))
+    }
+
     fn events(&self) -> Result<HashMap<TaskId, TaskProgress>, JournalError> {
-        let path = self.path.join("events.ndjson");
         let mut tasks = HashMap::new();
-        let file = match File::open(&path) {
-            Ok(file) => BufReader::new(file),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(tasks),
-            Err(e) => return Err(io_error("open", &path, e)),
-        };
-        for line in file.split(b'\n') {
-            let line = line.map_err(|e| io_error("read", &path, e))?;
-            if let Ok(event) = serde_json::from_slice(&line) {
-                take(&mut tasks, event);
-            }
+        for event in self.journal().read()? {
+            take(&mut tasks, event);
         }
         Ok(tasks)
     }

@@ -184,6 +184,7 @@ fn stopping(reason: StopReason, forced: bool) -> String {
         StopReason::Interrupted => "interrupted",
         StopReason::Terminated => "terminated",
         StopReason::TimedOut => "the time of the whole run is over",
+        StopReason::JournalFailed => "its journal cannot be written",
     };
     if forced {
         format!("{why}: killing containers; work that is not collected stays on disk")

@@ -32,6 +32,9 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
         Some(StopReason::Interrupted) => writeln!(text, ": **interrupted**.\n")?,
         Some(StopReason::Terminated) => writeln!(text, ": **terminated**.\n")?,
         Some(StopReason::TimedOut) => writeln!(text, ": **its time was over**.\n")?,
+        Some(StopReason::JournalFailed) => {
+            writeln!(text, ": **its journal could not be written**.\n")?;
+        }
         None => writeln!(text, ".\n")?,
     }
     writeln!(

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
 use super::container::Launch;
@@ -243,7 +243,7 @@ impl<E: Engine> Cleaner<E> {
                 patience: None,
                 plan,
             },
-            events: mpsc::unbounded_channel().0,
+            notes: mpsc::unbounded_channel().0,
             lines: mpsc::channel(1).0,
             shutdown: watch::channel(Shutdown::None).1,
             images: Images::default(),
@@ -252,6 +252,7 @@ impl<E: Engine> Cleaner<E> {
             pinned: std::sync::OnceLock::new(),
             bind_proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
+            unwritable: Notify::new(),
         })
     }
 

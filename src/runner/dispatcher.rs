@@ -1,4 +1,4 @@
-//! The run loop: admits tasks to slots, stamps events, hands them on, ends when all is done.
+//! The run loop: admits tasks to slots, tells what happens, ends when all is done.
 //!
 //! Tasks are spawned and never dropped. Everything they report comes through here, so that what is
 //! shown is always consistent; what they leave to remove is removed in the background meanwhile.
@@ -7,21 +7,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
+use super::record::{Stamp, Writer};
 use super::task::{TaskDone, run_task};
 use super::teardown::{teardown, unpin};
-use super::{RunContext, RunError, Shared, Shutdown};
+use super::{RunContext, RunError, Shared, Shutdown, StepError};
 use crate::engine::Engine;
 use crate::event::{
     Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
 };
 use crate::id::TaskId;
+use crate::journal::Journal;
 use crate::plan::TaskPlan;
 
 /// How many lines may wait for the observer before further ones are only counted.
@@ -44,21 +46,24 @@ pub trait Observer: Send {
     fn line(&mut self, line: &LogLine);
 }
 
-/// Runs a plan to its end, whatever happens on the way.
+/// Runs a plan to its end, whatever happens on the way. What happens is in the journal before it is
+/// told. Dropped before its end it leaves what a killed process would.
 ///
 /// # Errors
 /// When it turned out, before any task had run, that none can.
 pub async fn run<E: Engine>(
     context: RunContext<E>,
+    (journal, earlier): (Journal, Vec<Event>),
     shutdown: watch::Receiver<Shutdown>,
     observer: &mut impl Observer,
 ) -> Result<RunSummary, RunError> {
-    let (events, mut event_receiver) = mpsc::unbounded_channel();
+    let (notes, to_write) = mpsc::unbounded_channel();
+    let (told, mut events) = mpsc::unbounded_channel();
     let (lines, mut line_receiver) = mpsc::channel(LINES_WAITING);
     let (stop, run_shutdown) = watch::channel(Shutdown::None);
     let stop = Arc::new(stop);
     let shared = Arc::new(Shared {
-        events,
+        notes,
         lines,
         shutdown: run_shutdown,
         network: Network::new(context.pool, &context.plan.run),
@@ -69,45 +74,69 @@ pub async fn run<E: Engine>(
         context,
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
+        unwritable: Notify::new(),
     });
-    let mut stamp = Stamp::new(shared.began);
-    let watcher = tokio::spawn(forward_shutdown(shared.clone(), shutdown, stop));
+    let stamp = Stamp::after(&earlier, shared.began);
+    let writer = Writer::new(journal, stamp, told);
+    let alarmed = shared.clone();
+    let alarm = move |error| {
+        alarmed.give_up(error);
+        alarmed.unwritable.notify_one();
+    };
+    let _writer = EndsWithRun(tokio::spawn(writer.write(to_write, alarm)).abort_handle());
+    let watcher =
+        EndsWithRun(tokio::spawn(forward_shutdown(shared.clone(), shutdown, stop)).abort_handle());
     let mut work = tokio::spawn(Dispatch::new(shared.clone()).until_the_end());
+    let _work = EndsWithRun(work.abort_handle());
     let summary = loop {
         tokio::select! {
             biased;
-            Some((task, kind)) = event_receiver.recv() => {
-                if matches!(kind, EventKind::TaskFinished { .. }) {
+            Some(event) = events.recv() => {
+                if matches!(event.kind, EventKind::TaskFinished { .. }) {
                     // Its last lines were sent before.
                     waiting_lines(&mut line_receiver, observer);
                 }
-                observer.event(&stamp.event(task, kind));
+                observer.event(&event);
             }
             Some(line) = line_receiver.recv() => observer.line(&line),
             ended = &mut work => break ended,
         }
     };
-    watcher.abort();
-    while let Ok((task, kind)) = event_receiver.try_recv() {
-        observer.event(&stamp.event(task, kind));
-    }
-    waiting_lines(&mut line_receiver, observer);
+    drop(watcher);
     let mut summary = match summary {
         Ok(summary) => summary,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    if let Some(error) = shared.fatal.get() {
-        let nothing_ran = summary.tasks.iter().all(|task| task.ran.is_zero());
-        if nothing_ran {
-            return Err(error.clone());
-        }
-    }
-    summary.took = stamp.began.elapsed();
+    summary.took = shared.began.elapsed();
+    let nothing_ran = summary.tasks.iter().all(|task| task.ran.is_zero());
+    let in_vain = shared.fatal.get().filter(|_| nothing_ran);
     let finished = EventKind::RunFinished {
         summary: summary.clone(),
     };
-    observer.event(&stamp.event(None, finished));
-    Ok(summary)
+    let written = match in_vain {
+        None => shared.intent(None, finished).await,
+        Some(_) => Ok(()),
+    };
+    if written.is_err() {
+        summary.stopped.get_or_insert(StopReason::JournalFailed);
+    }
+    while let Ok(event) = events.try_recv() {
+        observer.event(&event);
+    }
+    waiting_lines(&mut line_receiver, observer);
+    match in_vain {
+        Some(error) => Err(error.clone()),
+        None => Ok(summary),
+    }
+}
+
+/// A spawned task that ends with the run, also where the run is dropped.
+struct EndsWithRun(AbortHandle);
+
+impl Drop for EndsWithRun {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Hands on the lines that wait, no more than could wait at once: others may go on writing.
@@ -144,6 +173,7 @@ async fn forward_shutdown<E: Engine>(
                 cut_short = None;
                 Shutdown::Forced(StopReason::Interrupted)
             }
+            () = shared.unwritable.notified() => Shutdown::Graceful(StopReason::JournalFailed),
             () = &mut over, if !timed_out => {
                 timed_out = true;
                 Shutdown::Graceful(StopReason::TimedOut)
@@ -171,30 +201,6 @@ async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Numbers events and stamps them with both clocks.
-struct Stamp {
-    began: Instant,
-    seq: u64,
-}
-
-impl Stamp {
-    fn new(began: Instant) -> Self {
-        Self { began, seq: 0 }
-    }
-
-    fn event(&mut self, task: Option<TaskId>, kind: EventKind) -> Event {
-        let event = Event {
-            seq: self.seq,
-            at: format!("{:.3}", jiff::Timestamp::now()),
-            elapsed_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            task,
-            kind,
-        };
-        self.seq += 1;
-        event
     }
 }
 
@@ -227,15 +233,16 @@ impl<E: Engine> Dispatch<E> {
             tasks: plan.tasks.len(),
             parallel: self.free,
         };
-        self.shared.event(None, started);
+        // One that cannot be written stops the run: the writer says so.
+        let _ = self.shared.intent(None, started).await;
         for warning in &self.shared.context.plan.warnings {
             let message = warning.clone();
             self.shared.event(None, EventKind::Warning { message });
         }
         loop {
-            self.admit();
+            self.admit().await;
             tokio::select! {
-                Some(done) = self.running.join_next() => self.finish(done),
+                Some(done) = self.running.join_next() => self.finish(done).await,
                 Some(removed) = self.removing.join_next(), if !self.removing.is_empty() => {
                     self.removed(removed);
                 }
@@ -246,7 +253,7 @@ impl<E: Engine> Dispatch<E> {
     }
 
     /// Starts tasks while there are free slots and nobody has asked to stop.
-    fn admit(&mut self) {
+    async fn admit(&mut self) {
         let stopping = *self.shared.shutdown.borrow() != Shutdown::None;
         if stopping || self.shared.fatal.get().is_some() {
             let reason = if stopping {
@@ -256,7 +263,7 @@ impl<E: Engine> Dispatch<E> {
             };
             while let Some(task) = self.queue.pop_front() {
                 let report = skipped(task.id, reason, self.shared.began.elapsed());
-                self.report(report);
+                self.report(report).await;
             }
             return;
         }
@@ -268,7 +275,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    fn finish(&mut self, done: Result<TaskDone, tokio::task::JoinError>) {
+    async fn finish(&mut self, done: Result<TaskDone, tokio::task::JoinError>) {
         // A panic in a task is a fault of ours: the run ends as loudly as it can.
         let done = match done {
             Ok(done) => done,
@@ -276,7 +283,7 @@ impl<E: Engine> Dispatch<E> {
         };
         let task = done.report.task.clone();
         self.free += 1;
-        self.report(done.report);
+        self.report(done.report).await;
         let shared = self.shared.clone();
         self.removing
             .spawn(async move { (task, teardown(&shared, done.remains).await) });
@@ -297,11 +304,22 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    fn report(&mut self, report: TaskReport) {
-        let kind = EventKind::TaskFinished {
+    /// A result counts once it is on the disk.
+    async fn report(&mut self, mut report: TaskReport) {
+        let finished = |report: &TaskReport| EventKind::TaskFinished {
             report: Box::new(report.clone()),
         };
-        self.shared.event(Some(&report.task), kind);
+        let written = self
+            .shared
+            .intent(Some(&report.task), finished(&report))
+            .await;
+        if let Err(StepError { stage, message }) = written {
+            if report.outcome == TaskOutcome::Succeeded {
+                let stage = stage.into();
+                report.outcome = TaskOutcome::Infra { stage, message };
+            }
+            self.shared.event(Some(&report.task), finished(&report));
+        }
         self.reports.push(report);
     }
 

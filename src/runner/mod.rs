@@ -17,6 +17,7 @@ mod outcome;
 mod prepare;
 mod probe;
 mod pump;
+mod record;
 mod task;
 mod teardown;
 mod user;
@@ -25,13 +26,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
-use crate::event::{EventKind, StopReason};
+use crate::event::StopReason;
 use crate::git::Repository;
-use crate::id::{StateDir, TaskId};
+use crate::id::StateDir;
 use crate::plan::RunPlan;
 use crate::secrets::{Needles, SecretString};
 use crate::workspace::BaseStore;
@@ -90,6 +91,9 @@ pub enum RunError {
         /// The engine.
         endpoint: String,
     },
+    /// What happens could not be written down.
+    #[error("the journal cannot be written: {0}")]
+    Journal(String),
 }
 
 /// Whether and how the run is asked to stop.
@@ -107,7 +111,7 @@ pub enum Shutdown {
 /// What tasks of a run share while it runs.
 struct Shared<E: Engine> {
     context: RunContext<E>,
-    events: mpsc::UnboundedSender<(Option<TaskId>, EventKind)>,
+    notes: mpsc::UnboundedSender<record::Note>,
     lines: mpsc::Sender<LogLine>,
     shutdown: watch::Receiver<Shutdown>,
     network: network::Network,
@@ -117,14 +121,11 @@ struct Shared<E: Engine> {
     pinned: std::sync::OnceLock<Result<(), StepError>>,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
+    /// Told once the journal cannot be written, so that the run must stop.
+    unwritable: Notify,
 }
 
 impl<E: Engine> Shared<E> {
-    fn event(&self, task: Option<&TaskId>, kind: EventKind) {
-        // The receiver lives as long as the dispatcher, which outlives every task.
-        let _ = self.events.send((task.cloned(), kind));
-    }
-
     /// An engine's error as a step's; a limit that it drops makes the whole run pointless.
     fn step_error(&self, stage: &'static str, error: &EngineError) -> StepError {
         if let ErrorKind::LimitNotHonoured(key) = error.kind {

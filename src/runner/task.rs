@@ -110,7 +110,7 @@ struct Pumping {
 
 impl<E: Engine> Life<'_, E> {
     async fn live(&mut self) -> Result<TaskOutcome, StepError> {
-        self.enter(TaskPhase::Preparing);
+        self.enter(TaskPhase::Preparing).await?;
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
         };
@@ -145,10 +145,11 @@ impl<E: Engine> Life<'_, E> {
         Ok(outcome(stopped, exit))
     }
 
-    fn enter(&mut self, phase: TaskPhase) {
+    /// Enters a phase; what is done in it is done once that is on the disk.
+    async fn enter(&mut self, phase: TaskPhase) -> Result<(), StepError> {
         self.leave_phase(phase);
-        self.shared
-            .event(Some(&self.task.id), EventKind::Phase { phase });
+        let kind = EventKind::Phase { phase };
+        self.shared.intent(Some(&self.task.id), kind).await
     }
 
     fn leave_phase(&mut self, for_phase: TaskPhase) {
@@ -245,7 +246,7 @@ impl<E: Engine> Life<'_, E> {
             };
             if tries == PLACES {
                 // Before its first line can come.
-                self.enter(TaskPhase::Running);
+                self.enter(TaskPhase::Running).await?;
             }
             tries -= 1;
             let Err(error) = engine.start(&name).await else {
@@ -339,7 +340,8 @@ impl<E: Engine> Life<'_, E> {
         let exit = if let Some(exit) = exit {
             exit.map_err(StepError::engine("container"))
         } else {
-            self.enter(TaskPhase::Stopping);
+            // Stopped also where that cannot be written.
+            let _ = self.enter(TaskPhase::Stopping).await;
             self.stop(&name).await;
             match timeout(REAP, &mut wait).await {
                 Ok(exit) => exit.map_err(StepError::engine("container")),
@@ -352,7 +354,8 @@ impl<E: Engine> Life<'_, E> {
         self.ran = started.elapsed().max(Duration::from_millis(1));
         self.usage = measuring.usage();
         drop(measuring);
-        self.enter(TaskPhase::Collecting);
+        // Work is collected also where that cannot be written.
+        let _ = self.enter(TaskPhase::Collecting).await;
         if exit.is_err() {
             // Nobody may write while the work is collected.
             self.stop(&name).await;

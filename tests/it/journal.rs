@@ -9,6 +9,8 @@ use agent_run::journal::{DiskUse, FoundRun, JournalError, RunDirectory, RunState
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::records::record;
+
 /// A state directory of a test's own.
 struct Place {
     directory: TempDir,
@@ -189,7 +191,7 @@ fn disk_use_counts_what_is_there_and_nothing_elsewhere() {
 }
 
 #[test]
-fn events_are_read_as_far_as_they_make_sense() {
+fn progress_is_read_from_the_journal_as_far_as_it_makes_sense() {
     let place = Place::new();
     let directory = place.run(FIRST, "repo-1");
     let found = place.find(FIRST).unwrap();
@@ -200,11 +202,16 @@ fn events_are_read_as_far_as_they_make_sense() {
     let events = [
         r#"{"seq":0,"at":"2026-11-20T10:15:01Z","elapsed_ms":1,"task":"a","kind":{"type":"phase","phase":"preparing"}}"#,
         r#"{"seq":1,"at":"2026-11-20T10:15:02Z","elapsed_ms":2,"task":"a","kind":{"type":"of_a_later_version"}}"#,
-        "",
         r#"{"seq":2,"at":"2026-11-20T10:15:03Z","elapsed_ms":3,"task":"a","kind":{"type":"phase","phase":"running"}}"#,
-        r#"{"seq":3,"at":"2026-11-20T10:15:04Z","elapsed_ms":4,"task":"a","kind":{"type":"phase","phase":"sto"#,
+        r#"{"seq":3,"at":"2026-11-20T10:15:04Z","elapsed_ms":4,"task":"a","kind":{"type":"phase","phase":"stopping"}}"#,
     ];
-    fs::write(directory.path().join("events.ndjson"), events.join("\n")).unwrap();
+    let records: String = events.iter().map(|event| record(event)).collect();
+    // Torn in its last record.
+    fs::write(
+        directory.path().join("journal"),
+        &records[..records.len() - 1],
+    )
+    .unwrap();
     let progress = found.progress().unwrap();
     let task = &progress[&"a".parse().unwrap()];
     assert_eq!(task.phase, TaskPhase::Running);

@@ -18,6 +18,7 @@ mod layering;
 mod log;
 mod markdown;
 mod plan;
+mod records;
 mod report;
 mod runner;
 mod sanitize;

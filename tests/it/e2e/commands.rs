@@ -249,14 +249,14 @@ fn a_run_that_was_killed_is_interrupted_until_it_is_cleaned() {
     child.wait().expect("an end");
     let run = scene.runs().pop().expect("a run");
     // What a disk that was full, or a power cut, leaves.
-    let events = scene.state().join("runs").join(&run).join("events.ndjson");
-    let mut events = std::fs::OpenOptions::new()
+    let journal = scene.state().join("runs").join(&run).join("journal");
+    let mut journal = std::fs::OpenOptions::new()
         .append(true)
-        .open(events)
-        .expect("the events");
-    events
-        .write_all(b"{\"seq\": 99, \"at\": \"20")
-        .expect("half a line");
+        .open(journal)
+        .expect("the journal");
+    journal
+        .write_all(b"128 0123abcd {\"seq\": 99, \"at\": \"20")
+        .expect("half a record");
     let listed = good(&scene, &["ps"]);
     contains(
         &listed,

@@ -203,10 +203,13 @@ impl Scene {
     /// The events of the newest run.
     pub fn events(&self) -> Vec<Value> {
         let run = self.runs().pop().expect("a run");
-        let file = self.state().join("runs").join(run).join("events.ndjson");
-        let text = std::fs::read_to_string(file).expect("events");
-        let lines = text.lines().map(serde_json::from_str);
-        lines.collect::<Result<_, _>>().expect("JSON lines")
+        let file = self.state().join("runs").join(run).join("journal");
+        let text = std::fs::read_to_string(file).expect("a journal");
+        let json = |record: &str| {
+            let json = record.splitn(3, ' ').nth(2).expect("an event");
+            serde_json::from_str(json).expect("JSON")
+        };
+        text.lines().map(json).collect()
     }
 
     /// The ids of all runs, oldest first.

@@ -129,12 +129,7 @@ tasks:
         assert!(!ended.stdout.contains(secret), "{ended}");
         assert!(!ended.stderr.contains(secret), "{ended}");
         let run = scene.state().join("runs").join(&scene.runs()[0]);
-        for file in [
-            "plan.json",
-            "events.ndjson",
-            "result.json",
-            "logs/granted.1.log",
-        ] {
+        for file in ["plan.json", "journal", "result.json", "logs/granted.1.log"] {
             let text = std::fs::read_to_string(run.join(file)).expect(file);
             assert!(!text.contains(secret), "{secret} is in {file}");
         }

@@ -3,6 +3,7 @@
 
 mod examine;
 mod faults;
+mod journal;
 mod limits;
 mod output;
 mod scene;

@@ -147,7 +147,8 @@ impl Scene {
         let info = self.engine.info().await.unwrap();
         let plan = self.plan(yaml, &info);
         let state = self.state();
-        let _lock = RunDirectory::create(&state, &self.run).unwrap();
+        let directory = RunDirectory::create(&state, &self.run).unwrap();
+        let journal = directory.journal().unwrap();
         let base = plan.repository.base.clone();
         let store = BaseStore::ensure(&self.repository, &state, "main", &base, None).unwrap();
         let context = RunContext {
@@ -163,7 +164,7 @@ impl Scene {
             pool: Pool::default(),
             patience: self.patience,
         };
-        runner::run(context, self.shutdown.subscribe(), observer).await
+        runner::run(context, journal, self.shutdown.subscribe(), observer).await
     }
 
     /// Runs a spec to its summary.
