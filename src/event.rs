@@ -226,6 +226,11 @@ pub enum TaskOutcome {
     },
     /// The engine reports that it ran out of memory.
     OutOfMemory,
+    /// It used more disk than its `disk_limit`, and was killed.
+    OutOfDisk {
+        /// How much it used when that was seen, in bytes, or more.
+        used_bytes: u64,
+    },
     /// It ran past its `timeout`.
     TimedOut,
     /// A signal ended its command, and it was none of ours.

@@ -36,6 +36,7 @@ fn spec_places(plan: &RunPlan, directory: &Path) -> SpecPlaces {
         let lines = TaskLines {
             task: task.lines.task,
             mem_limit: task.lines.mem_limit,
+            disk_limit: task.lines.disk_limit,
             timeout: task.lines.timeout,
         };
         (task.id.clone(), lines)

@@ -14,10 +14,11 @@ use super::surroundings::Surroundings;
 use super::{print_error, print_json, print_result, target};
 use crate::event::{TaskPhase, Versioned};
 use crate::id::{RunId, TaskId};
-use crate::journal::{DiskUse, FoundRun, JournalError, RunState, TaskProgress};
+use crate::journal::{FoundRun, JournalError, RunState, TaskProgress};
 use crate::plan::{self, RunPlan};
 use crate::report::{self, Paint, Totals, count, gain, padded, since, size, verdict};
 use crate::sanitize;
+use crate::workspace::{DiskUse, disk_use};
 
 #[derive(Serialize)]
 struct Runs {
@@ -97,7 +98,7 @@ fn listed(found: &FoundRun) -> Listed {
     let progress = found.progress();
     let problems = [plan.as_ref().err(), progress.as_ref().err()];
     let problem = problems.into_iter().flatten().next();
-    let DiskUse { bytes, is_partial } = found.disk_use();
+    let DiskUse { bytes, is_partial } = disk_use(&found.path);
     let started = found.run.started();
     let age = started.map(|started| jiff::Timestamp::now().duration_since(started));
     Listed {

@@ -152,6 +152,10 @@ fn hints(plan: &RunPlan, here: &Path) -> Hints {
                 value: units::show_bytes(task.limits.memory),
                 place: place(task.lines.mem_limit),
             },
+            disk_limit: Limit {
+                value: units::show_bytes(task.disk_limit),
+                place: place(task.lines.disk_limit),
+            },
             timeout: Limit {
                 value: limit(task.timeout),
                 place: place(task.lines.timeout),

@@ -83,6 +83,13 @@ pub trait Engine: Send + Sync + 'static {
         container: &str,
     ) -> impl Future<Output = Result<Option<ContainerUsage>, EngineError>> + Send;
 
+    /// How much disk a container's own file system takes, in bytes: what was written in it beyond
+    /// its image, without its mounts. The engine walks it for that; nothing where it does not tell.
+    fn disk_use(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<Option<u64>, EngineError>> + Send;
+
     /// Starts a command in a running container, as the container's user and in its environment.
     /// One that is not there or does not run is [`ErrorKind::NotFound`] or
     /// [`ErrorKind::Refused`]; a command that cannot be started may also be an exit code, 126 or 127.

@@ -3,7 +3,6 @@
 //! The kernel gives the lock back when the process dies, however it dies; the owner label on the
 //! engine's objects is for messages and against reused process ids.
 
-mod disk;
 mod find;
 pub mod log;
 mod progress;
@@ -19,7 +18,6 @@ use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use disk::DiskUse;
 pub use find::{FoundRun, RunState, read_json};
 pub use progress::TaskProgress;
 pub use records::{Journal, JournalReader};

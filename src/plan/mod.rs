@@ -140,6 +140,8 @@ pub struct TaskPlan {
     pub secrets: Vec<SecretGrant>,
     /// Its limits.
     pub limits: Limits,
+    /// The disk that it may use, in bytes.
+    pub disk_limit: i64,
     /// Size of its log, in bytes.
     pub log_limit: i64,
     /// Absolute path inside.
@@ -176,6 +178,8 @@ pub struct Lines {
     pub task: usize,
     /// Where its `mem_limit` is; none where it is agent-run's default.
     pub mem_limit: Option<usize>,
+    /// Where its `disk_limit` is; none where it is agent-run's default.
+    pub disk_limit: Option<usize>,
     /// Where its `timeout` is; none where it is agent-run's default.
     pub timeout: Option<usize>,
 }

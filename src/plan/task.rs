@@ -13,6 +13,7 @@ const DEFAULT_MEMORY: i64 = 2 << 30;
 const DEFAULT_PIDS: i64 = 512;
 const DEFAULT_SHM: i64 = 64 << 20;
 const LARGEST_DEFAULT_TMP: i64 = 1 << 30;
+const DEFAULT_DISK: i64 = 10 << 30;
 const DEFAULT_LOG: i64 = 1 << 30;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 const DEFAULT_STARTUP: Duration = Duration::from_secs(15 * 60);
@@ -49,6 +50,7 @@ impl Planner<'_> {
             environment: task.environment.clone(),
             secrets: task.secrets.clone(),
             limits: limits?,
+            disk_limit: task.disk_limit.as_ref().map_or(DEFAULT_DISK, |d| d.value),
             log_limit: task.log_limit.as_ref().map_or(DEFAULT_LOG, |l| l.value),
             working_dir: task
                 .working_dir
@@ -73,6 +75,7 @@ impl Planner<'_> {
         Lines {
             task: line(self.task.id.span),
             mem_limit: self.task.mem_limit.as_ref().map(|at| line(at.span)),
+            disk_limit: self.task.disk_limit.as_ref().map(|at| line(at.span)),
             timeout: self.task.timeout.as_ref().map(|at| line(at.span)),
         }
     }

@@ -26,6 +26,8 @@ pub struct TaskLines {
     pub task: usize,
     /// Where its memory limit is, if the spec says it.
     pub mem_limit: Option<usize>,
+    /// Where its disk limit is, if the spec says it.
+    pub disk_limit: Option<usize>,
     /// Where its time limit is, if the spec says it.
     pub timeout: Option<usize>,
 }
@@ -93,6 +95,7 @@ impl GitHub {
         if let (Some(file), Some(lines)) = (&self.places.file, lines) {
             let limit = match report.outcome {
                 TaskOutcome::OutOfMemory => lines.mem_limit,
+                TaskOutcome::OutOfDisk { .. } => lines.disk_limit,
                 TaskOutcome::TimedOut => lines.timeout,
                 _ => None,
             };

@@ -31,6 +31,8 @@ pub struct Hints {
 pub struct Limits {
     /// Its memory.
     pub mem_limit: Limit,
+    /// Its disk.
+    pub disk_limit: Limit,
     /// The time of an attempt.
     pub timeout: Limit,
     /// How long it runs before it is slow.
@@ -252,6 +254,9 @@ pub(super) fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> 
     match (outcome, hints.limits.get(&task.task)) {
         (TaskOutcome::OutOfMemory, Some(limits)) => {
             format!(" ({})", limits.mem_limit.told("mem_limit"))
+        }
+        (TaskOutcome::OutOfDisk { .. }, Some(limits)) => {
+            format!(" ({})", limits.disk_limit.told("disk_limit"))
         }
         (TaskOutcome::TimedOut, Some(limits)) => format!(" ({})", limits.timeout.told("timeout")),
         (TaskOutcome::Killed { .. }, Some(_)) => peak(task, hints)

@@ -13,6 +13,7 @@ pub fn verdict(paint: Paint, report: &TaskReport) -> String {
         TaskOutcome::Succeeded => "REJECT",
         TaskOutcome::Failed { .. } => "FAIL",
         TaskOutcome::OutOfMemory => "OOM",
+        TaskOutcome::OutOfDisk { .. } => "DISK",
         TaskOutcome::TimedOut => "TIMEOUT",
         TaskOutcome::Killed { .. } => "KILLED",
         TaskOutcome::Infra { .. } => "INFRA",
@@ -33,6 +34,9 @@ pub fn cause(outcome: &TaskOutcome) -> Option<String> {
         TaskOutcome::Succeeded => return None,
         TaskOutcome::Failed { exit_code } => format!("exit code {exit_code}"),
         TaskOutcome::OutOfMemory => "ran out of memory".into(),
+        TaskOutcome::OutOfDisk { used_bytes } => {
+            format!("used {} of disk", size(*used_bytes))
+        }
         TaskOutcome::TimedOut => "ran past its time".into(),
         TaskOutcome::Killed { signal: 9 } => {
             "killed by signal 9, not by agent-run, and the engine reports no lack of memory".into()

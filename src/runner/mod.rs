@@ -8,6 +8,7 @@ mod clean;
 
 mod collector;
 mod container;
+mod disk;
 mod dispatcher;
 mod examine;
 mod images;

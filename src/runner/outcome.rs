@@ -10,6 +10,8 @@ pub(super) enum StoppedBy {
     Shutdown,
     /// The attempt's time is over.
     Deadline,
+    /// It uses more disk than it may: this much, in bytes.
+    Disk(u64),
 }
 
 /// The cause, in the order that research on false causes asks for: what we did ourselves comes
@@ -20,6 +22,7 @@ pub(super) fn outcome(stopped: Option<StoppedBy>, exit: Exit) -> TaskOutcome {
     match (stopped, exit) {
         (Some(StoppedBy::Shutdown), _) => TaskOutcome::Cancelled,
         (Some(StoppedBy::Deadline), _) => TaskOutcome::TimedOut,
+        (Some(StoppedBy::Disk(used_bytes)), _) => TaskOutcome::OutOfDisk { used_bytes },
         (None, Exit { code: 0, .. }) => TaskOutcome::Succeeded,
         (
             None,

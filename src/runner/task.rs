@@ -4,6 +4,7 @@
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
 use std::convert::Infallible;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::container::{Launch, task_config};
+use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outcome::{StoppedBy, outcome};
@@ -131,13 +133,14 @@ impl<E: Engine> Life<'_, E> {
             Ok(None) => return Ok(TaskOutcome::Cancelled),
             Err(error) => {
                 if self.may_have_run {
-                    self.stop(&self.attempt.container_name(Role::Task)).await;
+                    let name = self.attempt.container_name(Role::Task);
+                    self.stop(&name, self.grace(), pending()).await;
                     self.collect(&image, user, workspace, None).await;
                 }
                 return Err(error);
             }
         };
-        let (stopped, exit) = self.watch(running).await;
+        let (stopped, exit) = self.watch(running, workspace.clone()).await;
         let ended = exit.as_ref().map(|exit| outcome(stopped, *exit)).ok();
         self.collect(&image, user, workspace, ended.as_ref()).await;
         let exit = exit?;
@@ -320,7 +323,11 @@ impl<E: Engine> Life<'_, E> {
     }
 
     /// Waits for the container's end, or ends it; then for the last of its output.
-    async fn watch(&mut self, running: Running) -> (Option<StoppedBy>, Result<Exit, StepError>) {
+    async fn watch(
+        &mut self,
+        running: Running,
+        workspace: Arc<Workspace>,
+    ) -> (Option<StoppedBy>, Result<Exit, StepError>) {
         let engine = &*self.shared.context.engine;
         let Running {
             name,
@@ -329,11 +336,13 @@ impl<E: Engine> Life<'_, E> {
         } = running;
         let mut shutdown = self.shared.shutdown.clone();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
-        let wait = engine.wait(&name);
-        tokio::pin!(wait);
+        let disk = DiskWatch::new(engine, &name, self.task, workspace);
+        let (wait, disk) = (engine.wait(&name), disk.over_limit());
+        tokio::pin!(wait, disk);
         let (stopped, exit) = tokio::select! {
             exit = &mut wait => (None, Some(exit)),
             () = tokio::time::sleep(self.task.timeout) => (Some(StoppedBy::Deadline), None),
+            used = &mut disk => (Some(StoppedBy::Disk(used)), None),
             never = self.tell_when_slow() => match never {},
             () = asked_to_stop(&mut shutdown) => (Some(StoppedBy::Shutdown), None),
         };
@@ -342,7 +351,11 @@ impl<E: Engine> Life<'_, E> {
         } else {
             // Stopped also where that cannot be written.
             let _ = self.enter(TaskPhase::Stopping).await;
-            self.stop(&name).await;
+            match stopped {
+                // It would go on writing in its grace.
+                Some(StoppedBy::Disk(_)) => self.stop(&name, Duration::ZERO, pending()).await,
+                _ => self.stop(&name, self.grace(), disk).await,
+            }
             match timeout(REAP, &mut wait).await {
                 Ok(exit) => exit.map_err(StepError::engine("container")),
                 Err(_) => Err(StepError {
@@ -358,7 +371,7 @@ impl<E: Engine> Life<'_, E> {
         let _ = self.enter(TaskPhase::Collecting).await;
         if exit.is_err() {
             // Nobody may write while the work is collected.
-            self.stop(&name).await;
+            self.stop(&name, self.grace(), pending()).await;
         }
         self.drain(pump, exit.is_ok()).await;
         (stopped, exit)
@@ -369,17 +382,22 @@ impl<E: Engine> Life<'_, E> {
             tokio::time::sleep(self.task.slow_after).await;
             self.shared.event(Some(&self.task.id), EventKind::Slow);
         }
-        std::future::pending().await
+        pending().await
     }
 
-    /// Ends the container: the command's grace and the hand-off first, a kill if asked twice.
-    async fn stop(&mut self, name: &str) {
+    /// What a container may take to end: the command's grace and the hand-off.
+    fn grace(&self) -> Duration {
+        self.task.stop_grace_period + self.task.handoff_timeout
+    }
+
+    /// Ends the container: a kill after its grace, or if asked twice, or if its disk is over.
+    async fn stop(&mut self, name: &str, grace: Duration, disk: impl Future<Output = u64>) {
         let engine = &*self.shared.context.engine;
-        let grace = self.task.stop_grace_period + self.task.handoff_timeout;
         let mut shutdown = self.shared.shutdown.clone();
         let stopped = tokio::select! {
             stopped = engine.stop(name, grace) => stopped,
             () = asked_to_kill(&mut shutdown) => engine.stop(name, Duration::ZERO).await,
+            _ = disk => engine.stop(name, Duration::ZERO).await,
         };
         if let Err(error) = stopped {
             let message = StepError::new("stop", &error).message;

@@ -13,8 +13,8 @@ use crate::engine::config::Ulimit;
 /// The least memory that Docker gives a container (moby, `linuxMinMemory`).
 const LEAST_MEMORY: i64 = 6 << 20;
 
-/// The least log: some of the longest records.
-const LEAST_LOG: i64 = 1 << 20;
+/// The least log and the least disk: some of the longest records, a worktree of some files.
+const LEAST_STORAGE: i64 = 1 << 20;
 
 /// The kernel's highest process id (`PID_MAX_LIMIT`).
 const MOST_PIDS: i64 = 1 << 22;
@@ -67,9 +67,9 @@ pub(super) fn size(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>>
     })
 }
 
-pub(super) fn log(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
+pub(super) fn storage(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<i64>> {
     reader.value(field, "a size", |text| match units::bytes(text)? {
-        size if size < LEAST_LOG => Err(BadValue::new("is too little", "write at least 1m")),
+        size if size < LEAST_STORAGE => Err(BadValue::new("is too little", "write at least 1m")),
         size => Ok(size),
     })
 }

@@ -112,6 +112,10 @@ pub struct TaskSpec {
     /// Size of `/dev/shm`. Default: 64m.
     #[schemars(with = "Option<schema::SizeForm>")]
     pub shm_size: Option<At<i64>>,
+    /// Disk, for its worktree, git directory, home, hand-off and the container's own files: a task that
+    /// uses more is ended, and its work kept. At least 1m. Default: 10g.
+    #[schemars(with = "Option<schema::SizeForm>")]
+    pub disk_limit: Option<At<i64>>,
     /// Size of the log: of a longer one the first three quarters and the last quarter are kept.
     /// At least 1m. Default: 1g.
     #[schemars(with = "Option<schema::SizeForm>")]

@@ -86,7 +86,12 @@ pub(super) fn read_task(
             .get("pids_limit")
             .and_then(|f| limits::pids(reader, f)),
         shm_size: fields.get("shm_size").and_then(|f| limits::size(reader, f)),
-        log_limit: fields.get("log_limit").and_then(|f| limits::log(reader, f)),
+        disk_limit: fields
+            .get("disk_limit")
+            .and_then(|f| limits::storage(reader, f)),
+        log_limit: fields
+            .get("log_limit")
+            .and_then(|f| limits::storage(reader, f)),
         ulimits: fields
             .get("ulimits")
             .map(|f| limits::ulimits(reader, f))

@@ -5,6 +5,7 @@
 //! container has started, nothing here or elsewhere on the host runs git in these directories.
 
 mod base_store;
+mod disk;
 mod error;
 mod index;
 mod private_git;
@@ -23,6 +24,7 @@ use crate::git::Git;
 use crate::id::{AttemptId, BranchName, StateDir};
 
 pub use base_store::BaseStore;
+pub use disk::{DiskUse, DiskWalk, disk_use};
 pub use error::WorkspaceError;
 pub use removal::{RemovalError, empty_trash, remove};
 pub use store::ColdCost;

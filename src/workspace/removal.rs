@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::id::StateDir;
 
@@ -167,7 +168,7 @@ impl Sweep {
     fn open_for_emptying(&self, name: &CString) -> io::Result<OwnedFd> {
         // An agent may have taken the rights from its own directory; the owner gives them back.
         let _ = rustix::fs::chmodat(&self.bin, name, Mode::RWXU, AtFlags::empty());
-        open_directory(&self.bin, name)
+        Ok(open_directory(&self.bin, name)?)
     }
 
     fn move_up(&mut self, parent: &OwnedFd, name: &CString) -> io::Result<()> {
@@ -193,12 +194,13 @@ impl Sweep {
     }
 }
 
-fn open_directory<P: rustix::path::Arg>(
+/// Opens a directory to list it; no symbolic link to one.
+pub(super) fn open_directory<P: rustix::path::Arg>(
     at: impl std::os::fd::AsFd,
     name: P,
-) -> io::Result<OwnedFd> {
+) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+    rustix::fs::openat(at, name, flags, Mode::empty())
 }
 
 /// The names in a directory and what they are, read at once so that it can change meanwhile.

@@ -35,6 +35,7 @@ pub fn hints(run: &RunSummary) -> Hints {
     };
     let limits = Limits {
         mem_limit: limit("2g", 3),
+        disk_limit: limit("10g", 5),
         timeout: limit("1h", 4),
         slow_after: "30m".into(),
     };

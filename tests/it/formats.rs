@@ -82,6 +82,7 @@ fn outcomes() -> Vec<TaskOutcome> {
         TaskOutcome::Succeeded,
         TaskOutcome::Failed { exit_code: 3 },
         TaskOutcome::OutOfMemory,
+        TaskOutcome::OutOfDisk { used_bytes: 7 },
         TaskOutcome::TimedOut,
         TaskOutcome::Killed { signal: 9 },
         TaskOutcome::Cancelled,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agent_run::event::TaskPhase;
 use agent_run::id::{RepoKey, RunId, StateDir};
-use agent_run::journal::{DiskUse, FoundRun, JournalError, RunDirectory, RunState};
+use agent_run::journal::{FoundRun, JournalError, RunDirectory, RunState};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -156,38 +156,6 @@ fn a_run_started_when_its_id_says() {
     let started = run(FIRST).started().unwrap();
     assert_eq!(started.to_string(), "2026-11-20T10:15:00Z");
     assert_eq!(run("269999-101500-aaaa").started(), None);
-}
-
-#[test]
-fn disk_use_counts_what_is_there_and_nothing_elsewhere() {
-    let place = Place::new();
-    let directory = place.run(FIRST, "repo-1");
-    let found = place.find(FIRST).unwrap();
-    let before = found.disk_use();
-    let elsewhere = TempDir::new().unwrap();
-    let mebibyte = vec![1; 1 << 20];
-    fs::write(elsewhere.path().join("large"), &mebibyte).unwrap();
-    let tasks = directory.path().join("tasks");
-    std::os::unix::fs::symlink(elsewhere.path(), tasks.join("link")).unwrap();
-    assert!(found.disk_use().bytes < before.bytes + (1 << 16));
-    fs::write(tasks.join("large"), &mebibyte).unwrap();
-    let after = found.disk_use();
-    assert!(
-        after.bytes >= before.bytes + (1 << 20),
-        "{before:?} {after:?}"
-    );
-    assert!(!after.is_partial, "{after:?}");
-    // Deeper than anybody opens directories for it: counted as far as it goes.
-    let deep: PathBuf = std::iter::repeat_n("d", 80).collect();
-    fs::create_dir_all(tasks.join(deep)).unwrap();
-    assert!(found.disk_use().is_partial);
-    drop(directory);
-    fs::remove_dir_all(&found.path).unwrap();
-    let gone = DiskUse {
-        bytes: 0,
-        is_partial: true,
-    };
-    assert_eq!(found.disk_use(), gone);
 }
 
 #[test]

@@ -44,11 +44,15 @@ fn every_ending() {
     let skipped = TaskOutcome::Skipped {
         reason: "the run stopped before it began".into(),
     };
+    let out_of_disk = TaskOutcome::OutOfDisk {
+        used_bytes: 11 << 30,
+    };
     let no_change = || Some(BranchResult::NoChange);
     assert_snapshot!(show(vec![
         task("good", TaskOutcome::Succeeded, Some(created)),
         task("failed", TaskOutcome::Failed { exit_code: 3 }, no_change()),
         task("big", TaskOutcome::OutOfMemory, no_change()),
+        task("full", out_of_disk, no_change()),
         task("slow", TaskOutcome::TimedOut, no_change()),
         task("killed", TaskOutcome::Killed { signal: 9 }, no_change()),
         task("rejected", TaskOutcome::Succeeded, Some(rejected)),

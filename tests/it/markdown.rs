@@ -65,10 +65,14 @@ fn every_ending() {
     };
     let mut image = task("image", infra, BranchResult::NoChange);
     (image.branch, image.usage, image.log) = (None, None, None);
+    let full = TaskOutcome::OutOfDisk {
+        used_bytes: 11 << 30,
+    };
     let mut run = run(vec![
         good,
         failed,
         task("big", TaskOutcome::OutOfMemory, BranchResult::NoChange),
+        task("full", full, BranchResult::NoChange),
         task("killed", killed, BranchResult::NoChange),
         nested,
         task("rejected", TaskOutcome::Succeeded, rejected),

@@ -83,6 +83,7 @@ tasks:
     run: x
     mem_limit: 2g
     timeout: 5m
+    disk_limit: 20g
   merged: { run: x, <<: *big }
   reset:
     run: x
@@ -91,13 +92,15 @@ tasks:
     );
     let plan = planned(&spec);
     let lines: Vec<_> = plan.tasks.iter().map(|t| t.lines).collect();
-    let lines = lines.iter().map(|l| (l.task, l.mem_limit, l.timeout));
+    let lines = lines
+        .iter()
+        .map(|l| (l.task, l.mem_limit, l.timeout, l.disk_limit));
     assert_eq!(
         lines.collect::<Vec<_>>(),
         [
-            (9, Some(11), Some(12)),
-            (13, Some(3), Some(4)),
-            (14, Some(7), None)
+            (9, Some(11), Some(12), Some(13)),
+            (14, Some(3), Some(4), None),
+            (15, Some(7), None, None)
         ]
     );
     assert_eq!(plan.spec, "agent-run.yaml");

@@ -49,6 +49,10 @@ fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
             value: "2g".into(),
             place: Some("agent-run.yaml:12".into()),
         },
+        disk_limit: Limit {
+            value: "10g".into(),
+            place: Some("agent-run.yaml:14".into()),
+        },
         timeout: Limit {
             value: "1h".into(),
             place: None,
@@ -59,6 +63,7 @@ fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
         base: "main".into(),
         limits: HashMap::from([
             ("big".parse().unwrap(), limits.clone()),
+            ("full".parse().unwrap(), limits.clone()),
             ("slow".parse().unwrap(), limits.clone()),
             ("child".parse().unwrap(), limits),
         ]),
@@ -104,12 +109,16 @@ fn every_ending() {
     let skipped = TaskOutcome::Skipped {
         reason: "the run was stopped".into(),
     };
+    let out_of_disk = TaskOutcome::OutOfDisk {
+        used_bytes: 11 << 30,
+    };
     assert_snapshot!(show(vec![
         failed,
         task("good", TaskOutcome::Succeeded, Some(good)),
         child,
         task("nested", TaskOutcome::Succeeded, Some(nested)),
         task("big", TaskOutcome::OutOfMemory, no_change()),
+        task("full", out_of_disk, no_change()),
         task("slow", TaskOutcome::TimedOut, no_change()),
         task("killed", TaskOutcome::Killed { signal: 11 }, None),
         task("rejected", TaskOutcome::Succeeded, Some(rejected)),
@@ -133,7 +142,7 @@ fn every_ending() {
       nested  no change
         note a nested repository
 
-         Summary [  1h01m] 11 tasks: 3 passed, 6 failed, 1 cancelled, 1 skipped
+         Summary [  1h01m] 12 tasks: 3 passed, 7 failed, 1 cancelled, 1 skipped
             PASS [  1m01s] good: 1 commit, 7 files, +3 −2
             PASS [  1m01s] child: no change
             PASS [  1m01s] nested: no change
@@ -147,6 +156,9 @@ fn every_ending() {
              OOM [  1m01s] big: ran out of memory (mem_limit: 2g, agent-run.yaml:12)
                  work  no change
                  next  agent-run show big
+            DISK [  1m01s] full: used 11g of disk (disk_limit: 10g, agent-run.yaml:14)
+                 work  no change
+                 next  agent-run show full
          TIMEOUT [  1m01s] slow: ran past its time (timeout: 1h, the default)
                  work  no change
                  next  agent-run show slow

@@ -29,6 +29,7 @@ impl Scene {
         let limits = |task: &&str| {
             let limits = Limits {
                 mem_limit: limit("4g"),
+                disk_limit: limit("10g"),
                 timeout: limit("1h30m"),
                 slow_after: "45m".into(),
             };

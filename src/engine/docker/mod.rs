@@ -193,6 +193,10 @@ impl Engine for DockerEngine {
         self.measure(container).await
     }
 
+    async fn disk_use(&self, container: &str) -> Result<Option<u64>, EngineError> {
+        self.measure_disk(container).await
+    }
+
     async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {
         self.start_exec(container, config).await
     }

@@ -1,9 +1,10 @@
-//! What a container has used: the engine's answer to `GET /containers/{id}/stats`.
+//! What a container has used: the engine's answers to `GET /containers/{id}/stats` and, of disk, to
+//! `GET /containers/{id}/json?size=true`.
 
 use std::time::Duration;
 
 use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
-use bollard::query_parameters::StatsOptions;
+use bollard::query_parameters::{InspectContainerOptions, StatsOptions};
 use futures::StreamExt;
 
 use super::DockerEngine;
@@ -30,6 +31,16 @@ impl DockerEngine {
             Some(stats) => Ok(usage(&stats)),
             None => Err(call.error(ErrorKind::Broken("the engine stopped answering".into()))),
         }
+    }
+
+    /// The engine adds up the lengths of the files that the container made or changed (moby
+    /// `pkg/directory`): an empty file counts nothing, a sparse one as if it were full.
+    pub(super) async fn measure_disk(&self, container: &str) -> Result<Option<u64>, EngineError> {
+        let call = Call::new(Operation::DiskUse, container);
+        let options = InspectContainerOptions { size: true };
+        let inspected = self.docker.inspect_container(container, Some(options));
+        let size = call.within(QUICK, inspected).await?.size_rw;
+        Ok(size.and_then(|size| u64::try_from(size).ok()))
     }
 }
 

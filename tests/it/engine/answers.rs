@@ -161,6 +161,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::Start => engine.start(name).await,
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),
+        Operation::DiskUse => engine.disk_use(name).await.map(drop),
         Operation::Exec => {
             let command = ExecConfig {
                 command: vec!["true".into()],
@@ -179,7 +180,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
     }
 }
 
-const CALLS: [Operation; 15] = [
+const CALLS: [Operation; 16] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
@@ -188,6 +189,7 @@ const CALLS: [Operation; 15] = [
     Operation::Start,
     Operation::Wait,
     Operation::Usage,
+    Operation::DiskUse,
     Operation::Exec,
     Operation::Stop,
     Operation::RemoveContainer,

@@ -228,6 +228,28 @@ async fn usage_is_of_what_runs(side: impl Side) {
     assert_eq!(gone.kind, ErrorKind::NotFound);
 }
 
+async fn disk_use_is_what_was_written_beside_the_mounts(side: impl Side) {
+    let engine = side.engine();
+    for (does, bytes) in [(Does::Waits, 0), (Does::WritesAMebibyte, 1 << 20)] {
+        let mut config = container(&side, does);
+        config
+            .limits
+            .tmpfs
+            .insert("/tmp".into(), "size=2m,mode=1777".into());
+        engine.create_container(&config).await.unwrap();
+        assert_eq!(engine.disk_use(&config.name).await.unwrap(), Some(0));
+        let mut output = engine.attach(&config.name, None).await.unwrap();
+        engine.start(&config.name).await.unwrap();
+        until_ready(&mut output).await;
+        assert_eq!(engine.disk_use(&config.name).await.unwrap(), Some(bytes));
+        engine.stop(&config.name, Duration::ZERO).await.unwrap();
+        assert_eq!(engine.disk_use(&config.name).await.unwrap(), Some(bytes));
+        engine.remove_container(&config.name).await.unwrap();
+        let gone = engine.disk_use(&config.name).await.unwrap_err();
+        assert_eq!(gone.kind, ErrorKind::NotFound);
+    }
+}
+
 async fn stop_kills_after_the_grace(side: impl Side) {
     let engine = side.engine();
     let config = container(&side, Does::IgnoresTerm);
@@ -498,6 +520,7 @@ contract! {
     stop_and_removal_are_idempotent
     stop_is_obeyed
     usage_is_of_what_runs
+    disk_use_is_what_was_written_beside_the_mounts
     stop_kills_after_the_grace
     a_second_stop_cuts_the_grace
     removal_ends_a_running_container

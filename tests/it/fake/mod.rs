@@ -195,6 +195,10 @@ impl FakeEngine {
         match fault {
             None => Ok(Verdict::Real),
             Some(Fault::Fail(kind)) => Err(failed(operation, name, kind)),
+            Some(Fault::Slow(after)) => {
+                tokio::time::sleep(after).await;
+                Ok(Verdict::Real)
+            }
             Some(Fault::DoneButTimeout) => Ok(Verdict::DoThenTimeout),
             Some(Fault::Lie) => Ok(Verdict::Lie),
             Some(Fault::Hang) => std::future::pending().await,
@@ -508,6 +512,19 @@ impl Engine for FakeEngine {
             return Ok(None);
         }
         Ok(Some(state.script_of(container).uses))
+    }
+
+    async fn disk_use(&self, container: &str) -> Result<Option<u64>, EngineError> {
+        const OP: Operation = Operation::DiskUse;
+        let verdict = self.enter(OP, container).await?;
+        answer(&verdict, OP, container)?;
+        let mut state = self.state();
+        let was_started = state.container(OP, container)?.phase == Phase::Started;
+        match verdict {
+            Verdict::Lie => Ok(None),
+            _ if !was_started => Ok(Some(0)),
+            _ => Ok(Some(state.script_of(container).writes_bytes)),
+        }
     }
 
     async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {

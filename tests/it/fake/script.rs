@@ -26,6 +26,8 @@ pub struct Script {
     pub(super) reply: Option<Reply>,
     /// What it has used whenever somebody asks while it runs.
     pub(super) uses: ContainerUsage,
+    /// What it has written in its own file system, whenever somebody asks.
+    pub(super) writes_bytes: u64,
     /// What the engine still hands on after the exit is known, each after a wait.
     pub(super) late: Vec<(Duration, OutputFrame)>,
     /// Whether the output is never ended.
@@ -51,6 +53,7 @@ impl Script {
                 memory: 3 << 20,
                 ..ContainerUsage::default()
             },
+            writes_bytes: 0,
             late: Vec::new(),
             holds_output: false,
         }
@@ -108,6 +111,14 @@ impl Script {
         Self { uses, ..self }
     }
 
+    /// Has written that much in its own file system, whenever somebody asks.
+    pub fn writes_bytes(self, bytes: u64) -> Self {
+        Self {
+            writes_bytes: bytes,
+            ..self
+        }
+    }
+
     /// The engine hands this on that long after the exit, or after what came late before.
     pub fn late(mut self, after: Duration, text: &str) -> Self {
         let frame = OutputFrame {
@@ -162,6 +173,8 @@ pub enum Fault {
     Fail(ErrorKind),
     /// It is carried out, and the answer does not come: [`ErrorKind::Timeout`].
     DoneButTimeout,
+    /// It is carried out, that long after it was asked for.
+    Slow(Duration),
     /// It never answers, and does nothing.
     Hang,
     /// It says it is done, and does nothing: `start` starts something that ends only when it is

@@ -92,6 +92,7 @@ fn same(text: &str) -> String {
             task.lines = Lines {
                 task: 0,
                 mem_limit: None,
+                disk_limit: None,
                 timeout: None,
             };
         }

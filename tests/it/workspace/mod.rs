@@ -1,6 +1,7 @@
 //! A task's worktree: its files, modes and mounts, the base store behind it, the two scripts that
 //! run inside, and removal. The scripts run here in every shell there is, with their paths moved.
 
+mod disk;
 mod hand_off;
 mod layout;
 mod removal;

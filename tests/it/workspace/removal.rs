@@ -3,7 +3,7 @@
 use super::*;
 
 /// Makes directories in each other, too deep for any path to name.
-fn make_deep(top: &Path, depth: usize) {
+pub fn make_deep(top: &Path, depth: usize) {
     use rustix::fs::{Mode, OFlags};
     let mut at =
         rustix::fs::openat(rustix::fs::CWD, top, OFlags::DIRECTORY, Mode::empty()).unwrap();

@@ -16,6 +16,8 @@ pub enum Does {
     Speaks,
     /// Runs until TERM.
     Waits,
+    /// The same, after it wrote a mebibyte into its own file system, and another into `/tmp`.
+    WritesAMebibyte,
     IgnoresTerm,
     /// Prints its standard input.
     Echoes,
@@ -66,6 +68,7 @@ fn scripted(does: Does) -> Script {
             .writes(Duration::ZERO, OutputSource::Stderr, b"err\n")
             .writes(Duration::from_millis(10), OutputSource::Stdout, b"tail"),
         Does::Waits => Script::runs_forever().prints("ready\n"),
+        Does::WritesAMebibyte => scripted(Does::Waits).writes_bytes(1 << 20),
         Does::IgnoresTerm => Script::runs_forever().ignoring_term().prints("ready\n"),
         Does::Echoes => Script::exits(0).replies(|_, input| input.to_vec()),
     }
@@ -86,6 +89,10 @@ impl Side for Docker {
 
     fn teach(&self, _container: &str, does: Does) -> Vec<String> {
         let script = match does {
+            Does::WritesAMebibyte => {
+                let waits = self.teach("", Does::Waits).remove(2);
+                format!("for d in /tmp /var/tmp; do head -c 1048576 /dev/zero >$d/x; done; {waits}")
+            }
             Does::Exits(code) => format!("exit {code}"),
             Does::Speaks => "echo out; echo err >&2; printf tail".into(),
             Does::Waits => "trap 'exit 143' TERM; echo ready; while :; do sleep 0.05; done".into(),

@@ -366,13 +366,15 @@ fn nothing_is_mounted_into_what_a_task_brings_back() {
 }
 
 #[test]
-fn a_log_needs_room_for_some_lines() {
-    for size in ["0", "1023k"] {
-        let message = bad_task(&format!("log_limit: {size}"));
-        assert!(message.contains("is too little"), "{message}");
-        assert!(message.contains("write at least 1m"), "{message}");
+fn logs_and_disks_need_room_for_something() {
+    for key in ["log_limit", "disk_limit"] {
+        for size in ["0", "1023k"] {
+            let message = bad_task(&format!("{key}: {size}"));
+            assert!(message.contains("is too little"), "{message}");
+            assert!(message.contains("write at least 1m"), "{message}");
+        }
+        good(&with_task(&format!("{key}: 1m")));
     }
-    good(&with_task("log_limit: 1m"));
 }
 
 #[test]

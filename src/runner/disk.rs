@@ -1,0 +1,152 @@
+//! What a task has on disk, measured while its container runs, and when that is more than it may use.
+//!
+//! A walk over many files takes a while: how long sets how often. So a task is measured for a
+//! twentieth of the time at most, a fifth where its disk is filling.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::blocking;
+use crate::engine::Engine;
+use crate::plan::TaskPlan;
+use crate::workspace::Workspace;
+
+/// How far apart measurements are at least.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How much a task is thought to write in a second at most, in bytes: far from its limit it need not
+/// be measured often.
+const FASTEST: u64 = 2 << 30;
+/// How long that may put a measurement off at most.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The pause after a measurement, in times of what it took.
+const PAUSE: u32 = 19;
+/// The same where the disk lost as much meanwhile as the task has left.
+const SHORT_PAUSE: u32 = 4;
+/// How many names are looked at before one can stop looking.
+const PIECE: usize = 10_000;
+
+/// A task whose disk is measured.
+pub(super) struct DiskWatch<'a, E: Engine> {
+    engine: &'a E,
+    container: &'a str,
+    workspace: Arc<Workspace>,
+    /// Whether the container can write in its own file system.
+    is_writable: bool,
+    limit: u64,
+}
+
+impl<'a, E: Engine> DiskWatch<'a, E> {
+    pub(super) fn new(
+        engine: &'a E,
+        container: &'a str,
+        task: &TaskPlan,
+        workspace: Arc<Workspace>,
+    ) -> Self {
+        Self {
+            engine,
+            container,
+            workspace,
+            is_writable: !task.read_only,
+            limit: u64::try_from(task.disk_limit).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Returns once the task uses more than it may, with how much that is at least, in bytes.
+    pub(super) async fn over_limit(self) -> u64 {
+        let (mut used, mut took, mut layer) = (0, Duration::ZERO, 0);
+        loop {
+            pause(took, self.limit - used, || self.free()).await;
+            let began = Instant::now();
+            used = self.walk().await;
+            if used <= self.limit && self.is_writable {
+                // What cannot be told now may be told next time.
+                if let Ok(Some(bytes)) = self.engine.disk_use(self.container).await {
+                    layer = bytes;
+                }
+                used = used.saturating_add(layer);
+            }
+            if used > self.limit {
+                return used;
+            }
+            took = began.elapsed();
+        }
+    }
+
+    /// What the task has in its directories, in bytes; more than the limit is not counted.
+    async fn walk(&self) -> u64 {
+        let mut walk = self.workspace.disk_walk(self.limit);
+        loop {
+            let piece = move || {
+                let is_done = walk.advance(PIECE);
+                (walk, is_done)
+            };
+            let is_done;
+            (walk, is_done) = blocking(piece).await;
+            if is_done {
+                return walk.used().bytes;
+            }
+        }
+    }
+
+    /// What is free where its directories are, in bytes; all of it where that cannot be told.
+    async fn free(&self) -> u64 {
+        let directory = self.workspace.directory().to_owned();
+        let facts = blocking(move || rustix::fs::statvfs(&directory)).await;
+        facts.map_or(u64::MAX, |facts| {
+            facts.f_bavail.saturating_mul(facts.f_frsize)
+        })
+    }
+}
+
+/// Waits for the next measurement, after one that took so long, `left` bytes below the limit.
+async fn pause<F: Future<Output = u64>>(took: Duration, left: u64, free: impl Fn() -> F) {
+    let (began, free_then) = (Instant::now(), free().await);
+    let not_before = Duration::from_secs(left / FASTEST).min(LONGEST);
+    sleep(INTERVAL.max(not_before).max(took * SHORT_PAUSE)).await;
+    while began.elapsed() < took * PAUSE {
+        if free_then.saturating_sub(free().await) > left {
+            return;
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn paused(took: Duration, left: u64, free: impl Fn() -> u64) -> Duration {
+        let began = Instant::now();
+        pause(took, left, || std::future::ready(free())).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nearer_the_limit_the_sooner() {
+        for (gibibytes, seconds) in [(0, 1), (2, 1), (3, 1), (10, 5), (1000, 10)] {
+            let time = paused(Duration::ZERO, gibibytes << 30, || 0).await;
+            assert_eq!(time, seconds * SECOND, "{gibibytes}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_is_done_seldom_unless_the_disk_fills() {
+        assert_eq!(paused(10 * SECOND, 1000, || 5000).await, 190 * SECOND);
+        // As much is used as the task has left: by others, or by it.
+        let free = Cell::new(5000);
+        let falls = || {
+            free.set(free.get() - 100);
+            free.get()
+        };
+        assert_eq!(paused(10 * SECOND, 1000, falls).await, 50 * SECOND);
+        free.set(2000);
+        let falls_fast = || free.replace(0);
+        assert_eq!(paused(10 * SECOND, 1000, falls_fast).await, 40 * SECOND);
+    }
+}
