@@ -60,12 +60,13 @@ fn usage(stats: &ContainerStatsResponse) -> Option<ContainerUsage> {
     })
 }
 
-/// Pages of files that were not used lately, as `docker stats` leaves them out (docker/cli
-/// `cli/command/container/stats_helpers.go`): `total_inactive_file` is cgroup v1's count of the
-/// whole tree, `inactive_file` cgroup v2's.
+/// Pages of files, also of those that were used lately: under pressure the kernel drops both (the
+/// kernel's `admin-guide/cgroup-v1/memory.rst` and `cgroup-v2.rst`; tmpfs is not among them). The
+/// `total_` ones are cgroup v1's counts of the whole tree. `docker stats` leaves out the inactive ones
+/// only.
 fn droppable(memory: &ContainerMemoryStats) -> u64 {
     let counter = |name: &str| memory.stats.as_ref()?.get(name).copied();
-    counter("total_inactive_file")
-        .or_else(|| counter("inactive_file"))
-        .unwrap_or_default()
+    let pages = |kind: &str| counter(&format!("total_{kind}")).or_else(|| counter(kind));
+    let kinds = ["active_file", "inactive_file"];
+    kinds.into_iter().filter_map(pages).sum()
 }

@@ -316,6 +316,7 @@ async fn usage_is_read_of_both_versions_of_cgroups() {
     });
     let v1 = json!({"usage": 2_633_728, "max_usage": 4_435_968, "limit": 16_777_216, "stats": {
         "cache": 2_195_456, "inactive_file": 1, "total_inactive_file": 274_432,
+        "active_file": 2, "total_active_file": 4096,
         "hierarchical_memory_limit": 9_223_372_036_854_771_712_u64,
     }});
     let v2 = json!({"usage": 11_902_976, "limit": 16_692_396_032_u64, "stats": {
@@ -337,11 +338,11 @@ async fn usage_is_read_of_both_versions_of_cgroups() {
         (
             json!({"read": "2026-11-20T16:05:24.540248911Z", "preread": "0001-01-01T00:00:00Z", "cpu_stats": cpu, "memory_stats": v1,
                 "networks": {"eth0": network(7), "eth1": network(1)}}),
-            used(2_633_728, 274_432, Some(4_435_968), 8, 10),
+            used(2_633_728, 278_528, Some(4_435_968), 8, 10),
         ),
         (
             json!({"read": "2026-11-20T16:05:24.540248911Z", "cpu_stats": cpu, "memory_stats": v2}),
-            used(11_902_976, 6_782_976, None, 0, 0),
+            used(11_902_976, 6_995_968, None, 0, 0),
         ),
         // What they say of a container that does not run.
         (
