@@ -118,6 +118,7 @@ fn submodules_with_another_git_directory_stay_inside() {
 fn the_git_file_of_the_worktree_cannot_be_moved() {
     let hostile = Hostile::new();
     let script = "\
+grep -q ' /workspace/.git ro,' /proc/self/mountinfo
 must_fail rm -f .git
 must_fail mv .git moved
 must_fail ln -sf /agent/git .git
