@@ -17,6 +17,9 @@ use crate::id::{CommitId, RepoKey, StateDir, hex_hash};
 /// The store's one ref: everything in it is reachable from there.
 const TIP: &str = "refs/agent-run/base";
 const LAST_USED: &str = "agent-run-last-used";
+/// Names the commit that is being fetched. A fetch that was cut short may have brought objects that
+/// the tip does not reach.
+const FETCHING: &str = "agent-run-fetching";
 /// What a submodule's configuration says of its files may be out of date, and the sending side does
 /// not start without them; it needs none. Git runs this through the shell.
 const SENDER: &str = "--upload-pack=GIT_WORK_TREE=. git-upload-pack";
@@ -75,10 +78,10 @@ impl Store {
             let key = hex_hash(text.as_bytes(), 12);
             let path = state.base_store(repository, &key);
             let tip = tip_of(source.git, &path);
-            match &tip {
-                Some(tip) if !source.contains(tip)? => generation += 1,
-                _ => break (key, path, tip),
+            if source.contains_all(tip.iter().chain(&cut_short(&path)))? {
+                break (key, path, tip);
             }
+            generation += 1;
         };
         let mut store = Self {
             path,
@@ -115,6 +118,9 @@ impl Store {
             init_bare(&self.path).map_err(WorkspaceError::git("make the base store"))?;
         }
         let before = self.tidy()?;
+        let fetching = self.path.join(FETCHING);
+        let written = fs::write(&fetching, source.commit.as_str());
+        written.map_err(WorkspaceError::io("write", &fetching))?;
         let refspec = format!("+{}:{TIP}", source.commit);
         let flags = [
             "-q",
@@ -135,6 +141,7 @@ impl Store {
             .deadline(FETCH_DEADLINE)
             .run()
             .map_err(WorkspaceError::git("copy history into the base store"))?;
+        fs::remove_file(&fetching).map_err(WorkspaceError::io("remove", &fetching))?;
         let after = self.tidy()?;
         let bytes = after.saturating_sub(before);
         Ok(ColdCost {
@@ -177,6 +184,14 @@ impl Store {
 }
 
 impl Source<'_> {
+    /// Whether all that these reach is reached by the commit too.
+    fn contains_all<'c>(
+        &self,
+        mut commits: impl Iterator<Item = &'c CommitId>,
+    ) -> Result<bool, WorkspaceError> {
+        commits.try_fold(true, |all, commit| Ok(all && self.contains(commit)?))
+    }
+
     /// Whether all that `tip` reaches is reached by the commit too.
     fn contains(&self, tip: &CommitId) -> Result<bool, WorkspaceError> {
         let arguments = [
@@ -199,4 +214,9 @@ fn tip_of(git: &Git, path: &Path) -> Option<CommitId> {
     }
     let call = git.call(["rev-parse", "-q", "--verify", TIP]);
     call.git_dir(path).run_text().ok()?.trim().parse().ok()
+}
+
+/// What was being fetched into the store at `path` when that was cut short.
+fn cut_short(path: &Path) -> Option<CommitId> {
+    fs::read_to_string(path.join(FETCHING)).ok()?.parse().ok()
 }

@@ -164,6 +164,40 @@ fn the_base_store_holds_only_what_the_base_reaches() {
 }
 
 #[test]
+fn what_a_fetch_that_was_cut_short_has_brought_stays_unreadable() {
+    let site = Site::new();
+    let state = site.scratch.state();
+    let ensure = || {
+        let base = site.repository.resolve_base("HEAD").unwrap();
+        BaseStore::ensure(&site.repository, &state, "HEAD", &base, None)
+    };
+    // The objects arrive, and then the ref cannot be moved.
+    let tip = site.store.path().join("refs/agent-run/base");
+    let packed = git(site.store.path(), &["rev-parse", "refs/agent-run/base"]);
+    fs::remove_file(&tip).unwrap();
+    fs::write(
+        site.store.path().join("packed-refs"),
+        format!("{packed} refs/agent-run/base\n"),
+    )
+    .unwrap();
+    fs::create_dir(&tip).unwrap();
+    fs::write(tip.join("in-the-way"), format!("{packed}\n")).unwrap();
+    let secret = commit(&site.dir, "secret", "secret");
+    ensure().unwrap_err();
+    let has = |store: &BaseStore| {
+        let arguments = ["cat-file", "-e", secret.as_str()];
+        try_git(store.path(), &arguments).status.success()
+    };
+    assert!(has(&site.store), "the fetch was cut short too soon");
+    fs::remove_dir_all(&tip).unwrap();
+    git(&site.dir, &["reset", "-q", "--hard", "HEAD~1"]);
+    let after = ensure().unwrap();
+    assert!(!has(&after));
+    // The next one goes on where this one was.
+    assert_eq!(ensure().unwrap().path(), after.path());
+}
+
+#[test]
 fn a_cut_history_works_inside() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repo");
