@@ -26,8 +26,10 @@ fn no_files(hostile: &Hostile) -> Vec<(&'static str, String)> {
     kinds.into_iter().chain([("secret", secret)]).collect()
 }
 
+/// Where the hand-off makes it again and again it is refused; where it lies there once, the collector
+/// makes the files anew.
 #[test]
-fn files_that_are_none_are_refused_where_every_hand_off_leaves_them() {
+fn files_that_are_none_are_refused_or_made_anew() {
     let hostile = Hostile::new();
     let refused = |name: &str, plant: &str| {
         let script = in_every_hand_off(plant);
@@ -36,26 +38,20 @@ fn files_that_are_none_are_refused_where_every_hand_off_leaves_them() {
     };
     let mut attacks = Vec::new();
     for (kind, make) in no_files(&hostile) {
-        let plant = format!("{STATUS} > /agent/out/status; at=/agent/out/result.bundle; {make}");
-        attacks.push(refused(&format!("bundle-{kind}"), &plant));
-        if matches!(kind, "fifo" | "secret") {
-            let plant = format!("at=/agent/out/status; {make}");
-            attacks.push(refused(&format!("status-{kind}"), &plant));
+        let bundle = format!("{STATUS} > /agent/out/status\nat=/agent/out/result.bundle\n{make}");
+        let status = format!("at=/agent/out/status\n{make}");
+        attacks.push(refused(&format!("bundle-{kind}"), &bundle));
+        if !matches!(kind, "fifo" | "secret") {
+            continue;
+        }
+        attacks.push(refused(&format!("status-{kind}"), &status));
+        for (name, plant) in [("bundle", bundle), ("status", status)] {
+            let script = format!("echo work > work.txt\n{plant}{NO_HAND_OFF}");
+            let name = format!("{name}-{kind}-once");
+            attacks.push(Attack::new(&name, Expected::Imported, &script).ends("killed"));
         }
     }
     let none = in_every_hand_off("true");
     attacks.push(Attack::new("nothing", Expected::Kept, &none).ends("killed"));
-    hostile.run(&attacks);
-}
-
-#[test]
-fn files_that_are_none_are_made_anew_by_the_collector() {
-    let hostile = Hostile::new();
-    let attack = |(kind, make): (&str, String)| {
-        let plant = format!("{STATUS} > /agent/out/status\nat=/agent/out/result.bundle\n{make}");
-        let script = format!("echo work > work.txt\n{plant}{NO_HAND_OFF}");
-        Attack::new(kind, Expected::Imported, &script).ends("killed")
-    };
-    let attacks: Vec<_> = no_files(&hostile).into_iter().map(attack).collect();
     hostile.run(&attacks);
 }
