@@ -90,3 +90,80 @@ fn the_trash_is_not_emptied_while_something_is_being_removed() {
     empty_trash(&site.scratch.state()).unwrap();
     assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
 }
+
+#[test]
+fn files_of_other_users_are_removed_as_root() {
+    let site = Site::new();
+    let workspace = site.try_workspace(&attempt("t", 1), None).unwrap();
+    let top = workspace.worktree();
+    fs::create_dir_all(top.join("theirs/in")).unwrap();
+    fs::write(top.join("theirs/in/file"), "").unwrap();
+    for (path, uid) in [
+        ("theirs/in/file", 4242),
+        ("theirs/in", 0),
+        ("theirs", 10001),
+    ] {
+        std::os::unix::fs::chown(top.join(path), Some(uid), Some(uid))
+            .expect("run this test as root");
+        fs::set_permissions(top.join(path), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    remove(&site.scratch.state(), workspace.directory()).unwrap();
+    assert!(!workspace.directory().exists());
+}
+
+#[test]
+fn another_file_system_is_not_entered() {
+    let site = Site::new();
+    let workspace = site.try_workspace(&attempt("t", 1), None).unwrap();
+    let mounted = workspace.worktree().join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let mount = program("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&mounted)
+        .status();
+    assert!(mount.unwrap().success(), "run this test as root");
+    fs::write(mounted.join("precious"), "").unwrap();
+    let error = remove(&site.scratch.state(), workspace.directory()).unwrap_err();
+    let RemovalError::Left { path, .. } = error else {
+        panic!("{error}")
+    };
+    let found = program("find")
+        .arg(&path)
+        .args(["-name", "precious"])
+        .output()
+        .unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    let found = Path::new(found.trim());
+    let unmounted = program("umount")
+        .arg(found.parent().unwrap_or(&mounted))
+        .status();
+    assert!(
+        unmounted.unwrap().success(),
+        "what was mounted is gone: {}",
+        path.display()
+    );
+    empty_trash(&site.scratch.state()).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+#[ignore = "slow: make test-all runs it"]
+fn a_million_files_are_removed() {
+    let site = Site::new();
+    let workspace = site.try_workspace(&attempt("t", 1), None).unwrap();
+    for directory in 0..10 {
+        let directory = workspace.worktree().join(directory.to_string());
+        fs::create_dir(&directory).unwrap();
+        for n in 0..100_000 {
+            fs::File::create(directory.join(n.to_string())).unwrap();
+        }
+    }
+    let began = std::time::Instant::now();
+    remove(&site.scratch.state(), workspace.directory()).unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(300),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!workspace.directory().exists());
+}

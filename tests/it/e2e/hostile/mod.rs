@@ -6,10 +6,12 @@
 
 mod after;
 mod canary;
+mod files;
 mod files_of_git;
 mod git_config;
 mod hand_off;
 mod nested;
+mod reach;
 mod users_config;
 mod snapshot;
 mod strangers;
