@@ -1,0 +1,104 @@
+//! What agent-run costs beside the tools that people would use instead: `make bench`, or
+//! `cargo bench --bench bench -- --only loop,first --rounds 9`.
+//!
+//! Each comparison makes its pairs in turn, in one run, on a tmpfs. A whole run writes what it
+//! measured to `docs/benchmarks.md`.
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a benchmark starts the programs that it compares, and prints what it measured"
+)]
+
+mod document;
+mod events;
+mod logs;
+mod loops;
+mod many;
+mod memory;
+mod rows;
+mod scene;
+mod shell;
+mod sleepers;
+mod terminal;
+mod trees;
+
+use anyhow::{Result, ensure};
+use clap::Parser as _;
+use peak_alloc::PeakAlloc;
+
+use rows::Row;
+use scene::Scene;
+
+/// Counts what is in use: `many` reads it in a process that is agent-run.
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// Compares agent-run with what people would use instead, on this machine.
+#[derive(clap::Parser)]
+struct Options {
+    /// Comparisons to make; without it all are made, and docs/benchmarks.md is written
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+    /// Rounds that count, besides the first, in place of each comparison's own number
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Given by `cargo bench`; says nothing
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A comparison: its name, how many rounds of it count, and what makes it.
+type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
+
+const COMPARISONS: [Comparison; 12] = [
+    ("loop", 4, loops::forty),
+    ("one", 8, loops::one),
+    ("first", 8, loops::first),
+    ("collect", 4, loops::collect),
+    ("memory", 1, memory::of_processes),
+    ("heap", 1, memory::of_queue),
+    ("many", 1, many::compare),
+    ("trees", 4, trees::compare),
+    ("sleepers", 2, sleepers::compare),
+    ("logs", 3, logs::compare),
+    ("events", 3, events::compare),
+    ("terminal", 1, terminal::compare),
+];
+
+fn main() -> Result<std::process::ExitCode> {
+    match std::env::args().nth(1).as_deref() {
+        // What measures this process itself runs in one of its own.
+        Some("run") => return Ok(memory::as_agent_run()),
+        Some("terminal") => terminal::measure(),
+        _ => compare(&Options::parse())?,
+    }
+    Ok(std::process::ExitCode::SUCCESS)
+}
+
+fn compare(options: &Options) -> Result<()> {
+    let names = COMPARISONS.map(|(name, ..)| name);
+    for name in &options.only {
+        let known = names.contains(&name.as_str());
+        ensure!(
+            known,
+            "no comparison `{name}`; there are: {}",
+            names.join(", ")
+        );
+    }
+    let scene = Scene::new()?;
+    let mut rows = Vec::new();
+    for (name, rounds, compare) in COMPARISONS {
+        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
+            println!("{name}");
+            let made = compare(&scene, options.rounds.unwrap_or(rounds))?;
+            for row in &made {
+                println!("  {row}");
+            }
+            rows.extend(made);
+        }
+    }
+    if options.only.is_empty() {
+        document::write(&scene, &rows)?;
+    }
+    Ok(())
+}
