@@ -23,6 +23,7 @@ pub struct Repository {
     key: RepoKey,
     shallow: bool,
     partial: bool,
+    user_email: Option<String>,
 }
 
 impl Repository {
@@ -36,10 +37,10 @@ impl Repository {
         })?;
         let answer = ask(git, &directory)?;
         let mut lines = answer.lines();
-        let mut next = || lines.next().unwrap_or_default().to_owned();
-        let git_dir = canonical(&next())?;
-        let common_dir = canonical(&next())?;
-        let (format, bare, shallow) = (next(), next() == "true", next() == "true");
+        let mut next = || lines.next().unwrap_or_default();
+        let git_dir = canonical(Path::new(next()))?;
+        let common_dir = canonical(Path::new(next()))?;
+        let (format, shallow) = (next(), next() == "true");
         if format != "sha1" {
             let format = sanitize::line(format.as_bytes(), false);
             return Err(GitError::ObjectFormat {
@@ -47,14 +48,13 @@ impl Repository {
                 format,
             });
         }
-        let work_tree = if bare {
-            None
-        } else {
-            work_tree(git, &directory)?
-        };
+        // The way from here to the top of its files; in a git directory there is none.
+        let way = lines.next().map(|way| canonical(&directory.join(way)));
+        let work_tree = way.transpose()?;
         let mut trusted = vec![directory.as_path(), &git_dir, &common_dir];
         trusted.extend(work_tree.as_deref());
-        let mut repository = Self {
+        let (partial, user_email) = settings(git, &directory)?;
+        let repository = Self {
             git: git.trusting(&trusted)?,
             key: RepoKey::of(&common_dir),
             directory,
@@ -62,14 +62,9 @@ impl Repository {
             common_dir,
             work_tree,
             shallow,
-            partial: false,
+            partial,
+            user_email,
         };
-        let promisors = [
-            "config",
-            "--get-regexp",
-            "^(extensions\\.partialclone|remote\\..*\\.promisor)$",
-        ];
-        repository.partial = repository.call(promisors).run_bool()?;
         repository.refuse_empty()?;
         Ok(repository)
     }
@@ -229,13 +224,8 @@ impl Repository {
     }
 
     /// The e-mail address that the user's own configuration gives for this repository.
-    pub fn user_email(&self) -> Result<Option<String>, GitError> {
-        let call = self.git.as_user(&self.directory, ["config", "user.email"]);
-        match call.run_text() {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|t| !t.is_empty())),
-            Err(GitError::Failed { .. }) => Ok(None),
-            Err(other) => Err(other),
-        }
+    pub fn user_email(&self) -> Option<&str> {
+        self.user_email.as_deref()
     }
 
     /// The repository's own ignore rules, `info/exclude`; empty where there are none.
@@ -264,16 +254,17 @@ impl Repository {
     }
 
     fn refuse_empty(&self) -> Result<(), GitError> {
-        let refs = self.call(["for-each-ref", "--count=1"]).run()?;
-        let head = self
-            .call(["rev-parse", "-q", "--verify", "HEAD^{commit}"])
-            .run();
-        if refs.is_empty() && head.is_err() {
-            return Err(GitError::Empty {
-                path: self.directory.clone(),
-            });
+        let head = ["rev-parse", "-q", "--verify", "HEAD^{commit}"];
+        if self.call(head).run().is_ok() {
+            return Ok(());
         }
-        Ok(())
+        let refs = self.call(["for-each-ref", "--count=1"]).run()?;
+        if !refs.is_empty() {
+            return Ok(());
+        }
+        Err(GitError::Empty {
+            path: self.directory.clone(),
+        })
     }
 
     fn refuse_absent_files(&self, commit: &CommitId) -> Result<(), GitError> {
@@ -308,8 +299,8 @@ fn ask(git: &Git, directory: &Path) -> Result<String, GitError> {
         "--git-dir",
         "--git-common-dir",
         "--show-object-format",
-        "--is-bare-repository",
         "--is-shallow-repository",
+        "--show-cdup",
     ];
     let path = directory.to_owned();
     match git.as_user(directory, questions).run_text() {
@@ -327,18 +318,28 @@ fn ask(git: &Git, directory: &Path) -> Result<String, GitError> {
     }
 }
 
-/// The top of the files; none in a git directory that has files elsewhere.
-fn work_tree(git: &Git, directory: &Path) -> Result<Option<PathBuf>, GitError> {
-    match git
-        .as_user(directory, ["rev-parse", "--show-toplevel"])
-        .run_text()
-    {
-        Ok(text) => canonical(text.trim_end_matches('\n')).map(Some),
-        Err(GitError::Failed { .. }) => Ok(None),
-        Err(other) => Err(other),
+/// What the user's own configuration says here: whether the repository was cloned with a filter, and
+/// his e-mail address.
+fn settings(git: &Git, directory: &Path) -> Result<(bool, Option<String>), GitError> {
+    let names = r"^(extensions\.partialclone|remote\..*\.promisor|user\.email)$";
+    let asked = git.as_user(directory, ["config", "-z", "--get-regexp", names]);
+    let text = match asked.run() {
+        // Exit code 1: there is none of them.
+        Err(GitError::Failed { .. }) => Vec::new(),
+        answered => answered?,
+    };
+    let text = String::from_utf8_lossy(&text);
+    let (mut partial, mut email) = (false, None);
+    for setting in text.split_terminator('\0') {
+        match setting.split_once('\n') {
+            // The last word counts; an empty one takes it back.
+            Some(("user.email", address)) => email = Some(address.trim().to_owned()),
+            Some(_) | None => partial |= !setting.starts_with("user.email"),
+        }
     }
+    Ok((partial, email.filter(|address| !address.is_empty())))
 }
 
-fn canonical(path: &str) -> Result<PathBuf, GitError> {
-    fs::canonicalize(path).map_err(GitError::io(format!("find {path}")))
+fn canonical(path: &Path) -> Result<PathBuf, GitError> {
+    fs::canonicalize(path).map_err(GitError::io(format!("find {}", path.display())))
 }

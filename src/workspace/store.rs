@@ -194,6 +194,9 @@ impl Source<'_> {
 
     /// Whether all that `tip` reaches is reached by the commit too.
     fn contains(&self, tip: &CommitId) -> Result<bool, WorkspaceError> {
+        if tip == self.commit {
+            return Ok(true);
+        }
         let arguments = [
             "merge-base",
             "--is-ancestor",

@@ -229,7 +229,7 @@ fn facts_of_the_users_tree() {
         repository.uncommitted().unwrap().unwrap(),
         "1 changed, 1 untracked"
     );
-    assert_eq!(repository.user_email().unwrap().unwrap(), "me@example.org");
+    assert_eq!(repository.user_email(), Some("me@example.org"));
     assert_eq!(repository.info_exclude(), b"*.log\n");
 }
 
