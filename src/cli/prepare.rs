@@ -1,5 +1,6 @@
 //! From arguments to a plan: finds and reads the spec, the repository and the engine.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineInfo, ErrorKind};
 use crate::git::{Git, GitError, Repository};
-use crate::id::{ImageRef, RunId, TaskId};
+use crate::id::{CommitId, ImageRef, RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
 use crate::report::limit;
 use crate::sanitize;
@@ -205,27 +206,24 @@ pub(super) async fn prepare(
         Request::Spec(asked) => *asked,
         Request::Plan(repeat) => return repeat.prepare(surroundings, jobs).await,
     };
-    let git = Git::new(
-        &surroundings.search_path,
-        &surroundings.state.path().join("git"),
-    )?;
-    let place = asked
-        .spec
-        .repo
-        .as_ref()
-        .map(|repo| asked.directory.join(&repo.value));
-    let repository = open(&git, place.as_deref().unwrap_or(&asked.directory))?;
+    let place = asked.spec.repo.as_ref();
+    let place = place.map_or_else(
+        || asked.directory.clone(),
+        |r| asked.directory.join(&r.value),
+    );
+    let base_ref = asked.spec.base.as_ref();
+    let base_ref = base_ref.map_or("HEAD", |base| base.value.as_str());
+    // Neither waits for the other; what is wrong with the repository is told first.
+    let (read, reached) = tokio::join!(
+        read_repository(surroundings, place, base_ref.to_owned()),
+        reach_engine(surroundings)
+    );
+    let (repository, base, branches) = read?;
     refuse_state_inside(surroundings, &repository)?;
-    let base_ref = asked
-        .spec
-        .base
-        .as_ref()
-        .map_or("HEAD", |base| base.value.as_str());
-    let base = repository.resolve_base(base_ref)?;
-    let engine = DockerEngine::connect(&surroundings.engine).await?;
+    let base = base?;
+    let (engine, info) = reached?;
     refuse_state_unseen(surroundings, &engine)?;
-    let info = engine.info().await?;
-    let email = repository.user_email()?;
+    let email = repository.user_email().unwrap_or("agent-run@localhost");
     let inputs = PlanInputs {
         run: asked.run,
         repository: RepositoryPlan {
@@ -236,14 +234,14 @@ pub(super) async fn prepare(
             base,
             history: asked.spec.history.unwrap_or_default(),
         },
-        branches: &repository.branches()?,
+        branches: &branches?,
         engine: EngineCapacity {
             cpus: info.cpus,
             memory: info.memory,
         },
         identity_default: Identity {
             name: "agent-run".into(),
-            email: email.unwrap_or_else(|| "agent-run@localhost".into()),
+            email: email.to_owned(),
         },
         select: &asked.select,
         jobs: jobs.map(usize::from),
@@ -257,12 +255,7 @@ pub(super) async fn prepare(
     let graces = asked.spec.tasks.iter();
     let graces: Vec<Duration> = graces.filter_map(|task| task.stop_grace_period).collect();
     adapt(&mut plan, &graces, &repository, &info)?;
-    for task in &mut plan.tasks {
-        let policy = task.image.pull_policy;
-        if matches!(policy, PullPolicy::Missing | PullPolicy::Never) {
-            task.pinned_image = pin(&engine, &task.image.reference, &task.image.reference).await?;
-        }
-    }
+    pin_images(&engine, &mut plan.tasks).await?;
     Ok(Prepared {
         plan,
         repository,
@@ -271,15 +264,56 @@ pub(super) async fn prepare(
     })
 }
 
-/// What `reference` is on the engine just now: the digest of `name` if it has one, else the id; none
-/// where it is not there.
-pub(super) async fn pin(
-    engine: &DockerEngine,
-    reference: &ImageRef,
-    name: &ImageRef,
-) -> Result<Option<ImageRef>, Failure> {
+/// A repository, its base and its local branches.
+type Read = (
+    Repository,
+    Result<CommitId, GitError>,
+    Result<Vec<String>, GitError>,
+);
+
+async fn read_repository(
+    surroundings: &Surroundings,
+    place: PathBuf,
+    base_ref: String,
+) -> Result<Read, Failure> {
+    let search_path = surroundings.search_path.clone();
+    let own = surroundings.state.path().join("git");
+    let reading = tokio::task::spawn_blocking(move || {
+        let repository = open(&Git::new(&search_path, &own)?, &place)?;
+        let base = repository.resolve_base(&base_ref);
+        let branches = repository.branches();
+        Ok((repository, base, branches))
+    });
+    let read = reading.await;
+    read.map_err(|error| Failure::new(Exit::Unexpected, error))?
+}
+
+async fn reach_engine(surroundings: &Surroundings) -> Result<(DockerEngine, EngineInfo), Failure> {
+    let engine = DockerEngine::connect(&surroundings.engine).await?;
+    let info = engine.info().await?;
+    Ok((engine, info))
+}
+
+/// Notes what the images of tasks are on the engine just now, where nothing else is asked for: a
+/// digest, else an id, and nothing where one is not there. Each image is looked at once.
+async fn pin_images(engine: &DockerEngine, tasks: &mut [TaskPlan]) -> Result<(), Failure> {
+    let mut known = HashMap::new();
+    for task in tasks {
+        let (reference, policy) = (&task.image.reference, task.image.pull_policy);
+        if !matches!(policy, PullPolicy::Missing | PullPolicy::Never) {
+            continue;
+        }
+        if !known.contains_key(reference) {
+            known.insert(reference.clone(), look_up(engine, reference).await?);
+        }
+        task.pinned_image = known.get(reference).cloned().flatten();
+    }
+    Ok(())
+}
+
+async fn look_up(engine: &DockerEngine, name: &ImageRef) -> Result<Option<ImageRef>, Failure> {
     let request = ImageRequest {
-        reference: reference.clone(),
+        reference: name.clone(),
         pull_policy: PullPolicy::Never,
         build: None,
     };

@@ -1,5 +1,6 @@
 //! `run`: runs the tasks of a spec and collects their branches.
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(super) async fn run(
     let hints = hints(&prepared.plan, &surroundings.directory);
     let look = look(arguments, service.is_some(), paint);
     let reporter = Reporter::new(look, &tasks, &hints, service, events);
-    let (engine, plan) = (prepared.engine.clone(), prepared.plan.clone());
+    let plan = prepared.plan.clone();
     let context = context(
         prepared,
         store,
@@ -106,9 +107,7 @@ pub(super) async fn run(
     failed.extend(outputs.write(&ended, &hints).into_iter().map(Into::into));
     failed.extend(ci::tell(&ended, &hints).err());
     // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
-    if let Some(exact) = pinned(&engine, plan, &ended).await {
-        let _ = directory.write_json("plan.json", &exact);
-    }
+    let _ = directory.write_json("plan.json", &pinned(plan, &ended));
     if outputs.take_stdout() {
         print_error(&summary(&ended, &hints, paint));
     } else {
@@ -129,17 +128,20 @@ fn told(failed: Vec<anyhow::Error>, exit: Exit, paint: Paint) -> Exit {
     exit
 }
 
-/// The plan with the images that its tasks did run in; none where the engine does not answer.
-async fn pinned(engine: &DockerEngine, mut plan: RunPlan, ended: &RunSummary) -> Option<RunPlan> {
+/// The plan with the images that its tasks did run in.
+fn pinned(mut plan: RunPlan, ended: &RunSummary) -> RunPlan {
+    let reports = ended.tasks.iter().map(|report| (&report.task, report));
+    let reports: HashMap<_, _> = reports.collect();
     for task in &mut plan.tasks {
-        let report = ended.tasks.iter().find(|report| report.task == task.id);
-        let id = report.and_then(|report| report.image.as_ref()?.parse().ok());
-        if let Some(id) = id {
-            let pin = prepare::pin(engine, &id, &task.image.reference).await;
-            task.pinned_image = pin.ok()?;
+        let Some(report) = reports.get(&task.id) else {
+            continue;
+        };
+        let image = report.image_digest.as_ref().or(report.image.as_ref());
+        if let Some(image) = image.and_then(|image| image.parse().ok()) {
+            task.pinned_image = Some(image);
         }
     }
-    Some(plan)
+    plan
 }
 
 fn hints(plan: &RunPlan, here: &Path) -> Hints {
