@@ -3,7 +3,7 @@
 //! Tasks are spawned and never dropped. Everything they report comes through here, so that what is
 //! shown is always consistent; what they leave to remove is removed in the background meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,7 +210,10 @@ struct Dispatch<E: Engine> {
     free: usize,
     running: JoinSet<TaskDone>,
     removing: JoinSet<(TaskId, Vec<String>)>,
-    reports: Vec<TaskReport>,
+    /// The place of each task in the spec.
+    places: HashMap<TaskId, usize>,
+    /// By the place of the task.
+    reports: BTreeMap<usize, TaskReport>,
 }
 
 impl<E: Engine> Dispatch<E> {
@@ -221,7 +224,8 @@ impl<E: Engine> Dispatch<E> {
             free: plan.parallel.min(plan.tasks.len()).max(1),
             running: JoinSet::new(),
             removing: JoinSet::new(),
-            reports: Vec::new(),
+            places: plan.tasks.iter().map(|t| t.id.clone()).zip(0..).collect(),
+            reports: BTreeMap::new(),
             shared,
         }
     }
@@ -299,7 +303,7 @@ impl<E: Engine> Dispatch<E> {
             self.shared
                 .event(Some(&task), EventKind::Warning { message });
         }
-        if let Some(report) = self.reports.iter_mut().find(|r| r.task == task) {
+        if let Some(report) = self.reports.get_mut(&self.places[&task]) {
             report.teardown_errors.extend(errors);
         }
     }
@@ -320,24 +324,23 @@ impl<E: Engine> Dispatch<E> {
             }
             self.shared.event(Some(&report.task), finished(&report));
         }
-        self.reports.push(report);
+        self.reports.insert(self.places[&report.task], report);
     }
 
-    /// Removes the network and puts the reports into the order of the spec.
+    /// Removes what the tasks shared, and tells of all of them in the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
-        let not_removed = self.shared.network.release(&*context.engine).await;
-        let not_unpinned = unpin(&self.shared).await;
-        let mut tasks = self.reports;
-        let place = |task: &TaskId| context.plan.tasks.iter().position(|t| t.id == *task);
-        tasks.sort_by_key(|report| place(&report.task));
+        let (not_removed, not_unpinned) = tokio::join!(
+            self.shared.network.release(&*context.engine),
+            unpin(&self.shared)
+        );
         let stopped = match *self.shared.shutdown.borrow() {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
         };
         RunSummary {
             run: context.plan.run.clone(),
-            tasks,
+            tasks: self.reports.into_values().collect(),
             stopped,
             took: Duration::ZERO,
             teardown_errors: not_removed.into_iter().chain(not_unpinned).collect(),
