@@ -194,6 +194,8 @@ pub struct Exit {
 /// What an engine is. Read once per run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineInfo {
+    /// What tells it from other engines, if it says so.
+    pub id: Option<String>,
     /// Where it was reached, for people.
     pub endpoint: String,
     /// Whether it was reached over the network: the host's directories may not be its own then.

@@ -84,6 +84,11 @@ impl StateDir {
         self.0.join("trash")
     }
 
+    /// Whether directories of ours arrived in containers; `key` tells engines and users apart.
+    pub fn mount_proof(&self, key: &str) -> PathBuf {
+        self.0.join("mounts").join(key)
+    }
+
     /// What is known of an image, by its id.
     pub fn image_facts(&self, image_id: &str) -> PathBuf {
         let name = format!("{}.json", hex_hash(image_id.as_bytes(), 32));

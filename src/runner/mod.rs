@@ -17,6 +17,7 @@ mod network;
 mod outcome;
 mod prepare;
 mod probe;
+mod proof;
 mod pump;
 mod record;
 mod task;

@@ -21,7 +21,9 @@ use super::prepare::{self, make_workspace, user_of};
 use super::pump::{Ending, Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
-use super::{Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector};
+use super::{
+    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector, proof,
+};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
@@ -189,23 +191,14 @@ impl<E: Engine> Life<'_, E> {
         Ok((self.shutdown() == Shutdown::None).then_some(image))
     }
 
-    /// No container of a task is created before a directory of ours has arrived in one.
+    /// No container of a task is created before it is known that directories of ours arrive in one.
     async fn prove_bind_mounts(
         &self,
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<(), StepError> {
-        let prober = self.shared.context.prober();
-        let prove = || async {
-            if image.facts.has_shell {
-                return super::probe::prove_bind_mounts(&prober, &image.info, user).await;
-            }
-            // An image without a shell cannot answer.
-            let base = collector::base_image(self.shared).await?;
-            super::probe::prove_bind_mounts(&prober, &base.info, user).await
-        };
-        let proof = self.shared.bind_proof.get_or_try_init(prove).await;
-        match proof {
+        let prove = || proof::of_bind_mounts(self.shared, image, user);
+        match self.shared.bind_proof.get_or_try_init(prove).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 self.shared.give_up(error.clone());

@@ -99,6 +99,7 @@ mod tests {
 
     fn info(rootless: bool, userns_root: Option<(u32, u32)>) -> EngineInfo {
         EngineInfo {
+            id: None,
             endpoint: "test".into(),
             remote: false,
             version: "1".into(),

@@ -21,6 +21,7 @@ impl DockerEngine {
             return Err(call.error(ErrorKind::Broken(words.into())));
         };
         Ok(EngineInfo {
+            id: info.id.clone().filter(|id| !id.is_empty()),
             endpoint: self.endpoint.url.clone(),
             remote: self.endpoint.remote(),
             version: self.version.clone(),

@@ -98,6 +98,7 @@ impl FakeEngine {
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             info: EngineInfo {
+                id: Some("fake".into()),
                 endpoint: "fake".into(),
                 remote: false,
                 version: "0".into(),

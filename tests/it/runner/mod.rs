@@ -7,6 +7,7 @@ mod faults;
 mod journal;
 mod limits;
 mod output;
+mod proof;
 mod scene;
 mod shutdown;
 mod usage;
