@@ -22,6 +22,7 @@ mod pipelines;
 mod outputs;
 mod readme;
 mod repeat;
+mod resources;
 mod scene;
 mod signals;
 mod submodules;
