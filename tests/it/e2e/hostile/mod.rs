@@ -185,17 +185,19 @@ impl Hostile {
 
 /// The attacks as tasks, between two honest ones.
 fn spec(attacks: &[Attack]) -> String {
-    let honest = |name: &str, more: &str| {
+    let honest = |name: &str, network: &str, more: &str| {
         let script = format!("echo fine > {name}.txt{more}");
-        (name.to_owned(), json!({ "run": script }))
+        let task = json!({ "run": script, "network_mode": network });
+        (name.to_owned(), task)
     };
+    let commit = "; git add .; git commit -qm fine";
     let hostile = attacks
         .iter()
         .map(|a| (a.name.clone(), Value::Object(a.settings.clone())));
-    let tasks = [honest("honest-first", "; git add .; git commit -qm fine")]
+    let tasks = [honest("honest-first", "bridge", commit)]
         .into_iter()
         .chain(hostile)
-        .chain([honest("honest-last", "")]);
+        .chain([honest("honest-last", "none", "")]);
     // JSON is YAML; the order of the tasks is that of the text.
     let mut text = String::from(
         "version: 1\nmax_parallel: 4\ndefaults: { mem_limit: 256m, timeout: 60s, network_mode: none }\ntasks:\n",
