@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the tests, with cargo-nextest where it is installed, else with cargo test. Both run the same
-# tests; the last line is the runner's summary. With --all also those marked as slow. As root on
-# Debian or Ubuntu it installs what the tests need beyond Rust, git and an engine.
+# tests; the last line is the runner's summary. With --all also those marked as slow, and the fuzz
+# targets for a short time first. As root on Debian or Ubuntu it installs what the tests need beyond
+# Rust, git and an engine.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,7 @@ if [ "${1:-}" = --all ]; then all=yes; fi
 
 # command:package, for the tests that run the command.
 missing=
+if [ $all = yes ] && ! command -v c++ >/dev/null; then missing=" g++"; fi
 for tool in bash:bash busybox:busybox chattr:e2fsprogs curl:curl dash:dash mount:mount python3:python3 script:bsdutils shellcheck:shellcheck unshare:util-linux; do
     command -v "${tool%:*}" >/dev/null || missing="$missing ${tool#*:}"
 done
@@ -28,6 +30,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "test: NOTICE: some tests must run as root, and fail without; they say so"
 fi
 
+if [ $all = yes ]; then scripts/fuzz.sh; fi
 if cargo nextest --version >/dev/null 2>&1; then
     if [ $all = yes ]; then set -- --run-ignored all; else set --; fi
     echo "test: cargo nextest run --locked $*"

@@ -20,9 +20,9 @@ const STATUS_LIMIT: u64 = 64 * 1024;
 const HEADER_LINES: usize = 2048;
 const HEADER_LINE_LIMIT: u64 = 8 * 1024;
 /// The hand-off makes at most this many further refs.
-const SIDES: usize = 17;
+pub(super) const SIDES: usize = 17;
 /// The hand-off tells of at most 40 submodules.
-const SUBMODULES: usize = 40;
+pub(super) const SUBMODULES: usize = 40;
 
 /// The hand-off folder, open.
 pub(super) struct HandedOff {
@@ -65,6 +65,15 @@ pub(super) struct Bundle {
     pub(super) pack: File,
 }
 
+/// The header of a bundle.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    pub(super) head: Option<CommitId>,
+    pub(super) sides: Vec<(usize, CommitId)>,
+    /// Its length, in bytes: where the pack begins.
+    pub(super) length: u64,
+}
+
 impl HandedOff {
     pub(super) fn open(out: &Path) -> Result<Self, CollectError> {
         let directory = open::top(out).map_err(io("open", out))?;
@@ -99,7 +108,16 @@ impl HandedOff {
             let found = format!("a bundle of {size} bytes");
             return Err(too_much("bundle-size", found, "bundle", limit));
         }
-        parse_header(file).map(Some)
+        let mut reader = BufReader::new(file);
+        let header = parse_header(&mut reader)?;
+        let mut pack = reader.into_inner();
+        pack.seek(SeekFrom::Start(header.length))
+            .map_err(io("read", Path::new("the bundle")))?;
+        Ok(Some(Bundle {
+            head: header.head,
+            sides: header.sides,
+            pack,
+        }))
     }
 
     /// A regular file with one name, and its size.
@@ -129,7 +147,8 @@ fn malformed_status<T>() -> Result<T, CollectError> {
     rejected("handoff-status", "the hand-off's status file is malformed")
 }
 
-fn parse_status(bytes: &[u8]) -> Option<Status> {
+/// Reads a status file; none where it is not of the form that the script writes.
+pub(super) fn parse_status(bytes: &[u8]) -> Option<Status> {
     // A branch may have any bytes in its name.
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.strip_suffix('\n')?.split('\n');
@@ -176,17 +195,16 @@ fn side_number(text: &str) -> Option<usize> {
 }
 
 /// Reads the header as gitformat-bundle(5) has it, version 2, or 3 with SHA-1.
-fn parse_header(file: File) -> Result<Bundle, CollectError> {
+pub(super) fn parse_header(reader: &mut impl BufRead) -> Result<Header, CollectError> {
     let refuse = |detail: &str| rejected("bundle-header", format!("the bundle's header {detail}"));
-    let mut reader = BufReader::new(file);
-    let mut offset = 0;
-    let (mut head, mut sides) = (None, Vec::new());
+    let mut header = Header::default();
     for number in 0..HEADER_LINES {
         let mut line = Vec::new();
-        let read = (&mut reader)
+        let read = reader
+            .by_ref()
             .take(HEADER_LINE_LIMIT)
             .read_until(b'\n', &mut line);
-        offset += read.map_err(io("read", Path::new("the bundle")))? as u64;
+        header.length += read.map_err(io("read", Path::new("the bundle")))? as u64;
         if line.pop() != Some(b'\n') {
             return refuse("ends early or has a line that is too long");
         }
@@ -197,10 +215,7 @@ fn parse_header(file: File) -> Result<Bundle, CollectError> {
             }
         }
         if line.is_empty() {
-            let mut pack = reader.into_inner();
-            pack.seek(SeekFrom::Start(offset))
-                .map_err(io("read", Path::new("the bundle")))?;
-            return Ok(Bundle { head, sides, pack });
+            return Ok(header);
         }
         // What the pack builds on is checked by git: every object must be there.
         if line == b"@object-format=sha1" || line.starts_with(b"-") {
@@ -210,9 +225,9 @@ fn parse_header(file: File) -> Result<Bundle, CollectError> {
             return refuse("names refs other than those of the hand-off");
         };
         match name {
-            RefName::Head if head.is_none() => head = Some(id),
-            RefName::Side(number) if sides.iter().all(|(n, _)| *n != number) => {
-                sides.push((number, id));
+            RefName::Head if header.head.is_none() => header.head = Some(id),
+            RefName::Side(number) if header.sides.iter().all(|(n, _)| *n != number) => {
+                header.sides.push((number, id));
             }
             _ => return refuse("names a ref twice"),
         }

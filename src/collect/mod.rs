@@ -7,6 +7,8 @@
 mod artifacts;
 mod diffstat;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handed_off;
 pub mod limits;
 mod open;

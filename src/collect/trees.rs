@@ -15,7 +15,7 @@ use crate::workspace::BaseStore;
 /// A SHA-1 object id.
 pub(super) type ObjectId = [u8; 20];
 
-const MODE_TREE: u32 = 0o040_000;
+pub(super) const MODE_TREE: u32 = 0o040_000;
 /// The mode of a symbolic link.
 pub(super) const MODE_LINK: u32 = 0o120_000;
 /// The mode of a commit of another repository.
@@ -136,7 +136,7 @@ impl Trees {
     }
 
     /// Reads the answer of `cat-file --batch`.
-    fn take(&mut self, mut output: &[u8], wanted: &[ObjectId]) -> Option<()> {
+    pub(super) fn take(&mut self, mut output: &[u8], wanted: &[ObjectId]) -> Option<()> {
         for id in wanted {
             let end = output.iter().position(|b| *b == b'\n')?;
             let header = std::str::from_utf8(&output[..end]).ok()?;
@@ -144,8 +144,8 @@ impl Trees {
                 .strip_prefix(&format!("{} tree ", hex(id)))?
                 .parse()
                 .ok()?;
-            let body = output.get(end + 1..end + 1 + size)?;
-            output = output.get(end + 2 + size..)?;
+            let (body, rest) = output.get(end + 1..)?.split_at_checked(size)?;
+            output = rest.strip_prefix(b"\n")?;
             parse(body)?;
             self.bodies.insert(*id, body.to_vec());
         }
@@ -193,7 +193,7 @@ impl Trees {
     }
 
     /// The files of `new` that are other than in `old`, at most `budget`; whether these are all;
-    /// and how many files of `old` are gone.
+    /// and how many files of `old` are gone, directories below a gone one counted as well.
     pub(super) fn changes(
         &mut self,
         old: &ObjectId,
@@ -218,8 +218,11 @@ impl Trees {
                 let path = [&prefix[..], &entry.name].concat();
                 let old_tree = old.as_ref().filter(|e| e.mode == MODE_TREE).map(|e| e.id);
                 if entry.mode == MODE_TREE {
+                    gone += u64::from(old.is_some() && old_tree.is_none());
                     pending.push(([&path[..], b"/"].concat(), old_tree, entry.id));
                 } else {
+                    let below = old_tree.map_or(0, |id| self.extent(&id).paths);
+                    gone = gone.saturating_add(below);
                     let old = old.filter(|e| e.mode != MODE_TREE);
                     found.push(Change {
                         path,
@@ -260,7 +263,7 @@ fn subtrees(body: &[u8]) -> Vec<ObjectId> {
 }
 
 /// Reads a tree object as gitformat-pack's sources have it: `mode name NUL id`, repeated.
-fn parse(mut body: &[u8]) -> Option<Vec<Entry>> {
+pub(super) fn parse(mut body: &[u8]) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     while !body.is_empty() {
         let blank = body.iter().position(|b| *b == b' ')?;
