@@ -2,6 +2,7 @@
 //! made counts as failed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{CollectError, fail_closed, rejected, too_much};
 use super::limits::CollectLimits;
@@ -13,6 +14,10 @@ use crate::workspace::BaseStore;
 
 /// What one object takes in the listings: its id, as one of its own and as somebody's parent.
 const LISTED: u64 = 2 * 41;
+/// Results with more bytes of trees than this are in memory one at a time, however many tasks end
+/// at once.
+const LARGE: u64 = 16 << 20;
+static ALONE: Mutex<()> = Mutex::new(());
 /// What a header takes: id, type, size.
 const HEADER: u64 = 80;
 
@@ -24,6 +29,7 @@ pub(super) struct Added {
     /// The parents of every new commit.
     parents: HashMap<ObjectId, Vec<ObjectId>>,
     trees: Vec<ObjectId>,
+    tree_bytes: u64,
     largest_blob: u64,
     bytes: u64,
 }
@@ -33,6 +39,7 @@ pub(super) struct Checked {
     pub(super) trees: Trees,
     pub(super) base_tree: ObjectId,
     pub(super) tip_tree: ObjectId,
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 impl Added {
@@ -98,6 +105,7 @@ impl Added {
             tip_tree,
             parents: HashMap::new(),
             trees: Vec::new(),
+            tree_bytes: 0,
             largest_blob: 0,
             bytes: 0,
         };
@@ -114,7 +122,10 @@ impl Added {
     ) -> Result<(), CollectError> {
         self.bytes = self.bytes.saturating_add(size);
         match kind {
-            "tree" => self.trees.push(object),
+            "tree" => {
+                self.trees.push(object);
+                self.tree_bytes = self.tree_bytes.saturating_add(size);
+            }
             "blob" => self.largest_blob = self.largest_blob.max(size),
             "commit" => {
                 let parents = line.split(' ').skip(1).map(id).collect::<Result<_, _>>()?;
@@ -171,6 +182,11 @@ impl Added {
             let found = format!("{} bytes of objects", self.bytes);
             return Err(too_much("total-size", found, "total", limits.total));
         }
+        if self.tree_bytes > limits.trees {
+            let found = format!("{} bytes of directories", self.tree_bytes);
+            return Err(too_much("tree-bytes", found, "trees", limits.trees));
+        }
+        let alone = (self.tree_bytes > LARGE).then(|| ALONE.lock());
         let (base_tree, tip_tree) = (self.base_tree, self.tip_tree);
         let mut trees = Trees::new(limits.trees);
         trees.load(quarantine, &self.trees)?;
@@ -180,6 +196,8 @@ impl Added {
             trees,
             base_tree,
             tip_tree,
+            // What it protects is no data: it cannot be left half-done.
+            _alone: alone.map(|lock| lock.unwrap_or_else(PoisonError::into_inner)),
         })
     }
 }

@@ -82,7 +82,7 @@ fn write_status(inside: &Inside, tip: &str) {
 }
 
 #[track_caller]
-fn assert_refused_within(
+pub fn assert_refused_within(
     site: &Site,
     inside: &Inside,
     limits: CollectLimits,
@@ -121,47 +121,12 @@ fn assert_refused_within(
 }
 
 #[track_caller]
-fn assert_refused(site: &Site, inside: &Inside, check: &str) {
+pub fn assert_refused(site: &Site, inside: &Inside, check: &str) {
     assert_refused_within(site, inside, CollectLimits::default(), check);
 }
 
 #[test]
-fn trees_that_no_git_makes() {
-    for entry in [
-        ("104755", "f"),
-        ("100644", ".git"),
-        ("100644", "git~1"),
-        ("100644", ".."),
-        ("100644", "a/b"),
-        ("100644", ".g\u{200c}it"),
-    ] {
-        let site = Site::new();
-        let inside = site.workspace("t");
-        let blob = object(&inside, "blob", b"x");
-        let tree = tree(&inside, &[(entry.0, entry.1, &blob)]);
-        hand_off(&site, &inside, &commit_of(&site, &inside, &tree));
-        assert_refused(&site, &inside, "objects");
-    }
-}
-
-#[test]
-fn tree_bombs_wide_and_deep() {
-    let site = Site::new();
-    let inside = site.workspace("t");
-    let mut bomb = object(&inside, "blob", b"x");
-    for level in 0..10 {
-        let mode = if level == 0 { "100644" } else { "40000" };
-        let names: Vec<_> = (0..10).map(|n| n.to_string()).collect();
-        let entries: Vec<_> = names
-            .iter()
-            .map(|n| (mode, n.as_str(), bomb.as_str()))
-            .collect();
-        bomb = tree(&inside, &entries);
-    }
-    hand_off(&site, &inside, &commit_of(&site, &inside, &bomb));
-    assert_refused(&site, &inside, "paths");
-
-    // The base's own tree, many times over, is no less of a bomb.
+fn the_bases_own_tree_many_times_over_is_a_bomb_too() {
     let site = Site::new();
     let inside = site.workspace("t");
     let base_tree = inside.git(&["rev-parse", "HEAD^{tree}"]);
@@ -177,18 +142,6 @@ fn tree_bombs_wide_and_deep() {
         ..CollectLimits::default()
     };
     assert_refused_within(&site, &inside, limits, "paths");
-
-    let site = Site::new();
-    let inside = site.workspace("t");
-    let mut deep = object(&inside, "blob", b"x");
-    for level in 0..600 {
-        deep = tree(
-            &inside,
-            &[(if level == 0 { "100644" } else { "40000" }, "d", &deep)],
-        );
-    }
-    hand_off(&site, &inside, &commit_of(&site, &inside, &deep));
-    assert_refused(&site, &inside, "depth");
 }
 
 type Tighten = fn(&mut CollectLimits, u64);
@@ -304,55 +257,23 @@ fn files_that_are_no_plain_files() {
 }
 
 #[test]
-fn bundles_that_are_cut_or_lie() {
+fn headers_and_statuses_of_another_form() {
     let site = Site::new();
     let inside = site.workspace("t");
-    let tip = commit(&inside.tree(), "c", &"content ".repeat(1000));
+    commit(&inside.tree(), "c", &"content ".repeat(1000));
     inside.hand_off();
     let path = inside.workspace.out().join("result.bundle");
     let good = fs::read(&path).unwrap();
     let pack = good.windows(4).position(|w| w == b"PACK").unwrap();
     let header = String::from_utf8(good[..pack].to_vec()).unwrap();
     let with = |header: String| [header.as_bytes(), &good[pack..]].concat();
-    let stranger = "1".repeat(40);
-    let many: Vec<_> = (0..200_000)
-        .map(|n| format!("{tip} refs/heads/b{n}\n"))
-        .collect();
-    let many = many.concat();
-    let mut flipped = good.clone();
-    flipped[pack + 40] ^= 0xff;
-    for (bytes, check) in [
-        (good[..good.len() - 30].to_vec(), "objects"),
-        (flipped, "objects"),
-        (good[..pack].to_vec(), "objects"),
-        (good[..20].to_vec(), "bundle-header"),
-        (Vec::new(), "bundle-header"),
-        (with(header.replace("# v2", "# v9")), "bundle-header"),
-        (with(header.replace(tip.as_str(), &stranger)), "objects"),
-        (
-            with(header.replace("/head\n", "/head\u{1b}[2J\n")),
-            "bundle-header",
-        ),
-        (
-            with(header.replace("refs/agent-run/out/head", "refs/heads/main")),
-            "bundle-header",
-        ),
-        (
-            with(header.replace("refs/agent-run/out/head", "refs/agent-run/out/side/99")),
-            "bundle-header",
-        ),
-        (
-            with(header.replace("\n\n", &format!("\n{tip} refs/agent-run/out/head\n\n"))),
-            "bundle-header",
-        ),
-        (
-            with(header.replace("\n\n", &format!("\n{many}\n"))),
-            "bundle-header",
-        ),
-        (vec![b'a'; 100_000], "bundle-header"),
+    for bytes in [
+        good[..20].to_vec(),
+        with(header.replace("# v2", "# v9")),
+        vec![b'a'; 100_000],
     ] {
         fs::write(&path, bytes).unwrap();
-        assert_refused(&site, &inside, check);
+        assert_refused(&site, &inside, "bundle-header");
     }
     fs::write(&path, good).unwrap();
     for status in [
@@ -366,80 +287,6 @@ fn bundles_that_are_cut_or_lie() {
         fs::write(inside.workspace.out().join("status"), status).unwrap();
         assert_refused(&site, &inside, "handoff-status");
     }
-}
-
-#[test]
-fn objects_that_are_missing() {
-    let site = Site::new();
-    let inside = site.workspace("t");
-    let missing = "2".repeat(40);
-    let tree = tree(&inside, &[("100644", "f", &missing)]);
-    let tip = commit_of(&site, &inside, &tree);
-    // A pack of just these two objects, as git itself would refuse to bundle.
-    let list = format!("{tip}\n{tree}\n");
-    let mut child = program("git")
-        .args(["pack-objects", "-q", "--stdout"])
-        .current_dir(inside.tree())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(list.as_bytes())
-        .unwrap();
-    let pack = child.wait_with_output().unwrap().stdout;
-    let header = format!("# v2 git bundle\n{tip} refs/agent-run/out/head\n\n");
-    fs::write(
-        inside.workspace.out().join("result.bundle"),
-        [header.as_bytes(), &pack].concat(),
-    )
-    .unwrap();
-    write_status(&inside, &tip);
-    assert_refused(&site, &inside, "objects");
-}
-
-#[test]
-fn a_delta_bomb_dies_within_its_limits() {
-    let site = Site::new();
-    let inside = site.workspace("t");
-    let bundle = [
-        b"# v2 git bundle\n".as_slice(),
-        format!("{} refs/agent-run/out/head\n\n", "3".repeat(40)).as_bytes(),
-        &delta_bomb(),
-    ]
-    .concat();
-    assert!(bundle.len() < 1000);
-    fs::write(inside.workspace.out().join("result.bundle"), bundle).unwrap();
-    write_status(&inside, &"3".repeat(40));
-    assert_refused(&site, &inside, "objects");
-}
-
-/// A pack whose one delta makes 4 GB of 64 KiB.
-fn delta_bomb() -> Vec<u8> {
-    const SCRIPT: &str = r"
-import zlib, struct, hashlib, sys
-base = b'x' * 0x10000
-def header(kind, size):
-    out = bytearray(); byte = (kind << 4) | (size & 15); size >>= 4
-    while size: out.append(byte | 0x80); byte = size & 0x7f; size >>= 7
-    out.append(byte); return bytes(out)
-def varint(size):
-    out = bytearray()
-    while size >= 0x80: out.append(size & 0x7f | 0x80); size >>= 7
-    out.append(size); return bytes(out)
-copies = 65535
-delta = varint(len(base)) + varint(copies * len(base)) + bytes([0x80]) * copies
-pack = b'PACK' + struct.pack('>II', 2, 2)
-pack += header(3, len(base)) + zlib.compress(base, 9)
-pack += header(7, len(delta)) + hashlib.sha1(b'blob %d\0' % len(base) + base).digest() + zlib.compress(delta, 9)
-sys.stdout.buffer.write(pack + hashlib.sha1(pack).digest())
-";
-    let output = program("python3").args(["-c", SCRIPT]).output().unwrap();
-    assert!(output.status.success());
-    output.stdout
 }
 
 #[test]

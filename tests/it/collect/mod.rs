@@ -1,6 +1,7 @@
 //! Collection with real git: what becomes a branch, and what hostile hand-offs leave behind.
 
 mod artifacts;
+pub mod forged;
 mod honest;
 mod hostile;
 mod submodules;

@@ -5,13 +5,16 @@
 //! nothing of theirs ran on the host, the repository is whole, the siblings passed, nothing is left.
 
 mod after;
+mod bundles;
 mod canary;
 mod files;
 mod files_of_git;
 mod git_config;
 mod hand_off;
+mod names;
 mod nested;
 mod reach;
+mod objects;
 mod users_config;
 mod snapshot;
 mod strangers;
