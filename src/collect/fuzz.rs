@@ -41,7 +41,8 @@ pub fn status(bytes: &[u8]) {
     assert!(status.sides.len() <= SIDES && status.submodules.len() <= SUBMODULES);
     let words = status.sides.iter().map(|(_, what)| what);
     for words in words.chain(&status.submodules) {
-        assert!(!words.chars().any(char::is_control), "{words:?}");
+        let control = |c: char| c.is_control() && c != '\t';
+        assert!(!words.contains(control), "{words:?}");
     }
 }
 

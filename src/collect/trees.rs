@@ -218,7 +218,8 @@ impl Trees {
                 let path = [&prefix[..], &entry.name].concat();
                 let old_tree = old.as_ref().filter(|e| e.mode == MODE_TREE).map(|e| e.id);
                 if entry.mode == MODE_TREE {
-                    gone += u64::from(old.is_some() && old_tree.is_none());
+                    let file = u64::from(old.is_some() && old_tree.is_none());
+                    gone = gone.saturating_add(file);
                     pending.push(([&path[..], b"/"].concat(), old_tree, entry.id));
                 } else {
                     let below = old_tree.map_or(0, |id| self.extent(&id).paths);
