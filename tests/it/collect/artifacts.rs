@@ -192,6 +192,15 @@ fn links_pipes_sockets_and_devices_are_named_and_not_opened() {
     assert_eq!(skipped(&report), [("to-directory", link)]);
 }
 
+/// Tells a thread to end, also where the test fails.
+struct Tell<'a>(&'a AtomicBool);
+
+impl Drop for Tell<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_file_that_is_swapped_meanwhile_is_never_another() {
     let place = Place::new();
@@ -203,6 +212,7 @@ fn a_file_that_is_swapped_meanwhile_is_never_another() {
     let done = AtomicBool::new(false);
     let mut copied = 0;
     std::thread::scope(|threads| {
+        let _tell = Tell(&done);
         // Swaps, in one step each time, the file for a link and its directory for another.
         threads.spawn(|| {
             symlink(place.outside(), tree.join("link")).unwrap();
@@ -227,7 +237,6 @@ fn a_file_that_is_swapped_meanwhile_is_never_another() {
             }
             fs::remove_dir_all(place.to()).unwrap();
         }
-        done.store(true, Ordering::Relaxed);
     });
     // The other file every time, the swapped one now and then.
     assert!((301..600).contains(&copied), "{copied}");
@@ -286,8 +295,10 @@ fn a_file_that_grows_or_shrinks_meanwhile_is_not_copied() {
                     file.set_len(size.unsigned_abs()).unwrap();
                 }
             });
-            let report = place.copy(&["f"]);
-            done.store(true, Ordering::Relaxed);
+            let report = {
+                let _tell = Tell(&done);
+                place.copy(&["f"])
+            };
             seen += report.skipped;
             assert_eq!(report.files, 0);
             assert_eq!(skipped(&report), [("f", "changed while it was read")]);

