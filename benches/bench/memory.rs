@@ -135,33 +135,35 @@ fn heap_with(scene: &Scene, tasks: u32) -> Result<f64> {
     // This program, which is agent-run when it is told to run: its allocator counts.
     let mut agent_run = crate::scene::command(&std::env::current_exe()?.to_string_lossy());
     scene.arguments(&mut agent_run, &spec, 1);
+    let events = scene.path("queue.ndjson");
+    agent_run.arg("--events").arg(&events);
     let mut agent_run = agent_run
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let heap = heap_when_running(scene, &mut agent_run);
+    let heap = heap_when_running(&events, &mut agent_run);
     kill_process(Pid::from_child(&agent_run), Signal::INT)?;
     agent_run.wait()?;
     scene.forget_runs()?;
     heap
 }
 
-fn heap_when_running(scene: &Scene, agent_run: &mut Child) -> Result<f64> {
+fn heap_when_running(events: &Path, agent_run: &mut Child) -> Result<f64> {
     let told = BufReader::new(agent_run.stdout.take().context("its standard output")?);
     for line in told.lines() {
         let line = line?;
         let heap = line.strip_prefix("heap ");
         let heap = heap.with_context(|| format!("agent-run ended:\n{line}"))?;
-        if scene.run_directory().is_ok_and(|run| is_running(&run)) {
+        if is_running(events) {
             return Ok(heap.parse()?);
         }
     }
     anyhow::bail!("agent-run ended without running a task")
 }
 
-/// Whether a task of a run has been told to run.
-fn is_running(run: &Path) -> bool {
-    let events = fs::read_to_string(run.join("events.ndjson")).unwrap_or_default();
+/// Whether a task runs by now.
+fn is_running(events: &Path) -> bool {
+    let events = fs::read_to_string(events).unwrap_or_default();
     events.contains(r#""phase":"running""#)
 }
 
