@@ -323,16 +323,22 @@ fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
 
 /// Gives a fresh tree to the container's uid; symbolic links themselves, not what they point at.
 fn give_away(top: &Path, (uid, gid): (u32, u32)) -> Result<(), WorkspaceError> {
+    let give = |path: &Path| {
+        let given = lchown(path, Some(uid), Some(gid));
+        given.map_err(WorkspaceError::io("give away", path))
+    };
     let mut pending = vec![top.to_owned()];
-    while let Some(path) = pending.pop() {
-        let failed = || WorkspaceError::io("give away", &path);
-        let metadata = fs::symlink_metadata(&path).map_err(failed())?;
-        if metadata.is_dir() {
-            for entry in fs::read_dir(&path).map_err(failed())? {
-                pending.push(entry.map_err(failed())?.path());
+    while let Some(directory) = pending.pop() {
+        let failed = || WorkspaceError::io("give away", &directory);
+        for entry in fs::read_dir(&directory).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_type().map_err(failed())?.is_dir() {
+                pending.push(entry.path());
+            } else {
+                give(&entry.path())?;
             }
         }
-        lchown(&path, Some(uid), Some(gid)).map_err(failed())?;
+        give(&directory)?;
     }
     Ok(())
 }

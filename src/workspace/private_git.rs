@@ -42,6 +42,9 @@ const CONFIG: &str = "\
 pub(super) const BORROWED: &str = "/agent/base/objects";
 /// The commit that an attempt starts from: all that it borrows is reachable from here.
 const BASE_REF: &str = "refs/agent-run/base";
+/// From so many files on a checkout is worth a second process: the owner of each file changes
+/// afterwards, which alone would make it slower than `git worktree add`.
+const WORTH_A_WORKER: u32 = 5000;
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// One git directory and its worktree.
@@ -149,6 +152,10 @@ impl Private<'_> {
             .call(["read-tree", "--reset", "-u", self.commit.as_str()])
             .git_dir(&self.git_dir)
             .work_tree(&self.worktree)
+            .config("checkout.workers=2")
+            .config(&format!(
+                "checkout.thresholdForParallelism={WORTH_A_WORKER}"
+            ))
             .deadline(CHECKOUT_DEADLINE)
             .run()
             .map_err(WorkspaceError::git("check the base out"))?;

@@ -60,6 +60,26 @@ fn layout_modes_mounts_and_environment() {
 }
 
 #[test]
+fn a_large_base_is_checked_out_whole() {
+    let site = Site::new();
+    for n in 0..6000 {
+        let directory = site.dir.join(format!("many/{}", n / 100));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{n}.txt")), format!("{}\n", n / 100)).unwrap();
+    }
+    symlink("many/0/1.txt", site.dir.join("link")).unwrap();
+    git(&site.dir, &["add", "."]);
+    git(&site.dir, &["commit", "-qm", "many"]);
+    let site = site.again();
+    let inside = site.workspace("t");
+    assert_eq!(inside.git(&["status", "--porcelain"]), "");
+    let last = fs::read_to_string(inside.tree().join("many/59/5999.txt"));
+    assert_eq!(last.unwrap(), "59\n");
+    let link = fs::symlink_metadata(inside.tree().join("link")).unwrap();
+    assert!(link.is_symlink());
+}
+
+#[test]
 fn git_works_inside_as_anywhere() {
     let site = Site::new();
     let inside = site.workspace("t");
