@@ -131,6 +131,15 @@ pub enum EventKind {
         /// Whether containers are killed without grace.
         forced: bool,
     },
+    /// An attempt at a task has failed, its work is safe, and another attempt follows.
+    Retry {
+        /// What became of the attempt.
+        report: Box<TaskReport>,
+        /// When the next one begins, if a slot is free then.
+        #[serde(rename = "wait_ms", with = "milliseconds")]
+        #[schemars(with = "u64")]
+        wait: Duration,
+    },
     /// A task has ended and its work is safe.
     TaskFinished {
         /// What became of it.
@@ -285,6 +294,13 @@ pub enum BranchResult {
         /// The ref it was kept under.
         kept_ref: String,
     },
+    /// It is of an attempt that another one followed, and is under a ref of agent-run's.
+    SetAside {
+        /// The tip of the work.
+        commit: CommitId,
+        /// The ref.
+        kept_ref: String,
+    },
     /// It could not be collected; the attempt's directory is kept.
     Kept {
         /// Where the work is.
@@ -419,6 +435,9 @@ pub struct TaskReport {
     pub last_lines: Vec<String>,
     /// What could not be removed, each a sentence.
     pub teardown_errors: Vec<String>,
+    /// The attempts before this one, all failed, the oldest first; they have none themselves.
+    #[serde(default)]
+    pub earlier_attempts: Vec<TaskReport>,
 }
 
 impl TaskReport {
@@ -439,7 +458,13 @@ impl TaskReport {
             log: None,
             last_lines: Vec::new(),
             teardown_errors: Vec::new(),
+            earlier_attempts: Vec::new(),
         }
+    }
+
+    /// All attempts, the first one first, this one last.
+    pub fn attempts(&self) -> impl Iterator<Item = &Self> {
+        self.earlier_attempts.iter().chain([self])
     }
 
     /// Whether the task counts as good.

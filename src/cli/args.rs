@@ -12,6 +12,7 @@ use clap::{
 use super::surroundings;
 use crate::id::RunId;
 use crate::runner::Pool;
+use crate::spec::MOST_RETRIES;
 
 /// What `--help` ends with.
 const AFTER_HELP: &str = "\
@@ -159,15 +160,26 @@ pub struct SpecArgs {
     pub file: Option<PathBuf>,
 }
 
+/// What the command line says in place of the spec.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OverArgs {
+    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
+    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Attempts that follow a task's first one if that fails: in place of each task's `retry.max`
+    #[arg(long, value_name = "N", env = "AGENT_RUN_RETRIES", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_RETRIES)))]
+    pub retries: Option<u32>,
+}
+
 /// What `plan` takes.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Which spec.
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
-    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
+    /// What stands over the spec.
+    #[command(flatten)]
+    pub over: OverArgs,
     /// How the plan is printed
     #[arg(
         long,
@@ -185,9 +197,9 @@ pub struct RunArgs {
     /// Which spec.
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
-    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
+    /// What stands over the spec.
+    #[command(flatten)]
+    pub over: OverArgs,
     /// Show what the run would do, and do nothing: the same as `plan`
     #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,

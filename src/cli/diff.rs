@@ -22,7 +22,11 @@ pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<
         .and_then(|progress| progress.report)
         .and_then(|report| report.branch);
     let tip = match branch.map(|branch| branch.result) {
-        Some(BranchResult::Created { commit, .. } | BranchResult::Taken { commit, .. }) => commit,
+        Some(
+            BranchResult::Created { commit, .. }
+            | BranchResult::Taken { commit, .. }
+            | BranchResult::SetAside { commit, .. },
+        ) => commit,
         Some(BranchResult::NoChange) => return Ok(Exit::Success),
         Some(BranchResult::Rejected { .. } | BranchResult::Kept { .. }) | None => {
             let error = anyhow!("task {} of run {} has no branch", task.id, target.found.run);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, StdoutLock, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -123,6 +124,7 @@ fn show_all(
             if view.log.is_none() {
                 view.open(surroundings, arguments, target)?;
             }
+            while view.next_attempt(surroundings, arguments, target, screen)? {}
             view.show(screen, is_last)?;
         }
         screen.output.flush()?;
@@ -173,6 +175,8 @@ struct View<'a> {
     /// Its place in the spec, which decides its colour.
     place: usize,
     log: Option<LogReader>,
+    /// The attempt that the log is of.
+    attempt: u32,
     /// By stream, the line that has not ended, and when the newest of it arrived.
     lines: [(Vec<u8>, String); 2],
     is_done: bool,
@@ -184,6 +188,7 @@ impl<'a> View<'a> {
             task,
             place,
             log: None,
+            attempt: 0,
             lines: Default::default(),
             is_done: false,
         }
@@ -201,17 +206,44 @@ impl<'a> View<'a> {
         let Some(&number) = attempts.iter().rfind(wanted) else {
             return Ok(());
         };
-        let attempt = AttemptId {
-            run: target.found.run.clone(),
-            task: self.task.clone(),
-            number,
-        };
-        let mut log = LogReader::open(&surroundings.state.log(&attempt))?;
+        let mut log = LogReader::open(&self.path(surroundings, target, number))?;
         if let Some(lines) = arguments.tail {
             log.seek_last(lines)?;
         }
-        self.log = Some(log);
+        (self.log, self.attempt) = (Some(log), number);
         Ok(())
+    }
+
+    fn path(&self, surroundings: &Surroundings, target: &Target, number: u32) -> PathBuf {
+        surroundings.state.log(&AttemptId {
+            run: target.found.run.clone(),
+            task: self.task.clone(),
+            number,
+        })
+    }
+
+    /// Goes on to the next attempt's log where that is asked and there is one, after the last of
+    /// this one's.
+    fn next_attempt(
+        &mut self,
+        surroundings: &Surroundings,
+        arguments: &LogsArgs,
+        target: &Target,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<bool> {
+        let next = self.attempt + 1;
+        if !arguments.follow || arguments.attempt.is_some() || self.log.is_none() {
+            return Ok(false);
+        }
+        let log = match LogReader::open(&self.path(surroundings, target, next)) {
+            Ok(log) => log,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        self.show(screen, true)?;
+        self.is_done = false;
+        (self.log, self.attempt) = (Some(log), next);
+        Ok(true)
     }
 
     /// Shows what is new, and with the last of it also a line that was never ended.

@@ -11,7 +11,8 @@ use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
 use crate::id::PathPattern;
 use crate::plan::{
-    History, Identity, NetworkMode, RunPlan, SecretOrigin, SecretSource, TaskPlan, When, Work,
+    History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin, SecretSource,
+    TaskPlan, When, Work,
 };
 use crate::report::{count, limit};
 use crate::sanitize;
@@ -25,7 +26,7 @@ pub(super) async fn plan(
     asked: Asked,
     arguments: &PlanArgs,
 ) -> Result<Exit, Failure> {
-    let prepared = prepare(surroundings, Request::Spec(Box::new(asked)), arguments.jobs).await?;
+    let prepared = prepare(surroundings, Request::Spec(Box::new(asked)), arguments.over).await?;
     print(surroundings, prepared, arguments.format)
 }
 
@@ -113,6 +114,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         writeln!(text, "  user      {user}")?;
     }
     writeln!(text, "  limits    {}", limits(task))?;
+    if task.retry.max > 0 {
+        writeln!(text, "  retry     {}", retry(&task.retry))?;
+    }
     let network = match task.network_mode {
         NetworkMode::Bridge => "its own, open to the outside",
         NetworkMode::None => "none",
@@ -177,6 +181,30 @@ fn limits(task: &TaskPlan) -> String {
         "{cpus} {noun}, {memory} memory, {} processes, {time}",
         limits.pids
     )
+}
+
+fn retry(retry: &Retry) -> String {
+    let attempts = count(retry.max.into(), "further attempt");
+    let cause = |cause: &RetryCause| match cause {
+        RetryCause::InfraFailure => "infra_failure",
+        RetryCause::PullFailure => "pull_failure",
+        RetryCause::Timeout => "timeout",
+        RetryCause::Oom => "oom",
+        RetryCause::ExitCode => "exit_code",
+    };
+    let causes: Vec<&str> = retry.when.iter().map(cause).collect();
+    let mut text = match causes.join(", ") {
+        any if any.is_empty() => format!("{attempts} after any failure"),
+        causes => format!("{attempts} after {causes}"),
+    };
+    let codes: Vec<String> = retry.exit_codes.iter().map(u8::to_string).collect();
+    if !codes.is_empty() {
+        text += &format!(" ({})", codes.join(", "));
+    }
+    if !retry.backoff.is_zero() {
+        text += &format!(", {} apart at first", limit(retry.backoff));
+    }
+    text
 }
 
 /// The first line that says something, and how many follow.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 
-use super::args::{Cli, RunArgs, SpecArgs};
+use super::args::{Cli, OverArgs, RunArgs, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::repeat::{self, Repeat};
@@ -200,11 +200,11 @@ fn open(git: &Git, place: &Path) -> Result<Repository, Failure> {
 pub(super) async fn prepare(
     surroundings: &Surroundings,
     request: Request,
-    jobs: Option<u16>,
+    over: OverArgs,
 ) -> Result<Prepared, Failure> {
     let asked = match request {
         Request::Spec(asked) => *asked,
-        Request::Plan(repeat) => return repeat.prepare(surroundings, jobs).await,
+        Request::Plan(repeat) => return repeat.prepare(surroundings, over).await,
     };
     let place = asked.spec.repo.as_ref();
     let place = place.map_or_else(
@@ -244,7 +244,8 @@ pub(super) async fn prepare(
             email: email.to_owned(),
         },
         select: &asked.select,
-        jobs: jobs.map(usize::from),
+        jobs: over.jobs.map(usize::from),
+        retries: over.retries,
         spec_path: asked.path,
     };
     let mut plan = plan::plan(&asked.spec, inputs)?;

@@ -127,19 +127,12 @@ fn tasks(plan: Option<&RunPlan>, mut progress: HashMap<TaskId, TaskProgress>) ->
         ids.sort();
     }
     let task = |task: TaskId| ListedTask {
-        progress: progress.remove(&task).unwrap_or_else(not_begun),
+        progress: progress
+            .remove(&task)
+            .unwrap_or_else(TaskProgress::not_begun),
         task,
     };
     ids.into_iter().map(task).collect()
-}
-
-fn not_begun() -> TaskProgress {
-    TaskProgress {
-        phase: TaskPhase::Waiting,
-        since: None,
-        usage: None,
-        report: None,
-    }
 }
 
 fn render(runs: &[Listed], hidden: usize, of_all: bool, paint: Paint) -> String {
@@ -214,7 +207,10 @@ fn task_lines(text: &mut String, run: &Listed, paint: Paint) -> std::fmt::Result
         let word = phase(run.state, progress.phase);
         let time = age_of(progress).filter(|_| run.state == RunState::Live);
         let time = time.map(|time| format!("  {}", since(time)));
-        writeln!(text, "{} {task}{}", padded(word), time.unwrap_or_default())?;
+        let number = progress.attempt();
+        let attempt = (number > 1).then(|| format!("  try {number}"));
+        let (time, attempt) = (time.unwrap_or_default(), attempt.unwrap_or_default());
+        writeln!(text, "{} {task}{time}{attempt}", padded(word))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::args::SpecArgs;
+use super::args::{OverArgs, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::prepare::{self, Asked, Prepared};
@@ -99,7 +99,7 @@ impl Repeat {
     pub(super) async fn prepare(
         self,
         surroundings: &Surroundings,
-        jobs: Option<u16>,
+        over: OverArgs,
     ) -> Result<Prepared, Failure> {
         let git = Git::new(
             &surroundings.search_path,
@@ -119,7 +119,8 @@ impl Repeat {
             repository: place,
             branches: &repository.branches()?,
             select: &self.select,
-            jobs: jobs.map(usize::from),
+            jobs: over.jobs.map(usize::from),
+            retries: over.retries,
             variable: &variable,
         };
         let repeated = plan::repeat(self.plan.clone(), inputs);

@@ -46,7 +46,7 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut prepared = prepare::prepare(surroundings, request, arguments.jobs).await?;
+    let mut prepared = prepare::prepare(surroundings, request, arguments.over).await?;
     if arguments.dry_run {
         return plan::print(surroundings, prepared, Format::Text);
     }

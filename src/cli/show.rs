@@ -59,7 +59,7 @@ pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<
     let attempt = AttemptId {
         run: target.found.run.clone(),
         task: task.id.clone(),
-        number: report.map_or(1, |report| report.attempt.max(1)),
+        number: progress.as_ref().map_or(1, TaskProgress::attempt),
     };
     let commits = report.map(|report| commits(surroundings, &target.plan, report));
     let shown = Shown {
@@ -93,7 +93,11 @@ fn existing(path: PathBuf) -> Option<PathBuf> {
 /// The commits of a task's work, as far as the repository still has them.
 fn commits(surroundings: &Surroundings, plan: &RunPlan, report: &TaskReport) -> Vec<Commit> {
     let result = report.branch.as_ref().map(|branch| &branch.result);
-    let Some(BranchResult::Created { commit, .. } | BranchResult::Taken { commit, .. }) = result
+    let Some(
+        BranchResult::Created { commit, .. }
+        | BranchResult::Taken { commit, .. }
+        | BranchResult::SetAside { commit, .. },
+    ) = result
     else {
         return Vec::new();
     };
@@ -130,6 +134,7 @@ fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) ->
     if let Some(directory) = &shown.directory {
         line(text, "files in", directory.display())?;
     }
+    earlier_attempts(text, shown, report)?;
     for last in report.into_iter().flat_map(|report| &report.last_lines) {
         let bar = paint.faint("|");
         line(text, "", format_args!("{bar} {}", paint.foreign(last)))?;
@@ -141,6 +146,29 @@ fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) ->
         writeln!(text, "{} not removed: {error}", paint.careful("warning:"))?;
     }
     next(text, shown, plan, report, paint)
+}
+
+/// How the attempts before the latest one have ended.
+fn earlier_attempts(
+    text: &mut String,
+    shown: &Shown<'_>,
+    report: Option<&TaskReport>,
+) -> std::fmt::Result {
+    let so_far = shown.progress.iter().flat_map(|p| &p.earlier_attempts);
+    let before = report.into_iter().flat_map(|r| &r.earlier_attempts);
+    for attempt in so_far.chain(before) {
+        let label = format!("try {}", attempt.attempt);
+        let cause = cause(&attempt.outcome).unwrap_or_default();
+        let time = time(attempt.ran);
+        line(text, &label, format_args!("{cause}, after {}", time.trim()))?;
+        if let Some(branch) = &attempt.branch {
+            line(text, "work", work(branch))?;
+        }
+        if let Some(log) = &attempt.log {
+            line(text, "log", log.display())?;
+        }
+    }
+    Ok(())
 }
 
 fn head(
@@ -291,7 +319,7 @@ fn next(
                 writeln!(text, "  git merge {branch}")?;
             }
         }
-        Some(BranchResult::Taken { kept_ref, .. }) => {
+        Some(BranchResult::Taken { kept_ref, .. } | BranchResult::SetAside { kept_ref, .. }) => {
             writeln!(
                 text,
                 "  git log -p {}..{kept_ref}",

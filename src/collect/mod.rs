@@ -34,6 +34,7 @@ use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use limits::CollectLimits;
 use policy::{Added, Checked};
+pub use promote::name_set_aside;
 pub use prune::{release_packs, remove_unused};
 use quarantine::Quarantine;
 
@@ -53,8 +54,8 @@ pub struct CollectRequest<'a> {
     pub workspace: &'a Workspace,
     /// The attempt.
     pub attempt: &'a AttemptId,
-    /// The branch to make.
-    pub branch: &'a BranchName,
+    /// The branch to make; none for an attempt that another one follows, whose work is set aside.
+    pub branch: Option<&'a BranchName>,
     /// What is taken at most.
     pub limits: CollectLimits,
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::CollectRequest;
 use super::error::{CollectError, io};
 use super::quarantine::{Pack, Quarantine};
-use crate::event::BranchResult;
-use crate::git::{GitError, RepositoryLock, init_bare};
-use crate::id::CommitId;
+use crate::event::{BranchReport, BranchResult};
+use crate::git::{GitError, Repository, RepositoryLock, init_bare};
+use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::sanitize;
 
 /// What is written into the mark that keeps a pack from being repacked away.
@@ -78,7 +78,7 @@ pub(super) fn promote(
     let result = if tip == store.base() {
         BranchResult::NoChange
     } else {
-        place(request, tip, &mut notes)?
+        place((repository, attempt), request.branch, tip, &mut notes)?
     };
     // The work is safe: what stays behind now is only untidy.
     notes.extend(release(&keep).err().map(|e| e.to_string()));
@@ -122,22 +122,55 @@ fn release(keep: &Path) -> Result<(), CollectError> {
     }
 }
 
-/// Makes the branch; where its name is taken, keeps the result under a ref of ours.
+/// Gives the branch to work that was set aside: no other attempt follows after all. Where the
+/// branch's name is taken, or on failure, the work stays where it is.
+pub fn name_set_aside(
+    state: &StateDir,
+    repository: &Repository,
+    attempt: &AttemptId,
+    branch: &BranchName,
+    report: &mut BranchReport,
+) {
+    let BranchResult::SetAside { commit, kept_ref } = report.result.clone() else {
+        return;
+    };
+    let notes = &mut report.notes;
+    let placed = RepositoryLock::acquire(state, repository.key())
+        .map_err(CollectError::from)
+        .and_then(|_lock| place((repository, attempt), Some(branch), &commit, notes));
+    match placed {
+        Ok(result) => report.result = result,
+        Err(error) => notes.push(error.to_string()),
+    }
+    if matches!(report.result, BranchResult::Created { .. }) {
+        let removed = repository.call(["update-ref", "-d", &kept_ref, commit.as_str()]);
+        report
+            .notes
+            .extend(removed.run().err().map(|e| e.to_string()));
+    }
+}
+
+/// Makes the branch; where there is none to make, or its name is taken, keeps the result under a ref
+/// of ours.
 fn place(
-    request: &CollectRequest<'_>,
+    whose: (&Repository, &AttemptId),
+    branch: Option<&BranchName>,
     tip: &CommitId,
     notes: &mut Vec<String>,
 ) -> Result<BranchResult, CollectError> {
-    let (branch, commit) = (request.branch.clone(), tip.clone());
-    match create(request, &branch.full_ref(), tip) {
+    let (kept_ref, commit) = (whose.1.kept_ref(0), tip.clone());
+    let Some(branch) = branch.cloned() else {
+        create(whose, &kept_ref, tip)?;
+        return Ok(BranchResult::SetAside { commit, kept_ref });
+    };
+    match create(whose, &branch.full_ref(), tip) {
         Ok(()) => return Ok(BranchResult::Created { branch, commit }),
         Err(GitError::Failed { stderr, .. }) => {
             notes.push(format!("git did not make the branch: {stderr}"));
         }
         Err(other) => return Err(other.into()),
     }
-    let kept_ref = request.attempt.kept_ref(0);
-    create(request, &kept_ref, tip)?;
+    create(whose, &kept_ref, tip)?;
     Ok(BranchResult::Taken {
         branch,
         commit,
@@ -153,7 +186,7 @@ fn keep_sides(
     let mut kept = Vec::new();
     for (index, (id, what)) in sides.iter().enumerate() {
         let name = request.attempt.kept_ref(index + 1);
-        match create(request, &name, id) {
+        match create((request.repository, request.attempt), &name, id) {
             Ok(()) => kept.push((name, what.clone())),
             Err(GitError::Failed { stderr, .. }) => {
                 notes.push(format!("{name} was not made: {stderr}"));
@@ -165,17 +198,17 @@ fn keep_sides(
 }
 
 /// Makes a ref that is not there; one that stands at `commit` already is as good.
-fn create(request: &CollectRequest<'_>, name: &str, commit: &CommitId) -> Result<(), GitError> {
-    let message = format!("agent-run: {}", request.attempt);
-    let call =
-        request
-            .repository
-            .call(["update-ref", "-m", &message, name, commit.as_str(), NOTHING]);
+fn create(
+    (repository, attempt): (&Repository, &AttemptId),
+    name: &str,
+    commit: &CommitId,
+) -> Result<(), GitError> {
+    let message = format!("agent-run: {attempt}");
+    let call = repository.call(["update-ref", "-m", &message, name, commit.as_str(), NOTHING]);
     let Err(error) = call.run() else {
         return Ok(());
     };
-    let there = request
-        .repository
+    let there = repository
         .call(["rev-parse", "-q", "--verify", name])
         .run()
         .unwrap_or_default();

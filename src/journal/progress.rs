@@ -17,8 +17,32 @@ pub struct TaskProgress {
     pub since: Option<String>,
     /// What its container had used by then, if that was measured.
     pub usage: Option<Usage>,
+    /// The attempts at it that have failed and that another follows, the oldest first; empty once it
+    /// has ended: then its report tells of them.
+    pub earlier_attempts: Vec<TaskReport>,
     /// What became of it, once it has ended.
     pub report: Option<TaskReport>,
+}
+
+impl TaskProgress {
+    /// The progress of a task that has not begun.
+    pub fn not_begun() -> Self {
+        Self {
+            phase: TaskPhase::Waiting,
+            since: None,
+            usage: None,
+            earlier_attempts: Vec::new(),
+            report: None,
+        }
+    }
+
+    /// The number of the latest attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        let earlier = self.earlier_attempts.last().map_or(0, |last| last.attempt);
+        self.report
+            .as_ref()
+            .map_or(earlier + 1, |report| report.attempt.max(1))
+    }
 }
 
 impl FoundRun {
@@ -35,9 +59,9 @@ impl FoundRun {
         let result: RunSummary = self.read_json("result.json", event::VERSION)?;
         let finished = |report: TaskReport| TaskProgress {
             phase: TaskPhase::Finished,
-            since: None,
             usage: report.usage,
             report: Some(report),
+            ..TaskProgress::not_begun()
         };
         let tasks = result.tasks.into_iter();
         Ok(tasks
@@ -63,10 +87,8 @@ fn take(tasks: &mut HashMap<TaskId, TaskProgress>, event: Event) {
     let Event { task, kind, at, .. } = event;
     let Some(task) = task else { return };
     let entry = tasks.entry(task).or_insert_with(|| TaskProgress {
-        phase: TaskPhase::Waiting,
         since: Some(at.clone()),
-        usage: None,
-        report: None,
+        ..TaskProgress::not_begun()
     });
     match kind {
         EventKind::Phase { phase } => {
@@ -74,7 +96,14 @@ fn take(tasks: &mut HashMap<TaskId, TaskProgress>, event: Event) {
             entry.since = Some(at);
         }
         EventKind::Usage { usage } => entry.usage = Some(usage),
+        EventKind::Retry { report, .. } => {
+            entry.phase = TaskPhase::Waiting;
+            entry.since = Some(at);
+            entry.usage = None;
+            entry.earlier_attempts.push(*report);
+        }
         EventKind::TaskFinished { report } => {
+            entry.earlier_attempts.clear();
             entry.phase = TaskPhase::Finished;
             entry.since = Some(at);
             entry.usage = report.usage.or(entry.usage);

@@ -23,7 +23,9 @@ use crate::spec::{
 
 pub use repeat::{RepeatError, RepeatInputs, repeat};
 
-pub use crate::spec::{Artifacts, History, Identity, NetworkMode, SecretGrant, SecretOrigin, When};
+pub use crate::spec::{
+    Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin, When,
+};
 
 /// What a plan needs besides the spec.
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub struct PlanInputs<'a> {
     pub select: &'a [TaskId],
     /// How many tasks run at once, if the command line says so.
     pub jobs: Option<usize>,
+    /// How many attempts follow a task's first at most, if the command line says so.
+    pub retries: Option<u32>,
     /// The file that the spec was read from, absolute; none where it was no file.
     pub spec_path: Option<PathBuf>,
 }
@@ -162,6 +166,9 @@ pub struct TaskPlan {
     pub handoff_timeout: Duration,
     /// How long it runs, from the container's start, before it is said to be slow.
     pub slow_after: Duration,
+    /// Whether further attempts follow one that failed.
+    #[serde(default)]
+    pub retry: Retry,
     /// The branch that its work becomes.
     pub branch: BranchName,
     /// What is copied out of its worktree, if anything.
@@ -220,6 +227,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     branches::check(spec, &inputs, &mut problems);
     let selected = |t: &&TaskSpec| inputs.select.is_empty() || inputs.select.contains(&t.id.value);
     let mut tasks = Vec::new();
+    let retried = |task: &mut TaskPlan| task.retry.max = inputs.retries.unwrap_or(task.retry.max);
     for task in spec.tasks.iter().filter(selected) {
         let mut planner = task::Planner {
             task,
@@ -230,6 +238,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         };
         tasks.extend(planner.plan(&inputs.run));
     }
+    tasks.iter_mut().for_each(retried);
     Diagnostics::check(&spec.source, problems)?;
     let parallel = parallel(spec, &inputs, &tasks);
     warnings.extend(overcommitment(parallel, inputs.engine, &tasks));

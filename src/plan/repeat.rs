@@ -19,6 +19,8 @@ pub struct RepeatInputs<'a> {
     pub select: &'a [TaskId],
     /// How many tasks run at once, if the command line says so.
     pub jobs: Option<usize>,
+    /// How many attempts follow a task's first at most, if the command line says so.
+    pub retries: Option<u32>,
     /// The values of tasks' variables, which no plan holds.
     pub variable: &'a dyn Fn(&TaskId, &str) -> Option<SecretString>,
 }
@@ -62,6 +64,7 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
+        task.retry.max = inputs.retries.unwrap_or(task.retry.max);
         refuse_taken(&task, inputs.branches)?;
         if let Some(image) = &task.pinned_image {
             task.image = pinned(image);

@@ -64,6 +64,7 @@ impl Planner<'_> {
             stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),
             handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
             slow_after: task.slow_after.unwrap_or(timeout / 2),
+            retry: task.retry.clone().unwrap_or_default(),
             branch: branches::of(task, run),
             artifacts: task.artifacts.clone(),
             lines: self.lines(),

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use super::area::to_stderr;
 use super::github::{GitHub, SpecPlaces, inert};
 use super::tail::Tail;
-use super::words::{time, verdict};
+use super::words::{attempt_verdict, time, verdict};
 use super::{Look, Mode, Output, Paint, Progress, gitlab};
 use crate::event::{Event, EventKind, TaskReport};
 use crate::id::TaskId;
+
+const PLAIN: Paint = Paint { color: false };
 
 /// A CI system whose log has a syntax of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +53,15 @@ impl Ci {
     pub(super) fn event(&mut self, event: &Event, live: &mut Progress) {
         match &event.kind {
             EventKind::TaskFinished { report } => {
-                let tail = self.tails.remove(&report.task).unwrap_or_default();
-                let grouped = self.groups && report.log.is_some();
-                if grouped {
-                    to_stderr(&self.begin(report, tail));
+                let title = title(&verdict(PLAIN, report), report);
+                self.ended(event, report, &title, live);
+                if let Syntax::GitHub(github) = &mut self.syntax {
+                    to_stderr(&github.annotation(&title, report));
                 }
-                to_stderr(&self.foreign());
-                live.event(event);
-                to_stderr(&self.end(report, grouped));
+            }
+            EventKind::Retry { report, .. } => {
+                let title = title(&attempt_verdict(PLAIN, report), report);
+                self.ended(event, report, &title, live);
             }
             // They may hold names that an agent chose.
             EventKind::Warning { .. } | EventKind::Image { .. } => {
@@ -79,9 +82,23 @@ impl Ci {
         live.line(task, text);
     }
 
-    /// The head of a task's group, and its lines.
-    fn begin(&mut self, report: &TaskReport, tail: Tail) -> String {
-        let title = format!("{} {}", title(report), time(report.ran).trim());
+    /// Shows an attempt's end through `live`, in its group.
+    fn ended(&mut self, event: &Event, report: &TaskReport, title: &str, live: &mut Progress) {
+        let tail = self.tails.remove(&report.task).unwrap_or_default();
+        let grouped = self.groups && report.log.is_some();
+        if grouped {
+            to_stderr(&self.begin(report, title, tail));
+        }
+        to_stderr(&self.foreign());
+        live.event(event);
+        if grouped {
+            to_stderr(&self.end(report));
+        }
+    }
+
+    /// The head of an attempt's group, and its lines.
+    fn begin(&mut self, report: &TaskReport, title: &str, tail: Tail) -> String {
+        let title = format!("{title} {}", time(report.ran).trim());
         let mut text = match &mut self.syntax {
             Syntax::GitHub(github) => github.begin(&title) + &github.foreign(),
             Syntax::GitLab => gitlab::begin(&title, report, now(), self.paint),
@@ -97,14 +114,10 @@ impl Ci {
         text
     }
 
-    fn end(&mut self, report: &TaskReport, grouped: bool) -> String {
+    fn end(&mut self, report: &TaskReport) -> String {
         match &mut self.syntax {
-            Syntax::GitHub(github) => {
-                let end = if grouped { github.end() } else { String::new() };
-                end + &github.annotation(&title(report), report)
-            }
-            Syntax::GitLab if grouped => gitlab::end(report, now()),
-            Syntax::GitLab => String::new(),
+            Syntax::GitHub(github) => github.end(),
+            Syntax::GitLab => gitlab::end(report, now()),
         }
     }
 
@@ -125,10 +138,9 @@ impl Drop for Ci {
     }
 }
 
-/// How a task ended, in words of ours only.
-fn title(report: &TaskReport) -> String {
-    let word = verdict(Paint { color: false }, report);
-    format!("{} {}", word.trim(), report.task)
+/// How an attempt ended, in words of ours only.
+fn title(verdict: &str, report: &TaskReport) -> String {
+    format!("{} {}", verdict.trim(), report.task)
 }
 
 /// Seconds since 1970.

@@ -16,16 +16,19 @@ pub(super) fn begin(title: &str, report: &TaskReport, now: u64, paint: Paint) ->
     } else {
         paint.bad(title)
     };
-    let name = &report.task;
-    format!(
-        "\u{1b}[0Ksection_start:{start}:agent_run_{name}[collapsed={folded}]\r\u{1b}[0K{title}\n"
-    )
+    let name = name(report);
+    format!("\u{1b}[0Ksection_start:{start}:{name}[collapsed={folded}]\r\u{1b}[0K{title}\n")
 }
 
 /// Closes it.
 pub(super) fn end(report: &TaskReport, now: u64) -> String {
-    format!(
-        "\u{1b}[0Ksection_end:{now}:agent_run_{}\r\u{1b}[0K\n",
-        report.task
-    )
+    format!("\u{1b}[0Ksection_end:{now}:{}\r\u{1b}[0K\n", name(report))
+}
+
+/// No other attempt's: the names of tasks have no capitals.
+fn name(report: &TaskReport) -> String {
+    match report.attempt {
+        0 | 1 => format!("agent_run_{}", report.task),
+        number => format!("agent_run_{}_TRY{number}", report.task),
+    }
 }

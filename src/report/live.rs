@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::area::Area;
 use super::table::Table;
 use super::tail::Tail;
-use super::words::{cause, count, gain, padded, time, verdict};
+use super::words::{attempt_verdict, cause, count, gain, limit, padded, time, verdict};
 use super::{Limits, Look, Mode, Output, Paint};
 use crate::event::{Event, EventKind, StopReason, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::TaskId;
@@ -24,6 +24,8 @@ pub struct Progress {
     area: Area,
     stopping: bool,
     tails: HashMap<TaskId, Tail>,
+    /// The numbers of attempts that are not the first.
+    attempts: HashMap<TaskId, u32>,
 }
 
 impl Progress {
@@ -45,6 +47,7 @@ impl Progress {
             area: Area::new(look.mode, inert, table),
             stopping: false,
             tails: HashMap::new(),
+            attempts: HashMap::new(),
         }
     }
 
@@ -90,10 +93,20 @@ impl Progress {
                 let word = paint.careful(&padded("Stopping"));
                 self.note(&format!("{word} {}", stopping(*reason, *forced)));
             }
+            (EventKind::Retry { report, wait }, Some(task)) => {
+                self.attempts.insert(task.clone(), report.attempt + 1);
+                let again = if wait.is_zero() {
+                    "again".into()
+                } else {
+                    format!("again in {}", limit(*wait))
+                };
+                self.ended(report, &attempt_verdict(paint, report), Some(again));
+            }
             (EventKind::TaskFinished { report }, _) => self.finished(report),
             (
                 EventKind::Phase { .. }
                 | EventKind::Slow
+                | EventKind::Retry { .. }
                 | EventKind::Usage { .. }
                 | EventKind::RunFinished { .. },
                 _,
@@ -105,7 +118,11 @@ impl Progress {
     fn started(&self, task: &TaskId) {
         if self.look.mode == Mode::Plain {
             let name = self.paint.task(self.place(task), task.as_str());
-            self.print(&format!("{}           {name}", padded("START")));
+            let word = match self.attempts.get(task) {
+                Some(number) => format!("RETRY {number}"),
+                None => "START".into(),
+            };
+            self.print(&format!("{}           {name}", padded(&word)));
         }
     }
 
@@ -119,6 +136,14 @@ impl Progress {
     }
 
     fn finished(&mut self, report: &TaskReport) {
+        if self.stopping && matches!(report.outcome, TaskOutcome::Skipped { .. }) {
+            // They may be many, and the summary tells of them together.
+            return;
+        }
+        self.ended(report, &verdict(self.paint, report), None);
+    }
+
+    fn ended(&mut self, report: &TaskReport, word: &str, next: Option<String>) {
         for line in self
             .tails
             .remove(&report.task)
@@ -127,14 +152,13 @@ impl Progress {
         {
             self.print_line(&report.task, &line);
         }
-        if self.stopping && matches!(report.outcome, TaskOutcome::Skipped { .. }) {
-            // They may be many, and the summary tells of them together.
-            return;
-        }
-        let what = [cause(&report.outcome), report.branch.as_ref().map(gain)];
+        let what = [
+            cause(&report.outcome),
+            report.branch.as_ref().map(gain),
+            next,
+        ];
         let what: Vec<String> = what.into_iter().flatten().collect();
-        let (word, name) = (verdict(self.paint, report), self.name(&report.task));
-        let time = time(report.ran);
+        let (name, time) = (self.name(&report.task), time(report.ran));
         self.print(&format!("{word} [{time}] {name} {}", what.join("; ")));
     }
 

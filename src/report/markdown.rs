@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
-use super::words::{self, amount, cause, time, verdict, work};
+use super::words::{self, amount, attempt_verdict, cause, time, verdict, work};
 use super::{Hints, Paint};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::sanitize;
@@ -59,8 +59,39 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
             "\nThe failures of {not_told} more tasks are in the table only."
         )?;
     }
+    earlier_attempts(text, run, hints)?;
     artifacts(text, run)?;
     to_look_at(text, run)
+}
+
+/// The attempts before those that decided, and where their work is.
+fn earlier_attempts(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Result {
+    let mut attempts = run
+        .tasks
+        .iter()
+        .flat_map(|t| &t.earlier_attempts)
+        .peekable();
+    if attempts.peek().is_some() {
+        writeln!(text, "\n### Earlier attempts\n")?;
+    }
+    for attempt in attempts {
+        let word = attempt_verdict(PLAIN, attempt);
+        let (task, time) = (code(attempt.task.as_str()), time(attempt.ran));
+        let cause = cause(&attempt.outcome).unwrap_or_default();
+        let limit = limit(attempt, &attempt.outcome, hints);
+        write!(
+            text,
+            "- {task}: {} after {}: {}{limit}",
+            word.trim(),
+            time.trim(),
+            code(&cause)
+        )?;
+        if let Some(report) = &attempt.branch {
+            write!(text, "; work: {}", code(&work(report)))?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
 }
 
 fn row(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
@@ -73,12 +104,16 @@ fn row(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result 
     let cpu = task.usage.map(|usage| time(usage.cpu).trim().to_owned());
     let branch = match task.branch.as_ref().map(|report| &report.result) {
         Some(BranchResult::Created { branch, .. }) => code(branch.as_str()),
-        Some(BranchResult::Taken { kept_ref, .. }) => code(kept_ref),
+        Some(BranchResult::Taken { kept_ref, .. } | BranchResult::SetAside { kept_ref, .. }) => {
+            code(kept_ref)
+        }
         _ => String::new(),
     };
     let gain = match task.branch.as_ref() {
         Some(report) => match report.result {
-            BranchResult::Created { .. } | BranchResult::Taken { .. } => amount(report),
+            BranchResult::Created { .. }
+            | BranchResult::Taken { .. }
+            | BranchResult::SetAside { .. } => amount(report),
             BranchResult::NoChange => "no change".into(),
             BranchResult::Rejected { .. } => "rejected".into(),
             BranchResult::Kept { .. } => "kept, not collected".into(),
@@ -152,19 +187,9 @@ fn to_look_at(text: &mut String, run: &RunSummary) -> std::fmt::Result {
         }
         if let Some(report) = &task.branch {
             of_branch(report, &mut add);
-            if report.content_left_behind
-                && matches!(
-                    report.result,
-                    BranchResult::NoChange | BranchResult::Taken { .. }
-                )
-            {
-                let place = run.directory.join("tasks").join(task.task.as_str());
-                let place = place.join(task.attempt.to_string());
-                add(
-                    "some work is on no branch, kept in",
-                    &place.display().to_string(),
-                );
-            }
+        }
+        for place in task.attempts().filter_map(|attempt| left_in(run, attempt)) {
+            add("some work is on no branch, kept in", &place);
         }
         for error in &task.teardown_errors {
             add("not removed:", error);
@@ -177,6 +202,22 @@ fn to_look_at(text: &mut String, run: &RunSummary) -> std::fmt::Result {
         return Ok(());
     }
     writeln!(text, "\n### To look at\n\n{}", items.join("\n"))
+}
+
+/// The directory with work that is on no ref, where nothing else says so.
+fn left_in(run: &RunSummary, attempt: &TaskReport) -> Option<String> {
+    let report = attempt.branch.as_ref()?;
+    let is_untold = matches!(
+        report.result,
+        BranchResult::NoChange | BranchResult::Taken { .. } | BranchResult::SetAside { .. }
+    );
+    (report.content_left_behind && is_untold).then(|| {
+        let place = run.directory.join("tasks").join(attempt.task.as_str());
+        place
+            .join(attempt.attempt.to_string())
+            .display()
+            .to_string()
+    })
 }
 
 fn of_branch(report: &BranchReport, add: &mut impl FnMut(&str, &str)) {

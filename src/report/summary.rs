@@ -82,7 +82,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     let word = paint.strong(&padded("Summary"));
     writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
     for task in run.tasks.iter().filter(|t| t.is_good()) {
-        success(text, run, task, paint)?;
+        success(text, run, task, hints, paint)?;
     }
     skipped(text, run, paint)?;
     let is_skipped = |t: &TaskReport| matches!(t.outcome, TaskOutcome::Skipped { .. });
@@ -101,16 +101,23 @@ fn success(
     text: &mut String,
     run: &RunSummary,
     task: &TaskReport,
+    hints: &Hints,
     paint: Paint,
 ) -> std::fmt::Result {
-    let (word, time) = (verdict(paint, task), time(task.ran));
+    let word = if task.earlier_attempts.is_empty() {
+        verdict(paint, task)
+    } else {
+        paint.careful(&padded("FLAKY"))
+    };
+    let time = time(task.ran);
     let gain = task.branch.as_ref().map(gain).unwrap_or_default();
     let log = task.log.as_deref();
     let log = log.map(|log| log.strip_prefix(&run.directory).unwrap_or(log));
     let log = log.map(|log| format!("  {}", log.display()));
     let log = paint.faint(&log.unwrap_or_default());
     writeln!(text, "{word} [{time}] {}: {gain}{log}", task.task)?;
-    artifacts(text, run, task)
+    artifacts(text, run, task)?;
+    earlier_attempts(text, task, hints)
 }
 
 /// What was copied, and the first of what was not.
@@ -122,6 +129,23 @@ fn artifacts(text: &mut String, run: &RunSummary, task: &TaskReport) -> std::fmt
     writeln!(text, "             artifacts  {words}")?;
     for (path, why) in report.skipped_paths.iter().take(SKIPPED_PATHS_SHOWN) {
         writeln!(text, "                        skipped {path}: {why}")?;
+    }
+    Ok(())
+}
+
+/// How the attempts before the one that decided have ended, and where their work is.
+fn earlier_attempts(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
+    for attempt in &task.earlier_attempts {
+        let (number, time) = (attempt.attempt, time(attempt.ran));
+        let limit = limit(attempt, &attempt.outcome, hints);
+        let cause = cause(&attempt.outcome).unwrap_or_default();
+        writeln!(text, "             try {number} [{time}] {cause}{limit}")?;
+        if let Some(report) = &attempt.branch {
+            writeln!(text, "             work  {}", work(report))?;
+        }
+        if let Some(log) = &attempt.log {
+            writeln!(text, "             log   {}", log.display())?;
+        }
     }
     Ok(())
 }
@@ -142,7 +166,9 @@ fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) ->
         writeln!(text, "{word} {}: {why}{limit}", task.task)?;
     }
     for task in &run.tasks {
-        left_behind(text, run, task, paint)?;
+        for attempt in task.attempts() {
+            left_behind(text, run, attempt, paint)?;
+        }
         for error in &task.teardown_errors {
             writeln!(text, "{word} {}: not removed: {error}", task.task)?;
         }
@@ -218,6 +244,7 @@ fn failure(
     if let Some(log) = &task.log {
         writeln!(text, "             log   {}", log.display())?;
     }
+    earlier_attempts(text, task, hints)?;
     if brief {
         return Ok(());
     }
@@ -318,7 +345,10 @@ fn left_behind(
     match &report.result {
         // These say the place themselves.
         BranchResult::Rejected { .. } | BranchResult::Kept { .. } => return Ok(()),
-        BranchResult::Created { .. } | BranchResult::Taken { .. } | BranchResult::NoChange => {
+        BranchResult::Created { .. }
+        | BranchResult::Taken { .. }
+        | BranchResult::SetAside { .. }
+        | BranchResult::NoChange => {
             let place = place.join(task.attempt.to_string());
             let word = paint.careful("warning:");
             let (id, place) = (&task.task, place.display());

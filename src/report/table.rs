@@ -77,6 +77,9 @@ impl Table {
                 self.rows.remove(&place);
                 self.ended.add(report);
             }
+            EventKind::Retry { .. } => {
+                self.rows.remove(&place);
+            }
             EventKind::Slow => {
                 if let Some(row) = self.rows.get_mut(&place) {
                     row.slow = true;

@@ -6,10 +6,29 @@ use std::time::Duration;
 use super::Paint;
 use crate::event::{ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport};
 
-/// The word for how a task ended, painted.
+/// The words for how a task ended, painted: where it was tried several times, with the number of the
+/// attempt that decided.
 pub fn verdict(paint: Paint, report: &TaskReport) -> String {
-    let word = match &report.outcome {
-        TaskOutcome::Succeeded if report.is_good() => return paint.good(&padded("PASS")),
+    if report.earlier_attempts.is_empty() {
+        return painted(paint, report, word(report));
+    }
+    attempt_verdict(paint, report)
+}
+
+/// The words for how one of several attempts ended, painted.
+pub fn attempt_verdict(paint: Paint, report: &TaskReport) -> String {
+    let word = match word(report) {
+        // So that it fits into its column.
+        "TIMEOUT" => "TMT",
+        word => word,
+    };
+    painted(paint, report, &format!("TRY {} {word}", report.attempt))
+}
+
+/// The word for how an attempt ended.
+pub(super) fn word(report: &TaskReport) -> &'static str {
+    match &report.outcome {
+        TaskOutcome::Succeeded if report.is_good() => "PASS",
         TaskOutcome::Succeeded => "REJECT",
         TaskOutcome::Failed { .. } => "FAIL",
         TaskOutcome::OutOfMemory => "OOM",
@@ -17,10 +36,19 @@ pub fn verdict(paint: Paint, report: &TaskReport) -> String {
         TaskOutcome::TimedOut => "TIMEOUT",
         TaskOutcome::Killed { .. } => "KILLED",
         TaskOutcome::Infra { .. } => "INFRA",
-        TaskOutcome::Cancelled => return paint.careful(&padded("CANCEL")),
-        TaskOutcome::Skipped { .. } => return paint.faint(&padded("SKIP")),
-    };
-    paint.bad(&padded(word))
+        TaskOutcome::Cancelled => "CANCEL",
+        TaskOutcome::Skipped { .. } => "SKIP",
+    }
+}
+
+fn painted(paint: Paint, report: &TaskReport, words: &str) -> String {
+    let words = padded(words);
+    match report.outcome {
+        _ if report.is_good() => paint.good(&words),
+        TaskOutcome::Cancelled => paint.careful(&words),
+        TaskOutcome::Skipped { .. } => paint.faint(&words),
+        _ => paint.bad(&words),
+    }
 }
 
 /// A word at the right of the first column.
@@ -61,6 +89,7 @@ pub fn work(report: &BranchReport) -> String {
         BranchResult::Taken {
             branch, kept_ref, ..
         } => format!("branch {branch} was taken meanwhile, kept as {kept_ref}"),
+        BranchResult::SetAside { kept_ref, .. } => format!("{kept_ref}  {}", amount(report)),
         BranchResult::Kept { path, reason } => {
             format!("not collected ({reason}), kept in {}", path.display())
         }
@@ -120,6 +149,8 @@ pub fn artifacts(report: &ArtifactsReport, run: &Path) -> String {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
     passed: usize,
+    /// Of those, what did not pass at the first attempt.
+    flaky: usize,
     failed: usize,
     cancelled: usize,
     skipped: usize,
@@ -135,6 +166,7 @@ impl Totals {
             _ => &mut self.failed,
         };
         *number += 1;
+        self.flaky += usize::from(report.is_good() && !report.earlier_attempts.is_empty());
     }
 
     /// How many have ended.
@@ -146,6 +178,9 @@ impl Totals {
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} passed", self.passed)?;
+        if self.flaky > 0 {
+            write!(f, " ({} flaky)", self.flaky)?;
+        }
         for (number, word) in [
             (self.failed, "failed"),
             (self.cancelled, "cancelled"),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::container::Launch;
@@ -18,9 +18,10 @@ use super::teardown::{Remains, teardown};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
-use crate::event::{self, BranchReport, BranchResult, RunSummary};
+use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
+use crate::journal::log::logged_attempts;
 use crate::journal::{JournalError, RunDirectory};
 use crate::plan::{self, History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
@@ -138,7 +139,8 @@ impl<E: Engine> Cleaner<E> {
         let result: Option<RunSummary> = directory.read_json("result.json", event::VERSION)?;
         let decided = |attempt: &AttemptId| {
             let tasks = result.iter().flat_map(|result| &result.tasks);
-            let report = tasks.into_iter().find(|t| t.task == attempt.task);
+            let mut reports = tasks.flat_map(TaskReport::attempts);
+            let report = reports.find(|r| r.task == attempt.task && r.attempt == attempt.number);
             let branch = report.and_then(|report| report.branch.as_ref());
             let left = |b: &BranchReport| {
                 b.content_left_behind && !matches!(b.result, BranchResult::Kept { .. })
@@ -249,7 +251,8 @@ impl<E: Engine> Cleaner<E> {
             images: Images::default(),
             measurements: Allowance::default(),
             began: Instant::now(),
-            pinned: std::sync::OnceLock::new(),
+            pin: std::sync::Mutex::default(),
+            slots: Arc::new(Semaphore::new(0)),
             bind_proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
             unwritable: Notify::new(),
@@ -340,7 +343,8 @@ async fn collect_one<E: Engine>(
         workspace: &workspace,
     };
     let notes = collector::hand_off_if_missing(shared, &launch, &mut remains).await;
-    let mut report = collector::collect(shared, task, attempt, workspace.clone()).await;
+    let branch = is_last(&context.state, attempt).then_some(&task.branch);
+    let mut report = collector::collect(shared, branch, attempt, workspace.clone()).await;
     report.notes.extend(notes);
     remains.keep_work = report.content_left_behind;
     Ok((Some(report), teardown(shared, remains).await))
@@ -369,6 +373,15 @@ fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
     }
     attempts.sort_by(|a, b| (&a.task, a.number).cmp(&(&b.task, b.number)));
     attempts
+}
+
+/// Whether no later attempt at the task has left anything: then the branch is its own.
+fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
+    let AttemptId { run, task, number } = attempt;
+    let directories = attempts(state, run).into_iter();
+    let directories = directories.filter(|a| a.task == *task).map(|a| a.number);
+    let logs = logged_attempts(state, run, task).unwrap_or_default();
+    directories.chain(logs).all(|other| other <= *number)
 }
 
 /// Removes a run's pin and the marks of half-arrived results from the user's repository; kept work stays.
@@ -410,4 +423,33 @@ pub async fn empty_trash(state: &StateDir) -> Option<String> {
     let state = state.clone();
     let emptied = blocking(move || workspace::empty_trash(&state)).await;
     emptied.err().map(|e| StepError::new("remove", &e).message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_branch_is_for_the_last_attempt_that_left_anything() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let state = StateDir::new(directory.path().to_owned());
+        let attempt = |task: &str, number| AttemptId {
+            run: "261120-101500-abcd".parse().expect("a run id"),
+            task: task.parse().expect("a task id"),
+            number,
+        };
+        let begun = |attempt: &AttemptId| {
+            std::fs::create_dir_all(state.attempt(attempt)).expect("a directory");
+        };
+        let (first, second) = (attempt("a", 1), attempt("a", 2));
+        begun(&first);
+        begun(&attempt("b", 2));
+        assert!(is_last(&state, &first));
+        begun(&second);
+        assert!(!is_last(&state, &first) && is_last(&state, &second));
+        // The third has its log only: it was collected and removed.
+        std::fs::create_dir_all(state.logs(&first.run)).expect("a directory");
+        std::fs::write(state.log(&attempt("a", 3)), "").expect("a log");
+        assert!(!is_last(&state, &second));
+    }
 }

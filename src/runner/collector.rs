@@ -9,12 +9,12 @@ use tokio::time::timeout;
 use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
 use super::teardown::Remains;
-use super::{Shared, Shutdown, StepError, asked_to_kill, blocking};
+use super::{RunContext, Shared, Shutdown, StepError, asked_to_kill, blocking};
 use crate::collect::{self, ArtifactsRequest, CollectRequest};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::event::{ArtifactsReport, BranchReport, BranchResult};
-use crate::id::{AttemptId, ImageRef};
+use crate::id::{AttemptId, BranchName, ImageRef};
 use crate::plan::{TaskPlan, When};
 use crate::secrets::Needles;
 use crate::workspace::Workspace;
@@ -115,14 +115,14 @@ async fn run_to_end<E: Engine>(
     ended.map_or(Ok(false), |exit| exit.map(|_| true))
 }
 
-/// Checks what was handed off and promotes it.
+/// Checks what was handed off and promotes it: to the branch, or, where there is none, aside.
 pub(super) async fn collect<E: Engine>(
     shared: &Arc<Shared<E>>,
-    task: &TaskPlan,
+    branch: Option<&BranchName>,
     attempt: &AttemptId,
     workspace: Arc<Workspace>,
 ) -> BranchReport {
-    let (shared, branch, attempt) = (shared.clone(), task.branch.clone(), attempt.clone());
+    let (shared, branch, attempt) = (shared.clone(), branch.cloned(), attempt.clone());
     blocking(move || {
         let context = &shared.context;
         collect::collect(&CollectRequest {
@@ -131,7 +131,7 @@ pub(super) async fn collect<E: Engine>(
             store: &context.store,
             workspace: &workspace,
             attempt: &attempt,
-            branch: &branch,
+            branch: branch.as_ref(),
             limits: context.plan.collect_limits,
         })
     })
@@ -177,6 +177,24 @@ pub(super) async fn artifacts<E: Engine>(
         *path = needles.mask(path);
     }
     Some(report)
+}
+
+/// Gives the branch to work that was set aside for an attempt that does not follow after all.
+pub(super) async fn name_set_aside<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    branch: &BranchName,
+    attempt: AttemptId,
+    mut report: BranchReport,
+) -> BranchReport {
+    let (shared, branch) = (shared.clone(), branch.clone());
+    blocking(move || {
+        let RunContext {
+            state, repository, ..
+        } = &shared.context;
+        collect::name_set_aside(state, repository, &attempt, &branch, &mut report);
+        report
+    })
+    .await
 }
 
 /// Masks what an agent could have put a secret into.

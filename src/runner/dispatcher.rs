@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::attempts::{TaskDone, run_task};
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
 use super::record::{Stamp, Writer};
-use super::task::{TaskDone, run_task};
 use super::teardown::{teardown, unpin};
 use super::{RunContext, RunError, Shared, Shutdown, StepError};
 use crate::engine::Engine;
@@ -62,6 +62,7 @@ pub async fn run<E: Engine>(
     let (lines, mut line_receiver) = mpsc::channel(LINES_WAITING);
     let (stop, run_shutdown) = watch::channel(Shutdown::None);
     let stop = Arc::new(stop);
+    let parallel = context.plan.parallel.min(context.plan.tasks.len()).max(1);
     let shared = Arc::new(Shared {
         notes,
         lines,
@@ -70,7 +71,8 @@ pub async fn run<E: Engine>(
         images: Images::default(),
         measurements: Allowance::default(),
         began: Instant::now(),
-        pinned: std::sync::OnceLock::new(),
+        pin: std::sync::Mutex::default(),
+        slots: Arc::new(Semaphore::new(parallel)),
         context,
         bind_proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
@@ -92,7 +94,11 @@ pub async fn run<E: Engine>(
         tokio::select! {
             biased;
             Some(event) = events.recv() => {
-                if matches!(event.kind, EventKind::TaskFinished { .. }) {
+                let is_end = matches!(
+                    event.kind,
+                    EventKind::TaskFinished { .. } | EventKind::Retry { .. }
+                );
+                if is_end {
                     // Its last lines were sent before.
                     waiting_lines(&mut line_receiver, observer);
                 }
@@ -108,7 +114,10 @@ pub async fn run<E: Engine>(
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     summary.took = shared.began.elapsed();
-    let nothing_ran = summary.tasks.iter().all(|task| task.ran.is_zero());
+    let nothing_ran = {
+        let mut attempts = summary.tasks.iter().flat_map(TaskReport::attempts);
+        attempts.all(|attempt| attempt.ran.is_zero())
+    };
     let in_vain = shared.fatal.get().filter(|_| nothing_ran);
     let finished = EventKind::RunFinished {
         summary: summary.clone(),
@@ -207,7 +216,6 @@ async fn until(time: Option<Instant>) {
 struct Dispatch<E: Engine> {
     shared: Arc<Shared<E>>,
     queue: VecDeque<TaskPlan>,
-    free: usize,
     running: JoinSet<TaskDone>,
     removing: JoinSet<(TaskId, Vec<String>)>,
     /// The place of each task in the spec.
@@ -221,7 +229,6 @@ impl<E: Engine> Dispatch<E> {
         let plan = &shared.context.plan;
         Self {
             queue: plan.tasks.clone().into(),
-            free: plan.parallel.min(plan.tasks.len()).max(1),
             running: JoinSet::new(),
             removing: JoinSet::new(),
             places: plan.tasks.iter().map(|t| t.id.clone()).zip(0..).collect(),
@@ -235,7 +242,7 @@ impl<E: Engine> Dispatch<E> {
         let started = EventKind::RunStarted {
             run: plan.run.clone(),
             tasks: plan.tasks.len(),
-            parallel: self.free,
+            parallel: self.shared.slots.available_permits(),
         };
         // One that cannot be written stops the run: the writer says so.
         let _ = self.shared.intent(None, started).await;
@@ -244,38 +251,43 @@ impl<E: Engine> Dispatch<E> {
             self.shared.event(None, EventKind::Warning { message });
         }
         loop {
-            self.admit().await;
+            self.skip_if_over().await;
+            let slot = self.shared.slots.clone().acquire_owned();
             tokio::select! {
                 Some(done) = self.running.join_next() => self.finish(done).await,
                 Some(removed) = self.removing.join_next(), if !self.removing.is_empty() => {
                     self.removed(removed);
                 }
+                Ok(slot) = slot, if !self.queue.is_empty() => self.admit(slot).await,
                 else => break,
             }
         }
         self.summary().await
     }
 
-    /// Starts tasks while there are free slots and nobody has asked to stop.
-    async fn admit(&mut self) {
+    /// Starts the next task, unless nothing more is started.
+    async fn admit(&mut self, slot: OwnedSemaphorePermit) {
+        self.skip_if_over().await;
+        if let Some(task) = self.queue.pop_front() {
+            self.running
+                .spawn(run_task(self.shared.clone(), task, slot));
+        }
+    }
+
+    /// Skips what has not begun once somebody has asked to stop, or no task can run.
+    async fn skip_if_over(&mut self) {
         let stopping = *self.shared.shutdown.borrow() != Shutdown::None;
-        if stopping || self.shared.fatal.get().is_some() {
-            let reason = if stopping {
-                "the run stopped before it began"
-            } else {
-                "no task can run here"
-            };
-            while let Some(task) = self.queue.pop_front() {
-                let report = skipped(task.id, reason, self.shared.began.elapsed());
-                self.report(report).await;
-            }
+        if !stopping && self.shared.fatal.get().is_none() {
             return;
         }
-        while self.free > 0
-            && let Some(task) = self.queue.pop_front()
-        {
-            self.free -= 1;
-            self.running.spawn(run_task(self.shared.clone(), task));
+        let reason = if stopping {
+            "the run stopped before it began"
+        } else {
+            "no task can run here"
+        };
+        while let Some(task) = self.queue.pop_front() {
+            let report = skipped(task.id, reason, self.shared.began.elapsed());
+            self.report(report).await;
         }
     }
 
@@ -286,8 +298,8 @@ impl<E: Engine> Dispatch<E> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let task = done.report.task.clone();
-        self.free += 1;
         self.report(done.report).await;
+        drop(done.slot);
         let shared = self.shared.clone();
         self.removing
             .spawn(async move { (task, teardown(&shared, done.remains).await) });

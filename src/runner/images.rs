@@ -29,7 +29,13 @@ struct Image {
     prepared: OnceCell<Result<Arc<PreparedImage>, StepError>>,
 }
 
-/// All images that tasks of the run have asked for. A failure is final for the run.
+impl Image {
+    fn has_failed(&self) -> bool {
+        matches!(self.info.get(), Some(Err(_))) || matches!(self.prepared.get(), Some(Err(_)))
+    }
+}
+
+/// All images that tasks of the run have asked for. A failure is final until it is forgotten.
 #[derive(Default)]
 pub(super) struct Images(Mutex<HashMap<ImageRequest, Arc<Image>>>);
 
@@ -37,6 +43,12 @@ impl Images {
     fn image(&self, request: &ImageRequest) -> Arc<Image> {
         let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         images.entry(request.clone()).or_default().clone()
+    }
+
+    /// Lets an image that could not be had be tried again.
+    pub(super) fn forget_failure(&self, request: &ImageRequest) {
+        let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        images.retain(|known, image| known != request || !image.has_failed());
     }
 
     /// Makes sure that an image is there. Takes as long as it takes, and may be dropped meanwhile.

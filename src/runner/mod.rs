@@ -4,8 +4,8 @@
 //! reports events and is never dropped half-way; what it cannot do becomes its outcome.
 #![expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
 
+mod attempts;
 mod clean;
-
 mod collector;
 mod container;
 mod disk;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
@@ -120,11 +120,23 @@ struct Shared<E: Engine> {
     images: images::Images,
     measurements: measure::Allowance,
     began: Instant,
-    pinned: std::sync::OnceLock<Result<(), StepError>>,
+    pin: std::sync::Mutex<Pin>,
+    /// As many as tasks may run at once.
+    slots: Arc<Semaphore>,
     bind_proof: OnceCell<Result<(), RunError>>,
     fatal: std::sync::OnceLock<RunError>,
     /// Told once the journal cannot be written, so that the run must stop.
     unwritable: Notify,
+}
+
+/// What is known of the ref that keeps the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Pin {
+    #[default]
+    Never,
+    /// It may be there.
+    Tried,
+    Made,
 }
 
 impl<E: Engine> Shared<E> {

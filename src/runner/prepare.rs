@@ -1,11 +1,13 @@
 //! What a container of a task needs before it can be created: a user, a workspace, a network.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::user::{ContainerUser, container_user};
-use super::{Shared, StepError};
+use super::{Pin, RunContext, Shared, StepError};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, EngineInfo};
+use crate::git::GitError;
 use crate::id::AttemptId;
 use crate::plan::{NetworkMode, TaskPlan, Work};
 use crate::workspace::{Timing, Workspace, WorkspaceRequest};
@@ -49,15 +51,22 @@ pub(super) fn make_workspace<E: Engine>(
     user: ContainerUser,
     accounts: (&str, &str),
 ) -> Result<Workspace, StepError> {
-    let context = &shared.context;
-    let pin = || {
-        let base = &context.plan.repository.base;
-        let pinned = context.repository.pin(&attempt.run, base);
-        pinned.map_err(|e| StepError::new("workspace", &e))
-    };
-    shared.pinned.get_or_init(pin).clone()?;
+    pin(shared).map_err(|e| StepError::new("workspace", &e))?;
     workspace_request(shared, attempt, task, user, accounts, Workspace::create)
         .map_err(|e| StepError::new("workspace", &e))
+}
+
+fn pin<E: Engine>(shared: &Shared<E>) -> Result<(), GitError> {
+    let RunContext {
+        plan, repository, ..
+    } = &shared.context;
+    let mut pin = shared.pin.lock().unwrap_or_else(PoisonError::into_inner);
+    if *pin != Pin::Made {
+        *pin = Pin::Tried;
+        repository.pin(&plan.run, &plan.repository.base)?;
+        *pin = Pin::Made;
+    }
+    Ok(())
 }
 
 /// Hands a task's workspace request on, to make the workspace or to find it again.

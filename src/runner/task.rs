@@ -22,7 +22,7 @@ use super::pump::{Ending, Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
 use super::{
-    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, blocking, collector, proof,
+    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, attempts, blocking, collector, proof,
 };
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
@@ -42,24 +42,26 @@ const REAP: Duration = Duration::from_secs(10);
 const PLACES: usize = 64;
 
 /// A finished attempt: its report, and what is still to be removed.
-pub(super) struct TaskDone {
+pub(super) struct AttemptDone {
     pub(super) report: TaskReport,
     pub(super) remains: Remains,
+    /// Whether another attempt is to follow, so that its work got no branch.
+    pub(super) is_retried: bool,
 }
 
-/// Runs a task; whatever goes wrong becomes its outcome.
-pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) -> TaskDone {
-    let attempt = AttemptId {
-        run: shared.context.plan.run.clone(),
-        task: task.id.clone(),
-        number: 1,
-    };
+/// Makes an attempt at a task that has waited since then; whatever goes wrong becomes its outcome.
+pub(super) async fn run_attempt<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    attempt: AttemptId,
+    since: Instant,
+) -> AttemptDone {
     let mut life = Life {
-        shared: &shared,
-        task: &task,
+        shared,
+        task,
         attempt,
         remains: Remains::default(),
-        phase: (TaskPhase::Waiting, shared.began),
+        phase: (TaskPhase::Waiting, since),
         phases: Vec::new(),
         image: None,
         image_digest: None,
@@ -70,14 +72,19 @@ pub(super) async fn run_task<E: Engine>(shared: Arc<Shared<E>>, task: TaskPlan) 
         may_have_run: false,
         branch: None,
         artifacts: None,
+        is_retried: None,
     };
     let outcome = match life.live().await {
         Ok(outcome) => outcome,
         Err(error) => life.failed(&error),
     };
+    let is_retried = life.is_retried(&outcome);
     let report = life.report(outcome);
-    let remains = life.remains;
-    TaskDone { report, remains }
+    AttemptDone {
+        report,
+        remains: life.remains,
+        is_retried,
+    }
 }
 
 struct Life<'a, E: Engine> {
@@ -97,6 +104,8 @@ struct Life<'a, E: Engine> {
     may_have_run: bool,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
+    /// Decided once, before its work gets its place.
+    is_retried: Option<bool>,
 }
 
 /// Everything a started container needs to be watched.
@@ -137,17 +146,29 @@ impl<E: Engine> Life<'_, E> {
                 if self.may_have_run {
                     let name = self.attempt.container_name(Role::Task);
                     self.stop(&name, self.grace(), pending()).await;
-                    self.collect(&image, user, workspace, None).await;
+                    let outcome = self.failed(&error);
+                    self.collect(&image, user, workspace, &outcome).await;
                 }
                 return Err(error);
             }
         };
         let (stopped, exit) = self.watch(running, workspace.clone()).await;
-        let ended = exit.as_ref().map(|exit| outcome(stopped, *exit)).ok();
-        self.collect(&image, user, workspace, ended.as_ref()).await;
-        let exit = exit?;
-        self.child_oom_killed = exit.oom_killed && exit.code == 0;
-        Ok(outcome(stopped, exit))
+        let outcome = match exit {
+            Ok(exit) => {
+                self.child_oom_killed = exit.oom_killed && exit.code == 0;
+                outcome(stopped, exit)
+            }
+            Err(error) => self.failed(&error),
+        };
+        self.collect(&image, user, workspace, &outcome).await;
+        Ok(outcome)
+    }
+
+    fn is_retried(&mut self, outcome: &TaskOutcome) -> bool {
+        let goes_on = self.shutdown() == Shutdown::None && self.shared.fatal.get().is_none();
+        let (retry, number) = (&self.task.retry, self.attempt.number);
+        let decide = || goes_on && attempts::follows(retry, number, outcome);
+        *self.is_retried.get_or_insert_with(decide)
     }
 
     /// Enters a phase; what is done in it is done once that is on the disk.
@@ -173,6 +194,9 @@ impl<E: Engine> Life<'_, E> {
         let mut shutdown = self.shared.shutdown.clone();
         let (images, request) = (&self.shared.images, &self.task.image);
         let limit = self.task.startup_timeout;
+        if self.attempt.number > 1 {
+            images.forget_failure(request);
+        }
         tokio::select! {
             image = timeout(limit, images.obtain(self.shared, request)) => match image {
                 Ok(image) => image?,
@@ -423,8 +447,9 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
         workspace: Arc<Workspace>,
-        ended: Option<&TaskOutcome>,
+        outcome: &TaskOutcome,
     ) {
+        let branch = (!self.is_retried(outcome)).then_some(&self.task.branch);
         let report = if matches!(self.shutdown(), Shutdown::Forced(_)) {
             let mut report = BranchReport::bare(BranchResult::Kept {
                 path: workspace.directory().to_owned(),
@@ -444,14 +469,17 @@ impl<E: Engine> Life<'_, E> {
             let notes =
                 collector::hand_off_if_missing(self.shared, &launch, &mut self.remains).await;
             let path = workspace.directory().display().to_string();
-            let (shared, task, attempt) = (self.shared, self.task, &self.attempt);
-            let mut report = collector::collect(shared, task, attempt, workspace.clone()).await;
-            let succeeded = ended == Some(&TaskOutcome::Succeeded);
+            let (shared, attempt) = (self.shared, &self.attempt);
+            let mut report = collector::collect(shared, branch, attempt, workspace.clone()).await;
+            let succeeded = *outcome == TaskOutcome::Succeeded;
             self.artifacts =
-                collector::artifacts(shared, task, attempt, workspace, succeeded).await;
+                collector::artifacts(shared, self.task, attempt, workspace, succeeded).await;
             report.notes.extend(notes);
-            let created = matches!(report.result, BranchResult::Created { .. });
-            if created && report.content_left_behind {
+            let is_safe = matches!(
+                report.result,
+                BranchResult::Created { .. } | BranchResult::SetAside { .. }
+            );
+            if is_safe && report.content_left_behind {
                 let note = format!("what is not in the branch is kept in {path}");
                 report.notes.push(note);
             }
@@ -491,6 +519,7 @@ impl<E: Engine> Life<'_, E> {
             child_oom_killed: self.child_oom_killed,
             log: (!self.ran.is_zero()).then_some(log),
             teardown_errors: Vec::new(),
+            earlier_attempts: Vec::new(),
         }
     }
 }

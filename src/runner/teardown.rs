@@ -1,9 +1,9 @@
 //! Removes what an attempt leaves behind. Goes on whatever fails, and says what did.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Shared, StepError, blocking};
+use super::{Pin, Shared, StepError, blocking};
 use crate::engine::{Engine, ErrorKind};
 use crate::id::AttemptId;
 use crate::workspace;
@@ -41,7 +41,9 @@ pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remain
     let on_disk = blocking(move || {
         let attempt = attempt.filter(|_| !keep_work)?;
         let state = &shared.context.state;
-        let removed = workspace::remove(state, &state.task(&attempt.run, &attempt.task));
+        let removed = workspace::remove(state, &state.attempt(&attempt));
+        // Other attempts may have left work in it.
+        let _ = std::fs::remove_dir(state.task(&attempt.run, &attempt.task));
         Some(StepError::new("remove", &removed.err()?).message)
     });
     errors.extend(on_disk.await);
@@ -66,7 +68,10 @@ async fn remove_container<E: Engine>(engine: &E, name: &str) -> Option<String> {
 pub(super) async fn unpin<E: Engine>(shared: &Arc<Shared<E>>) -> Option<String> {
     let shared = shared.clone();
     let removed = blocking(move || {
-        shared.pinned.get()?;
+        let pin = *shared.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        if pin == Pin::Never {
+            return None;
+        }
         let context = &shared.context;
         context.repository.unpin(&context.plan.run).err()
     });

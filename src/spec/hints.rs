@@ -59,6 +59,7 @@ pub const TASK_KEYS: &[&str] = &[
     "stop_grace_period",
     "handoff_timeout",
     "slow_after",
+    "retry",
     "branch",
     "artifacts",
 ];
@@ -74,6 +75,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("GrantParts", GRANT_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
     ("PromptFile", PROMPT_KEYS),
+    ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
 ];
@@ -97,6 +99,7 @@ pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
 pub(super) const PROMPT_KEYS: &[&str] = &["file"];
+pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
 
@@ -124,7 +127,6 @@ const LATER: &[&str] = &[
     "needs",
     "matrix",
     "profiles",
-    "retry",
     "allow_failure",
     "claim",
     "touches",
@@ -180,7 +182,7 @@ fn foreign(key: &str) -> Option<&'static str> {
         "workdir" => "write `working_dir`",
         "continue-on-error" => "its name is `allow_failure`, which this version does not support",
         "strategy" => "its name is `matrix`, which this version does not support",
-        "restart" => "its name is `retry`, which this version does not support",
+        "restart" => "write `retry`, such as `retry: 2`",
         "depends_on" => "its name is `needs`, which this version does not support",
         _ => return None,
     })

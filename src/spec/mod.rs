@@ -12,6 +12,7 @@ mod merge;
 mod model;
 mod reader;
 mod resolved;
+mod retry;
 mod schema;
 mod source;
 mod task;
@@ -28,9 +29,10 @@ pub(crate) use hints::did_you_mean;
 pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use model::{
     Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
-    NetworkMode, Prompt, RunSpec, SecretGrant, SecretOrigin, TaskSpec, When,
+    NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskSpec, When,
 };
 pub use resolved::resolved;
+pub use retry::MOST_RETRIES;
 pub use schema::schema;
 pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
 

@@ -153,6 +153,9 @@ pub struct TaskSpec {
     /// A task that runs for longer than this is said to be slow. Default: half of `timeout`.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub slow_after: Option<Duration>,
+    /// Further attempts after one that failed: how many, or `max` and more. Default: none.
+    #[schemars(with = "Option<schema::RetryForm>")]
+    pub retry: Option<Retry>,
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,
@@ -204,6 +207,35 @@ pub struct CollectLimitsSpec {
     /// Time for any one step of checking. Default: 5m.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub time: Option<Duration>,
+}
+
+/// Whether further attempts follow one that failed. By default none does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Retry {
+    /// How many attempts follow the first at most.
+    pub max: u32,
+    /// What they follow; whatever it was if empty.
+    pub when: Vec<RetryCause>,
+    /// The exit codes that count as [`RetryCause::ExitCode`]; all of them if empty.
+    pub exit_codes: Vec<u8>,
+    /// From the end of the first attempt to the second; doubled each time after that.
+    pub backoff: Duration,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryCause {
+    /// agent-run or the engine could not do their part.
+    InfraFailure,
+    /// The image could not be had: pull, build.
+    PullFailure,
+    /// It ran past its `timeout`.
+    Timeout,
+    /// It ran out of memory.
+    Oom,
+    /// Its command ended with another code than 0, or by a signal: 128 and its number.
+    ExitCode,
 }
 
 /// Billionths of a CPU.

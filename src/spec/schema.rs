@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::model::{RunSpec, TaskSpec, When};
+use super::model::{RetryCause, RunSpec, TaskSpec, When};
 use super::source::At;
 
 /// The schema of a spec, as `schema/agent-run.v1.json` holds it.
@@ -276,6 +276,61 @@ pub(super) enum PromptForm {
 pub(super) struct PromptFile {
     /// A file, relative to the spec.
     file: String,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum RetryForm {
+    /// How many attempts follow the first at most.
+    Max(#[schemars(range(max = 10))] u32),
+    Parts(RetryParts),
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct RetryParts {
+    /// How many attempts follow the first at most. Default: 1.
+    #[schemars(range(max = 10))]
+    max: Option<u32>,
+    /// What they follow, one or several. Default: `any`, or `exit_code` where there are `exit_codes`.
+    when: Option<RetryWhen>,
+    /// The exit codes that are tried again. Default: all.
+    exit_codes: Option<ExitCodes>,
+    /// From an attempt's end to the next one; doubled each time. Default: none.
+    backoff: Option<DurationForm>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum RetryWhen {
+    One(RetryWord),
+    Many(Vec<RetryWord>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum RetryWord {
+    Cause(RetryCause),
+    Any(AnyCause),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum AnyCause {
+    Any,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum ExitCodes {
+    One(#[schemars(range(min = 1))] u8),
+    Many(#[schemars(inner(range(min = 1)))] Vec<u8>),
 }
 
 #[derive(JsonSchema)]

@@ -11,6 +11,7 @@ use super::model::{
     Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, When,
 };
 use super::reader::{Field, Fields, Reader};
+use super::retry::retry;
 use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
@@ -108,6 +109,7 @@ pub(super) fn read_task(
         network_mode: fields
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
+        retry: fields.get("retry").and_then(|f| retry(reader, f)),
         branch: fields
             .get("branch")
             .and_then(|f| reader.name(f, "a branch name")),

@@ -110,6 +110,10 @@ fn results() -> Vec<BranchResult> {
             commit: commit(),
             kept_ref: "refs/x".into(),
         },
+        BranchResult::SetAside {
+            commit: commit(),
+            kept_ref: "refs/z".into(),
+        },
         BranchResult::Kept {
             path: "/x".into(),
             reason: "why".into(),
@@ -166,6 +170,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         log: Some("/log".into()),
         last_lines: vec!["last".into()],
         teardown_errors: Vec::new(),
+        earlier_attempts: Vec::new(),
     }
 }
 
@@ -196,6 +201,7 @@ fn a_result_follows_its_schema_and_is_read_again() {
     );
     tasks[0].branch = None;
     tasks[0].usage = None;
+    tasks[2].earlier_attempts = vec![tasks[1].clone()];
     let summary = summary(tasks);
     let value = written(&summary);
     validator.expect_valid(&value);
@@ -248,6 +254,10 @@ fn every_event_follows_its_schema_and_is_read_again() {
         },
         EventKind::Usage { usage: usage() },
         EventKind::Slow,
+        EventKind::Retry {
+            report: Box::new(whole.clone()),
+            wait: Duration::from_secs(30),
+        },
         EventKind::Stopping {
             reason: StopReason::TimedOut,
             forced: false,

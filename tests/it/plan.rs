@@ -2,7 +2,9 @@
 
 use agent_run::engine::config::{BuildConfig, PullPolicy};
 use agent_run::id::{CommitId, RepoKey, TaskId};
-use agent_run::plan::{EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, Work, plan};
+use agent_run::plan::{
+    EngineCapacity, Identity, PlanInputs, RepositoryPlan, RetryCause, RunPlan, Work, plan,
+};
 use agent_run::spec::{Diagnostics, History, RunSpec};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -36,6 +38,7 @@ fn inputs<'a>(branches: &'a [String], select: &'a [TaskId]) -> PlanInputs<'a> {
         select,
         spec_path: None,
         jobs: None,
+        retries: None,
     }
 }
 
@@ -305,6 +308,23 @@ fn parallel_is_what_is_said_or_what_fits() {
         plan.warnings,
         ["3 tasks at once may use 12g of memory, and the engine has 8g"]
     );
+}
+
+#[test]
+fn retries_of_the_command_line_are_those_of_every_task() {
+    let spec = good(
+        "version: 1\ntasks:\n  a: { run: x }\n  b: { run: x, retry: { max: 2, when: oom, backoff: 1m } }\n",
+    );
+    let maxes = |retries| {
+        let mut asked = inputs(&[], &[]);
+        asked.retries = retries;
+        let plan = plan(&spec, asked).unwrap();
+        assert_eq!(plan.tasks[1].retry.when, [RetryCause::Oom]);
+        plan.tasks.iter().map(|t| t.retry.max).collect::<Vec<_>>()
+    };
+    assert_eq!(maxes(None), [0, 2]);
+    assert_eq!(maxes(Some(5)), [5, 5]);
+    assert_eq!(maxes(Some(0)), [0, 0]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -
         store: &site.store,
         workspace: &inside.workspace,
         attempt: &attempt(task, 1),
-        branch: &format!("agent/{task}").parse().unwrap(),
+        branch: Some(&format!("agent/{task}").parse().unwrap()),
         limits,
     })
 }

@@ -1,6 +1,7 @@
 //! The run loop against a scripted engine, real git and tokio's clock: any call going wrong at any
 //! point, time limits, interrupts, floods. Nothing may be leaked, ever.
 
+mod attempts;
 mod disk;
 mod examine;
 mod faults;

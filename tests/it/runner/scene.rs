@@ -133,6 +133,7 @@ impl Scene {
             },
             select: &[],
             jobs: None,
+            retries: None,
             spec_path: None,
         };
         plan::plan(&spec, inputs).unwrap_or_else(|e| panic!("{e}"))

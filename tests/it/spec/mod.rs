@@ -7,6 +7,7 @@ mod interpolation;
 mod meaning;
 mod reference;
 mod resolved;
+mod retry;
 mod schema;
 mod units;
 

@@ -75,6 +75,7 @@ fn every_key_is_read() {
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
+        ("tasks: {u: {retry: {", "}}}", "RetryParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),
     ];
     assert_eq!(parents.len(), INNER_KEYS.len());

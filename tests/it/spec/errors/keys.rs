@@ -113,7 +113,7 @@ fn keys_from_elsewhere() {
      |     ^^^^^^^^^^^^^^^^^ its name is `allow_failure`, which this version does not support
      |     ^^^^^^^^ its name is `matrix`, which this version does not support
      |     ^^^^^^^^^^^ write `max_parallel` at the top level
-     |     ^^^^^^^ its name is `retry`, which this version does not support
+     |     ^^^^^^^ write `retry`, such as `retry: 2`
      |     ^^^^^^^ write `network_mode`: bridge or none
      |     ^^^^^^^ write `working_dir`
      |     ^^^^^^^^^^ its name is `needs`, which this version does not support

@@ -1,0 +1,217 @@
+//! All attempts at one task: whether another follows, when, and what becomes of the work of those
+//! before it.
+//!
+//! Each attempt has a directory, a container, a log and a number of its own. The slot is given back
+//! between two of them. Work gets the branch where no other attempt follows, else a ref of ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+use super::task::run_attempt;
+use super::teardown::{Remains, teardown};
+use super::{Shared, Shutdown, asked_to_stop, collector};
+use crate::engine::Engine;
+use crate::event::{EventKind, TaskOutcome, TaskReport};
+use crate::id::AttemptId;
+use crate::plan::{Retry, RetryCause, TaskPlan};
+
+/// A finished task: its report, what is still to be removed, and its slot, if it has one.
+pub(super) struct TaskDone {
+    pub(super) report: TaskReport,
+    pub(super) remains: Remains,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+/// Makes attempts at a task until none follows. The first has its slot.
+pub(super) async fn run_task<E: Engine>(
+    shared: Arc<Shared<E>>,
+    task: TaskPlan,
+    mut slot: OwnedSemaphorePermit,
+) -> TaskDone {
+    let mut since = shared.began;
+    let mut earlier: Vec<TaskReport> = Vec::new();
+    let mut not_removed = Vec::new();
+    let mut attempt = AttemptId {
+        run: shared.context.plan.run.clone(),
+        task: task.id.clone(),
+        number: 1,
+    };
+    let (mut report, mut remains, slot) = loop {
+        let done = run_attempt(&shared, &task, attempt.clone(), since).await;
+        if !done.is_retried {
+            break (done.report, done.remains, Some(slot));
+        }
+        since = Instant::now();
+        let wait = wait_after(&task.retry, attempt.number);
+        let report = Box::new(done.report.clone());
+        // Where it cannot be written no slot is given any more.
+        let _ = shared
+            .intent(Some(&task.id), EventKind::Retry { report, wait })
+            .await;
+        drop(slot);
+        not_removed.extend(teardown(&shared, done.remains).await);
+        let Some(next) = next_slot(&shared, since + wait).await else {
+            let report = as_the_last(&shared, &task, attempt, done.report).await;
+            break (report, Remains::default(), None);
+        };
+        slot = next;
+        earlier.push(done.report);
+        attempt.number += 1;
+    };
+    report.earlier_attempts = earlier;
+    remains.errors.splice(..0, not_removed);
+    TaskDone {
+        report,
+        remains,
+        slot,
+    }
+}
+
+/// A slot, not before that time; none if the run stops first.
+async fn next_slot<E: Engine>(shared: &Shared<E>, at: Instant) -> Option<OwnedSemaphorePermit> {
+    let mut shutdown = shared.shutdown.clone();
+    let slot = async {
+        sleep_until(at).await;
+        shared.slots.clone().acquire_owned().await.ok()
+    };
+    tokio::select! {
+        biased;
+        () = asked_to_stop(&mut shutdown) => None,
+        slot = slot => slot.filter(|_| shared.fatal.get().is_none()),
+    }
+}
+
+/// The report of an attempt that another one should have followed: the branch is its own after all.
+async fn as_the_last<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    attempt: AttemptId,
+    mut report: TaskReport,
+) -> TaskReport {
+    let killing = matches!(*shared.shutdown.borrow(), Shutdown::Forced(_));
+    if let Some(work) = report.branch.take_if(|_| !killing) {
+        let named = collector::name_set_aside(shared, &task.branch, attempt, work).await;
+        report.branch = Some(named);
+    }
+    report
+}
+
+/// Doubled each time: what is overloaded gets time.
+fn wait_after(retry: &Retry, attempt: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+    retry.backoff.saturating_mul(doubled)
+}
+
+/// Whether another attempt follows the one with this number that ended so.
+pub(super) fn follows(retry: &Retry, attempt: u32, outcome: &TaskOutcome) -> bool {
+    let of_codes = |code: i64| {
+        let codes = &retry.exit_codes;
+        codes.is_empty() || codes.iter().any(|known| i64::from(*known) == code)
+    };
+    let cause = match outcome {
+        TaskOutcome::Succeeded | TaskOutcome::Cancelled | TaskOutcome::Skipped { .. } => {
+            return false;
+        }
+        TaskOutcome::Infra { stage, .. } if stage == "image" => RetryCause::PullFailure,
+        TaskOutcome::Infra { .. } => RetryCause::InfraFailure,
+        TaskOutcome::TimedOut => RetryCause::Timeout,
+        TaskOutcome::OutOfMemory => RetryCause::Oom,
+        TaskOutcome::Failed { exit_code: code } if of_codes(*code) => RetryCause::ExitCode,
+        TaskOutcome::Killed { signal } if of_codes(128 + signal) => RetryCause::ExitCode,
+        TaskOutcome::Failed { .. } | TaskOutcome::Killed { .. } => return false,
+        // It has no word of its own.
+        TaskOutcome::OutOfDisk { .. } => return attempt <= retry.max && retry.when.is_empty(),
+    };
+    attempt <= retry.max && (retry.when.is_empty() || retry.when.contains(&cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn infra(stage: &str) -> TaskOutcome {
+        TaskOutcome::Infra {
+            stage: stage.into(),
+            message: String::new(),
+        }
+    }
+
+    fn failures() -> Vec<(TaskOutcome, RetryCause)> {
+        vec![
+            (infra("workspace"), RetryCause::InfraFailure),
+            (infra("image"), RetryCause::PullFailure),
+            (TaskOutcome::TimedOut, RetryCause::Timeout),
+            (TaskOutcome::OutOfMemory, RetryCause::Oom),
+            (TaskOutcome::Failed { exit_code: 1 }, RetryCause::ExitCode),
+            (TaskOutcome::Killed { signal: 9 }, RetryCause::ExitCode),
+        ]
+    }
+
+    fn retry(max: u32, when: &[RetryCause]) -> Retry {
+        Retry {
+            max,
+            when: when.to_vec(),
+            ..Retry::default()
+        }
+    }
+
+    #[test]
+    fn each_failure_has_one_cause() {
+        for (outcome, _) in failures() {
+            assert!(follows(&retry(1, &[]), 1, &outcome), "{outcome:?}");
+            for (_, cause) in failures() {
+                let wanted = failures().contains(&(outcome.clone(), cause));
+                let followed = follows(&retry(1, &[cause]), 1, &outcome);
+                assert_eq!(followed, wanted, "{outcome:?} {cause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_follows_what_was_no_failure_or_was_stopped() {
+        let reason = String::new();
+        for outcome in [
+            TaskOutcome::Succeeded,
+            TaskOutcome::Cancelled,
+            TaskOutcome::Skipped { reason },
+        ] {
+            assert!(!follows(&retry(10, &[]), 1, &outcome), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_follow_as_are_asked_for() {
+        let follow = |max| {
+            let retry = retry(max, &[]);
+            (1..20)
+                .take_while(|number| follows(&retry, *number, &TaskOutcome::TimedOut))
+                .count()
+        };
+        assert_eq!([follow(0), follow(1), follow(3)], [0, 1, 3]);
+    }
+
+    #[test]
+    fn only_the_named_codes_count() {
+        let retry = Retry {
+            exit_codes: vec![75, 137],
+            ..retry(1, &[RetryCause::ExitCode])
+        };
+        let failed = |exit_code| follows(&retry, 1, &TaskOutcome::Failed { exit_code });
+        let killed = |signal| follows(&retry, 1, &TaskOutcome::Killed { signal });
+        assert!(failed(75) && killed(9));
+        assert!(!failed(1) && !failed(75 + 256) && !killed(15));
+    }
+
+    #[test]
+    fn the_wait_doubles() {
+        let retry = Retry {
+            backoff: Duration::from_secs(30),
+            ..Retry::default()
+        };
+        let waits = [1, 2, 3, 10].map(|number| wait_after(&retry, number).as_secs());
+        assert_eq!(waits, [30, 60, 120, 15_360]);
+    }
+}
