@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_run::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
 use agent_run::report::junit;
 use insta::assert_snapshot;
-use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
+use quick_junit::{NonSuccessKind, Report, TestCaseStatus, TestRerun, XmlString};
 
 use crate::ended::{hints, run, usage};
 
@@ -60,6 +60,74 @@ fn every_ending() {
         task("stopped", TaskOutcome::Cancelled, no_change()),
         task("waited", skipped, None),
     ]));
+}
+
+#[test]
+fn attempts_are_flaky_before_one_that_passed_and_else_reruns_of_the_first() {
+    let attempt = |number: u32, outcome| TaskReport {
+        attempt: number,
+        ran: Duration::from_secs(number.into()),
+        last_lines: vec![format!("attempt {number}")],
+        ..task("a", outcome, Some(BranchResult::NoChange))
+    };
+    let failed = |number: u32| {
+        attempt(
+            number,
+            TaskOutcome::Failed {
+                exit_code: number.into(),
+            },
+        )
+    };
+    let infra = TaskOutcome::Infra {
+        stage: "image".into(),
+        message: "none".into(),
+    };
+    let with = |earlier: Vec<TaskReport>, last| TaskReport {
+        earlier_attempts: earlier,
+        ..last
+    };
+    let passed = with(
+        vec![failed(1), failed(2)],
+        attempt(3, TaskOutcome::Succeeded),
+    );
+    let lost = with(vec![failed(1), attempt(2, infra)], failed(3));
+    let report = Report::deserialize_from_str(&show(vec![passed, lost])).unwrap();
+    assert_eq!((report.tests, report.failures, report.errors), (2, 1, 0));
+    let [passed, lost] = &report.test_suites[0].test_cases[..] else {
+        panic!("{report:?}");
+    };
+    let told = |runs: &[TestRerun]| -> Vec<(NonSuccessKind, String, u64, String)> {
+        let text = |text: &Option<XmlString>| text.as_ref().unwrap().as_str().to_owned();
+        let told = runs.iter().map(|run| {
+            let seconds = run.time.unwrap().as_secs();
+            (run.kind, text(&run.message), seconds, text(&run.system_out))
+        });
+        told.collect()
+    };
+    let failure = |number: u64| {
+        let (cause, lines) = (format!("exit code {number}"), format!("attempt {number}"));
+        (NonSuccessKind::Failure, cause, number, lines)
+    };
+    let TestCaseStatus::Success { flaky_runs } = &passed.status else {
+        panic!("{passed:?}");
+    };
+    assert_eq!(passed.time, Some(Duration::from_secs(3)));
+    assert_eq!(told(flaky_runs), [failure(1), failure(2)]);
+    let TestCaseStatus::NonSuccess {
+        message, reruns, ..
+    } = &lost.status
+    else {
+        panic!("{lost:?}");
+    };
+    assert_eq!(message.as_ref().unwrap().as_str(), "exit code 1");
+    assert_eq!(lost.time, Some(Duration::from_secs(1)));
+    let error = (
+        NonSuccessKind::Error,
+        "image: none".into(),
+        2,
+        "attempt 2".into(),
+    );
+    assert_eq!(told(&reruns.runs), [error, failure(3)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::scene::{Ended, Scene, interrupt, spawn, until};
+use super::scene::{Ended, Scene, docker, interrupt, spawn, until};
 use crate::ci::github::{self, Runner};
 use crate::ci::gitlab;
 
@@ -347,6 +347,74 @@ fn gitlab_gets_a_section_for_each_task_and_none_from_it() {
 }
 
 #[test]
+fn every_attempt_has_a_group_and_only_the_last_one_an_error() {
+    let scene = Scene::new();
+    let yaml = r#"
+version: 1
+defaults: { retry: 1, run: 'echo "words $AGENT_ATTEMPT"; test "$AGENT_ATTEMPT" = "$GOOD"' }
+max_parallel: 1
+tasks:
+  flaky: { env: { GOOD: 2 } }
+  lost: { env: { GOOD: 3 } }
+"#;
+    let spec = scene.spec(yaml);
+    let run = ["run", spec.to_str().expect("a path")];
+    let told = ended(&mut in_github(&scene, &run));
+    assert_eq!(told.code, Some(100), "{told}");
+    let mut runner = Runner::default();
+    runner.read(&told.stderr);
+    let of = |text: &str| {
+        let (verdict, _) = text.rsplit_once(' ').expect("a time");
+        verdict.to_owned()
+    };
+    let mut groups: Vec<String> = runner.all("group").iter().map(|c| of(&c.data)).collect();
+    groups.sort_unstable();
+    let all = [
+        "TRY 1 FAIL flaky",
+        "TRY 1 FAIL lost",
+        "TRY 2 FAIL lost",
+        "TRY 2 PASS flaky",
+    ];
+    assert_eq!(groups, all, "{told}");
+    assert_eq!(runner.all("endgroup").len(), 4);
+    let errors = runner.all("error");
+    let titles: Vec<&str> = errors
+        .iter()
+        .map(|c| c.properties["title"].as_str())
+        .collect();
+    assert_eq!(titles, ["TRY 2 FAIL lost"], "{told}");
+    for line in ["| words 1", "| words 2"] {
+        assert_eq!(
+            runner.log.iter().filter(|l| *l == line).count(),
+            2,
+            "{told}"
+        );
+    }
+    let told = ended(
+        scene
+            .command(&run)
+            .env("GITLAB_CI", "true")
+            .env("CI", "true"),
+    );
+    let mut names: Vec<String> = gitlab::markers(&told.stderr)
+        .into_iter()
+        .filter_map(|marker| marker.opens.then_some(marker.name))
+        .collect();
+    names.sort_unstable();
+    let of_both = |name: &str| {
+        [
+            format!("agent_run_{name}"),
+            format!("agent_run_{name}_TRY2"),
+        ]
+    };
+    assert_eq!(
+        names,
+        [of_both("flaky"), of_both("lost")].concat(),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_cancelled_step_of_github_ends_by_itself_and_loses_no_work() {
     let scene = Scene::new();
     let yaml = "
@@ -389,4 +457,41 @@ tasks:
     let text = scene.git(&["show", &format!("{branch}:half.txt")]);
     assert_eq!(text, "half\n");
     assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_cancelled_step_with_eight_tasks_ends_by_itself_and_loses_no_work() {
+    let scene = Scene::new();
+    let tasks: String = (0..8)
+        .map(|n| {
+            let deaf = if n % 2 == 0 { "trap '' TERM INT;" } else { "" };
+            format!("  t{n}: {{ run: \"{deaf} echo {n} > half.txt; echo ready; while :; do sleep 1; done\" }}\n")
+        })
+        .collect();
+    let spec = scene.spec(&format!(
+        "version: 1\ndefaults: {{ mem_limit: 64m, network_mode: none, stop_grace_period: 10m }}\ntasks:\n{tasks}"
+    ));
+    let spec = spec.to_str().expect("a path");
+    let flags = ["run", spec, "-j", "8", "--output", "prefixed"];
+    let (mut child, mut lines) = spawn(in_github(&scene, &flags));
+    let ready = lines.by_ref().filter(|line| line.ends_with("| ready"));
+    assert_eq!(ready.take(8).count(), 8, "not all tasks came up");
+    interrupt(&child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:#?}");
+    let run = scene.runs().pop().expect("a run");
+    let containers = docker(&[
+        "ps",
+        "-aq",
+        "--filter",
+        &format!("label=agent-run.run={run}"),
+    ]);
+    assert_eq!(containers.stdout, "", "{rest:#?}");
+    let cleaned = scene.agent_run(&["clean"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    for n in 0..8 {
+        let half = format!("agent/{run}/t{n}:half.txt");
+        assert_eq!(scene.git(&["show", &half]), format!("{n}\n"), "{cleaned}");
+    }
+    assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
 }
