@@ -19,6 +19,7 @@ mod hostile;
 mod init;
 mod logs;
 mod many;
+mod others;
 mod pipelines;
 mod outputs;
 mod readme;

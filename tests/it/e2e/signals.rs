@@ -33,6 +33,26 @@ tasks:
 }
 
 #[test]
+fn a_hang_up_keeps_the_work_and_a_broken_pipe_ends_nothing() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  a: { run: echo half > half.txt; echo ready; sleep 600 }\n";
+    let spec = scene.spec(yaml);
+    let (mut child, mut lines) = start(&scene, &["run", spec.to_str().expect("a path")]);
+    expect(&mut lines, "| ready");
+    let pid = rustix::process::Pid::from_child(&child);
+    let send = |signal| rustix::process::kill_process(pid, signal).expect("a signal");
+    send(rustix::process::Signal::PIPE);
+    // Nobody reads standard error any more either.
+    drop(lines);
+    send(rustix::process::Signal::HUP);
+    assert_eq!(child.wait().expect("an end").code(), Some(143));
+    let result = scene.result();
+    assert_eq!(result["stopped"], "terminated");
+    assert_eq!(task(&result, "a")["branch"]["result"], "created");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn an_interrupt_is_heard_while_another_run_holds_the_repository() {
     let scene = Scene::new();
     let yaml = "version: 1\ntasks:\n  a: { run: echo a > a.txt }\n";

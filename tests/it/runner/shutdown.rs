@@ -186,6 +186,49 @@ async fn with_little_time_what_obeys_is_collected_and_the_rest_stays_on_disk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_little_time_eight_tasks_are_over_within_seven_seconds() {
+    let mut scene = Scene::new();
+    scene.patience = PATIENCE;
+    for n in 0..8 {
+        let slow = Script::runs_forever().on_exit(nothing_changed);
+        let script = match n % 4 {
+            0 => slow.ignoring_term(),
+            1 => slow.obeying_term_after(Duration::from_millis(1500)),
+            2 => Script::runs_forever(),
+            _ => slow,
+        };
+        scene.engine.script(&format!("task/t{n}"), script);
+    }
+    let deaf = Script::runs_forever().ignoring_term();
+    scene.engine.script("collector", deaf);
+    let shutdown = scene.shutdown.clone();
+    let cancel = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        shutdown.send_replace(Shutdown::Graceful(StopReason::Interrupted));
+    });
+    let tasks: String = (0..8).map(|n| format!("  t{n}: {{ run: x }}\n")).collect();
+    let yaml = format!("version: 1\nmax_parallel: 8\ntasks:\n{tasks}");
+    let summary = scene.run(&yaml).await;
+    cancel.await.unwrap();
+    assert!(summary.took < Duration::from_secs(67), "{:?}", summary.took);
+    for n in 0..8 {
+        let work = &report(&summary, &format!("t{n}"))
+            .branch
+            .as_ref()
+            .unwrap()
+            .result;
+        let collected = matches!(work, BranchResult::NoChange);
+        let kept = matches!(work, BranchResult::Kept { path, .. } if path.join("worktree/readme.md").exists());
+        assert_eq!(
+            (collected, kept),
+            (n % 4 % 2 == 1, n % 4 % 2 == 0),
+            "{n}: {work:?}"
+        );
+    }
+    scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_little_time_no_collector_runs_on() {
     let mut scene = Scene::new();
     scene.patience = PATIENCE;
