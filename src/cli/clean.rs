@@ -15,7 +15,9 @@ use crate::id::{RunId, StateDir};
 use crate::journal::{self, JournalError};
 use crate::plan::RunPlan;
 use crate::report;
-use crate::runner::{CleanReport, Cleaner, empty_trash, remove_unused_stores};
+use crate::runner::{
+    CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remove_unused_stores,
+};
 
 pub(super) async fn clean(
     surroundings: &Surroundings,
@@ -79,20 +81,11 @@ pub(super) async fn clean(
         for problem in not_removed {
             print_result(&format!("warning: {problem}\n"));
         }
-        let emptied = empty_trash(state).await;
-        let (stores, not_removed) = match remove_unused_stores(&git, state).await {
-            Ok(stores) => (stores, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        found += stores.len();
-        for store in stores {
-            print_result(&format!(
-                "removed {}, unused for a month\n",
-                store.display()
-            ));
-        }
-        for problem in emptied.into_iter().chain(not_removed) {
-            problems += 1;
+        let (removed, not_removed) = remove_unused(&git, state).await;
+        found += removed.len();
+        problems += not_removed.len();
+        print_result(&removed.concat());
+        for problem in not_removed {
             print_result(&format!("warning: {problem}\n"));
         }
     }
@@ -112,6 +105,27 @@ pub(super) async fn clean(
     } else {
         Exit::Unexpected
     })
+}
+
+/// Empties the trash and removes what runs share and none has used for long: what was removed, each a
+/// line, and what could not be.
+async fn remove_unused(git: &Git, state: &StateDir) -> (Vec<String>, Vec<String>) {
+    let mut problems: Vec<String> = empty_trash(state).await.into_iter().collect();
+    let mut lines = Vec::new();
+    for (removed, since) in [
+        (remove_unused_stores(git, state).await, "a month"),
+        (remove_unused_checkouts(state).await, "a day"),
+    ] {
+        match removed {
+            Ok(paths) => lines.extend(
+                paths
+                    .iter()
+                    .map(|path| format!("removed {}, unused for {since}\n", path.display())),
+            ),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (lines, problems)
 }
 
 fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) -> String {

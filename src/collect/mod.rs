@@ -41,6 +41,10 @@ use quarantine::Quarantine;
 /// Submodules with further work that a note names.
 const SUBMODULES_NAMED: usize = 5;
 
+/// How to read the directory of a worktree that was a view.
+const ONLY_CHANGED: &str = "Its worktree has only the files that the task wrote: \
+     unchanged ones are in the base, and a character device stands for a deleted one.";
+
 /// What is collected, and where it goes.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectRequest<'a> {
@@ -77,7 +81,7 @@ pub fn needs_collector(workspace: &Workspace) -> bool {
 pub fn collect(request: &CollectRequest<'_>) -> BranchReport {
     let path = request.workspace.directory().to_owned();
     let report = collect_or_fail(request);
-    report.unwrap_or_else(|error| {
+    let mut report = report.unwrap_or_else(|error| {
         let mut report = BranchReport::bare(match error {
             CollectError::Rejected { check, detail } => {
                 let check = check.to_owned();
@@ -94,7 +98,11 @@ pub fn collect(request: &CollectRequest<'_>) -> BranchReport {
         });
         report.content_left_behind = true;
         report
-    })
+    });
+    if report.content_left_behind && request.workspace.is_view() {
+        report.notes.push(ONLY_CHANGED.to_owned());
+    }
+    report
 }
 
 fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, CollectError> {

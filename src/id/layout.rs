@@ -34,6 +34,17 @@ impl StateDir {
         self.repo(repo).join(format!("base-{key}.git"))
     }
 
+    /// The checkout that views of one base share; `key` tells those of a repository apart.
+    pub fn shared_checkout(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("checkout-{key}"))
+    }
+
+    /// The key of the shared checkout with this file name, also while it is being made.
+    pub fn shared_checkout_key(name: &str) -> Option<&str> {
+        let key = name.strip_prefix("checkout-")?;
+        Some(key.strip_suffix(".making").unwrap_or(key))
+    }
+
     /// The bare repository that receives every accepted result.
     pub fn results(&self, repo: &RepoKey) -> PathBuf {
         self.repo(repo).join("results.git")
@@ -77,6 +88,18 @@ impl StateDir {
     pub fn attempt(&self, attempt: &AttemptId) -> PathBuf {
         self.task(&attempt.run, &attempt.task)
             .join(attempt.number.to_string())
+    }
+
+    /// What the views of a run need besides the attempts' directories, and the keys of the shared
+    /// checkouts that they are of. It stays until nothing of the run is mounted.
+    pub fn views(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("views")
+    }
+
+    /// The kernel's own directory for the view of one attempt.
+    pub fn view(&self, attempt: &AttemptId) -> PathBuf {
+        let name = format!("{}.{}", attempt.task, attempt.number);
+        self.views(&attempt.run).join(name)
     }
 
     /// Directories that are being deleted.

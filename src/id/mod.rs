@@ -367,14 +367,12 @@ pub enum Role {
     Task,
     /// Collects the work of an attempt whose own container could not.
     Collector,
-    /// Asks an image what it holds, or the engine what it honours.
+    /// Asks an image what it holds, or the engine what it honours; sweeps for root.
     Probe,
     /// Lets tasks out, and none to another.
     Network,
     /// Is a worktree that shares its unchanged files with others.
     View,
-    /// Removes what only root may.
-    Sweeper,
 }
 
 impl Role {
@@ -386,7 +384,6 @@ impl Role {
             Self::Probe => "probe",
             Self::Network => "network",
             Self::View => "view",
-            Self::Sweeper => "sweeper",
         }
     }
 }

@@ -25,6 +25,7 @@ pub use repeat::{RepeatError, RepeatInputs, repeat};
 
 pub use crate::spec::{
     Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin, When,
+    WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.
@@ -152,6 +153,9 @@ pub struct TaskPlan {
     pub working_dir: String,
     /// `uid[:gid]` inside, if the spec says so.
     pub user: Option<String>,
+    /// How its worktree is made; plans of before leave it out.
+    #[serde(default)]
+    pub workspace: WorkspaceMode,
     /// Whether the image's file system is read-only.
     pub read_only: bool,
     /// Its network.

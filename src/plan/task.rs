@@ -57,6 +57,7 @@ impl Planner<'_> {
                 .clone()
                 .unwrap_or_else(|| "/workspace".into()),
             user: task.user.clone(),
+            workspace: task.workspace.unwrap_or_default(),
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
             timeout,

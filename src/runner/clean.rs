@@ -11,10 +11,13 @@ use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::container::Launch;
+use super::container::volume_config;
 use super::images::{Images, PreparedImage};
 use super::measure::Allowance;
 use super::prepare::user_of;
+use super::probe::Prober;
 use super::teardown::{Remains, teardown};
+use super::views::{self, Views};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
@@ -25,7 +28,9 @@ use crate::journal::log::logged_attempts;
 use crate::journal::{JournalError, RunDirectory};
 use crate::plan::{self, History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
-use crate::workspace::{self, BaseStore, Workspace};
+use crate::workspace::{
+    self, BaseStore, SharedCheckout, Workspace, WorkspaceError, WorkspaceRequest,
+};
 
 /// What an orphaned container gets to hand its work off, beside its own grace.
 const GRACE: Duration = Duration::from_secs(30);
@@ -96,7 +101,7 @@ impl<E: Engine> Cleaner<E> {
             }
         }
         // Before the work is collected: nobody may write meanwhile, and the names are needed.
-        let all_gone = self.remove_containers(&mut report, &objects).await;
+        let all_gone = self.remove_objects(&mut report, &objects).await;
         match (plan, repository) {
             _ if !all_gone && !attempts.is_empty() => {
                 let why = "a container of it may still run";
@@ -125,6 +130,9 @@ impl<E: Engine> Cleaner<E> {
                     .push(format!("work of {run} is kept: {why}"));
             }
             _ => {}
+        }
+        if all_gone {
+            report.note(self.release_views(run).await);
         }
         Ok(report)
     }
@@ -161,13 +169,13 @@ impl<E: Engine> Cleaner<E> {
                 .and_then(|run| run.parse::<RunId>().ok());
             run.is_none_or(|run| !self.state.run(&run).is_dir())
         };
-        let containers = self.owned.iter().filter(|o| o.kind == OwnedKind::Container);
-        containers.filter(unknown).count()
+        let of_runs = self.owned.iter().filter(|o| o.kind != OwnedKind::Network);
+        of_runs.filter(unknown).count()
     }
 
     fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
         let of_run = |o: &&OwnedObject| {
-            o.kind == OwnedKind::Container
+            o.kind != OwnedKind::Network
                 && o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str())
         };
         self.owned.iter().filter(of_run).cloned().collect()
@@ -253,18 +261,28 @@ impl<E: Engine> Cleaner<E> {
             began: Instant::now(),
             pin: std::sync::Mutex::default(),
             slots: Arc::new(Semaphore::new(0)),
-            bind_proof: OnceCell::new(),
+            views: Views::default(),
+            proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
             unwritable: Notify::new(),
         })
     }
 
-    /// Removes the containers; says whether all are gone.
-    async fn remove_containers(&self, report: &mut CleanReport, objects: &[OwnedObject]) -> bool {
+    /// Removes the containers, then the volumes, which are made anew for what is collected; says
+    /// whether all are gone.
+    async fn remove_objects(&self, report: &mut CleanReport, objects: &[OwnedObject]) -> bool {
+        let of = |kind| objects.iter().filter(move |o| o.kind == kind);
         let mut all_gone = true;
-        for object in objects.iter().filter(|o| o.kind == OwnedKind::Container) {
-            match self.engine.remove_container(&object.name).await {
-                Ok(()) => report.removed.push(format!("container {}", object.name)),
+        for object in of(OwnedKind::Container).chain(of(OwnedKind::Volume)) {
+            let (what, removed) = match object.kind {
+                OwnedKind::Volume => ("volume", self.engine.remove_volume(&object.name).await),
+                _ => (
+                    "container",
+                    self.engine.remove_container(&object.name).await,
+                ),
+            };
+            match removed {
+                Ok(()) => report.removed.push(format!("{what} {}", object.name)),
                 Err(error) => {
                     all_gone = false;
                     report.note(Some(StepError::new("remove", &error).message));
@@ -272,6 +290,35 @@ impl<E: Engine> Cleaner<E> {
             }
         }
         all_gone
+    }
+
+    /// Removes what the views of a run needed; gives a sentence if that failed.
+    async fn release_views(&self, run: &RunId) -> Option<String> {
+        let views = self.state.views(run);
+        if !views.is_dir() {
+            return None;
+        }
+        if !rustix::process::geteuid().is_root() {
+            let image = self.engine.ensure_image(&collector::base_request()).await;
+            let image = match image {
+                Ok(image) => image,
+                Err(error) => return Some(StepError::new("remove", &error).message),
+            };
+            let prober = Prober {
+                engine: &*self.engine,
+                endpoint: &self.info.endpoint,
+                state: &self.state,
+                run,
+                owner: &crate::journal::owner(),
+                limit: GRACE,
+            };
+            if let Some(problem) = views::sweep(&prober, &image.id).await {
+                return Some(problem);
+            }
+        }
+        let (state, run) = (self.state.clone(), run.clone());
+        let released = blocking(move || workspace::release(&state, &run)).await;
+        Some(StepError::new("remove", &released.err()?).message)
     }
 
     /// Removes the networks that no container uses; gives the removed ones, and what went wrong.
@@ -309,14 +356,15 @@ async fn collect_one<E: Engine>(
 ) -> Result<(Option<BranchReport>, Vec<String>), String> {
     let context = &shared.context;
     let user = user_of(&context.info, task).map_err(|e| e.message)?;
-    let workspace = super::prepare::workspace_request(
-        shared,
-        attempt,
-        task,
-        user,
-        ("", ""),
-        Workspace::existing,
-    );
+    let found = blocking({
+        let (shared, task, attempt) = (shared.clone(), task.clone(), attempt.clone());
+        move || {
+            let key = shared.context.repository.key();
+            let find = |request: &WorkspaceRequest<'_>| Workspace::existing(request, key);
+            super::prepare::workspace_request(&shared, &attempt, &task, user, ("", ""), find)
+        }
+    });
+    let workspace = found.await.map_err(|e| e.to_string())?;
     let mut remains = Remains {
         attempt: Some(attempt.clone()),
         ..Remains::default()
@@ -324,6 +372,11 @@ async fn collect_one<E: Engine>(
     let Some(workspace) = workspace.map(Arc::new) else {
         return Ok((None, teardown(shared, remains).await));
     };
+    if let Some(volume) = volume_config(context, attempt, &workspace) {
+        remains.volume = Some(volume.name.clone());
+        let made = context.engine.create_volume(&volume).await;
+        made.map_err(|e| e.to_string())?;
+    }
     // Of the task's own image nothing is known any more: the base image collects.
     let unknown = PreparedImage {
         info: ImageInfo {
@@ -408,6 +461,21 @@ pub async fn remove_unused_stores(git: &Git, state: &StateDir) -> Result<Vec<Pat
     removed
         .await
         .map_err(|e: GitError| StepError::new("remove", &e).message)
+}
+
+/// Removes shared checkouts that no run has used for a day.
+pub async fn remove_unused_checkouts(state: &StateDir) -> Result<Vec<PathBuf>, String> {
+    let state = state.clone();
+    let removed = blocking(move || {
+        let mut removed = Vec::new();
+        for repo in repositories(&state) {
+            removed.extend(SharedCheckout::remove_unused(&state, &repo)?);
+        }
+        Ok(removed)
+    });
+    removed
+        .await
+        .map_err(|e: WorkspaceError| StepError::new("remove", &e).message)
 }
 
 /// The repositories that have a directory in the state directory.

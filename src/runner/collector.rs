@@ -84,11 +84,7 @@ async fn collector_image<E: Engine>(
 pub(super) async fn base_image<E: Engine>(
     shared: &Arc<Shared<E>>,
 ) -> Result<Arc<PreparedImage>, StepError> {
-    let request = ImageRequest {
-        reference: ImageRef::base(),
-        pull_policy: PullPolicy::Missing,
-        build: Some(BuildConfig::EmbeddedBase),
-    };
+    let request = base_request();
     let mut shutdown = shared.shutdown.clone();
     let obtained = tokio::select! {
         obtained = timeout(BASE_IMAGE, shared.images.obtain(shared, &request)) => obtained.ok(),
@@ -100,6 +96,15 @@ pub(super) async fn base_image<E: Engine>(
     };
     obtained.ok_or_else(not_in_time)??;
     shared.images.prepare(shared, &request).await
+}
+
+/// How that image is asked for.
+pub(super) fn base_request() -> ImageRequest {
+    ImageRequest {
+        reference: ImageRef::base(),
+        pull_policy: PullPolicy::Missing,
+        build: Some(BuildConfig::EmbeddedBase),
+    }
 }
 
 /// Runs a container; says whether it ended in time. Its code says nothing that the hand-off's own

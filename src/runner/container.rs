@@ -9,7 +9,7 @@ use super::images::PreparedImage;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
 use crate::engine::Engine;
-use crate::engine::config::{ContainerConfig, NetworkAttachment};
+use crate::engine::config::{ContainerConfig, NetworkAttachment, VolumeConfig};
 use crate::id::{AttemptId, Role, label};
 use crate::plan::{TaskPlan, Work};
 use crate::secrets::SecretBytes;
@@ -104,15 +104,12 @@ fn base_config<E: Engine>(
         user,
         workspace,
     } = launch;
-    let mut labels = attempt.labels(role);
-    labels.push((label::OWNER.into(), context.owner.clone()));
-    labels.push((label::REPO.into(), context.plan.repository.key.to_string()));
     let mut environment = workspace.environment().to_vec();
     let leftovers = context.plan.collect_limits.leftovers.to_string();
     environment.push(("AGENT_LEFTOVERS_LIMIT".into(), leftovers));
     ContainerConfig {
         name: attempt.container_name(role),
-        labels,
+        labels: labels(context, attempt, role),
         image: image.info.id.clone(),
         entrypoint: Vec::new(),
         command: Vec::new(),
@@ -121,13 +118,33 @@ fn base_config<E: Engine>(
         user: format!("{}:{}", user.uid, user.gid),
         host_name: attempt.host_name(),
         mounts: workspace.mounts(),
-        volumes: Vec::new(),
+        volumes: workspace.volume_mounts(),
         limits: task.limits.clone(),
         read_only: false,
         network,
         stop_timeout: task.stop_grace_period + task.handoff_timeout,
         open_stdin: false,
     }
+}
+
+/// The volume that an attempt's worktree is; none where it is a directory.
+pub(super) fn volume_config<E: Engine>(
+    context: &RunContext<E>,
+    attempt: &AttemptId,
+    workspace: &Workspace,
+) -> Option<VolumeConfig> {
+    workspace.volume(labels(context, attempt, Role::View))
+}
+
+fn labels<E: Engine>(
+    context: &RunContext<E>,
+    attempt: &AttemptId,
+    role: Role,
+) -> Vec<(String, String)> {
+    let mut labels = attempt.labels(role);
+    labels.push((label::OWNER.into(), context.owner.clone()));
+    labels.push((label::REPO.into(), context.plan.repository.key.to_string()));
+    labels
 }
 
 /// Secrets by how they are granted: (name, bytes) as files, (variable, value) as variables.

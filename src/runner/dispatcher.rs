@@ -17,6 +17,7 @@ use super::measure::Allowance;
 use super::network::Network;
 use super::record::{Stamp, Writer};
 use super::teardown::{teardown, unpin};
+use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError};
 use crate::engine::Engine;
 use crate::event::{
@@ -74,7 +75,8 @@ pub async fn run<E: Engine>(
         pin: std::sync::Mutex::default(),
         slots: Arc::new(Semaphore::new(parallel)),
         context,
-        bind_proof: OnceCell::new(),
+        views: Views::default(),
+        proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
         unwritable: Notify::new(),
     });
@@ -342,8 +344,9 @@ impl<E: Engine> Dispatch<E> {
     /// Removes what the tasks shared, and tells of all of them in the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
-        let (not_removed, not_unpinned) = tokio::join!(
+        let (not_removed, not_released, not_unpinned) = tokio::join!(
             self.shared.network.release(&*context.engine),
+            views::release(&self.shared),
             unpin(&self.shared)
         );
         let stopped = match *self.shared.shutdown.borrow() {
@@ -355,7 +358,10 @@ impl<E: Engine> Dispatch<E> {
             tasks: self.reports.into_values().collect(),
             stopped,
             took: Duration::ZERO,
-            teardown_errors: not_removed.into_iter().chain(not_unpinned).collect(),
+            teardown_errors: [not_removed, not_released, not_unpinned]
+                .into_iter()
+                .flatten()
+                .collect(),
             directory: context.state.run(&context.plan.run),
         }
     }

@@ -10,13 +10,15 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::mounts::prove_mounts;
 use super::network::{Network, Pool};
-use super::probe::{Prober, prove_bind_mounts, too_late};
+use super::probe::{Prober, too_late};
 use super::user::container_user;
-use super::{RunError, Shutdown, StepError};
+use super::{RunError, Shutdown, StepError, blocking, views};
 use crate::engine::config::{ContainerConfig, NetworkAttachment};
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind, ImageInfo, OwnedObject};
 use crate::id::{RunId, StateDir, label};
+use crate::workspace;
 
 /// How long the engine may take for one throw-away container.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -130,6 +132,8 @@ impl From<EngineError> for ExamineError {
 pub struct Examination {
     /// A directory of ours arrives in containers, and what they write arrives here.
     pub bind_mounts: Result<(), ExamineError>,
+    /// Worktrees can be views of a shared checkout; else why not.
+    pub views: Result<(), String>,
     /// The spec's key of each limit, and whether the kernel has it as it was asked for.
     pub limits: Result<Vec<(&'static str, bool)>, ExamineError>,
     /// What a task with `network_mode: bridge` reaches.
@@ -166,13 +170,18 @@ pub enum Internet {
 impl<E: Engine> Examiner<E> {
     /// Asks everything, and removes what was made for it.
     pub async fn examine(&self) -> Examination {
-        let (bind_mounts, limits, reach) = tokio::join!(
-            Box::pin(self.bind_mounts()),
+        let (mounts, limits, reach) = tokio::join!(
+            Box::pin(self.mounts()),
             Box::pin(self.limits()),
             Box::pin(self.reach())
         );
+        let (bind_mounts, views) = match mounts {
+            Ok(views) => (Ok(()), views),
+            Err(error) => (Err(error), Err("bind mounts do not arrive".to_owned())),
+        };
         Examination {
             bind_mounts,
+            views,
             limits,
             reach,
             left: self.left().await,
@@ -213,7 +222,8 @@ impl<E: Engine> Examiner<E> {
         }
     }
 
-    async fn bind_mounts(&self) -> Result<(), ExamineError> {
+    /// Whether bind mounts arrive, and inside of that whether views do.
+    async fn mounts(&self) -> Result<Result<(), String>, ExamineError> {
         self.unless_stopped()?;
         let runner = (
             rustix::process::geteuid().as_raw(),
@@ -221,7 +231,17 @@ impl<E: Engine> Examiner<E> {
         );
         let user = container_user(&self.info, runner, None);
         let user = user.map_err(|why| ExamineError::Container(why.into()))?;
-        Ok(prove_bind_mounts(&self.prober(), &self.image, user).await??)
+        let prober = self.prober();
+        let proof = prove_mounts(&prober, &self.image, user, true).await;
+        let not_swept = views::sweep(&prober, &self.image.id).await;
+        let (state, run) = (self.state.clone(), self.run.clone());
+        let released = blocking(move || workspace::release(&state, &run)).await;
+        let proof = proof??;
+        if let Some(problem) = not_swept {
+            return Err(ExamineError::Container(problem));
+        }
+        released.map_err(|e| StepError::new("remove", &e))?;
+        Ok(proof.views)
     }
 
     async fn limits(&self) -> Result<Vec<(&'static str, bool)>, ExamineError> {

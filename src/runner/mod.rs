@@ -13,6 +13,7 @@ mod dispatcher;
 mod examine;
 mod images;
 mod measure;
+mod mounts;
 mod network;
 mod outcome;
 mod prepare;
@@ -23,6 +24,7 @@ mod record;
 mod task;
 mod teardown;
 mod user;
+mod views;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ use crate::plan::RunPlan;
 use crate::secrets::{Needles, SecretString};
 use crate::workspace::BaseStore;
 
-pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_stores};
+pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remove_unused_stores};
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use network::Pool;
@@ -123,7 +125,8 @@ struct Shared<E: Engine> {
     pin: std::sync::Mutex<Pin>,
     /// As many as tasks may run at once.
     slots: Arc<Semaphore>,
-    bind_proof: OnceCell<Result<(), RunError>>,
+    views: views::Views,
+    proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
     /// Told once the journal cannot be written, so that the run must stop.
     unwritable: Notify,

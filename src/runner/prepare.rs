@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
 use crate::id::AttemptId;
 use crate::plan::{NetworkMode, TaskPlan, Work};
-use crate::workspace::{Timing, Workspace, WorkspaceRequest};
+use crate::workspace::{SharedCheckout, Timing, Workspace, WorkspaceRequest};
 
 /// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
 const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
@@ -49,10 +49,16 @@ pub(super) fn make_workspace<E: Engine>(
     attempt: &AttemptId,
     task: &TaskPlan,
     user: ContainerUser,
-    accounts: (&str, &str),
+    (accounts, view): ((&str, &str), Option<&SharedCheckout>),
 ) -> Result<Workspace, StepError> {
     pin(shared).map_err(|e| StepError::new("workspace", &e))?;
-    workspace_request(shared, attempt, task, user, accounts, Workspace::create)
+    let create = |request: &WorkspaceRequest<'_>| {
+        Workspace::create(&WorkspaceRequest {
+            shared: view,
+            ..*request
+        })
+    };
+    workspace_request(shared, attempt, task, user, accounts, create)
         .map_err(|e| StepError::new("workspace", &e))
 }
 
@@ -86,6 +92,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         attempt,
         branch: &task.branch,
         store: &context.store,
+        shared: None,
         owner: user.owner,
         author: (&author.name, &author.email),
         exclude: &context.repository.info_exclude(),

@@ -1,4 +1,4 @@
-//! What an image holds, asked once of a container of it, and whether our directories arrive there.
+//! What an image holds, asked once of a container of it.
 //!
 //! The answers are an image's own words: they decide how its tasks are started, nothing on the host.
 
@@ -9,9 +9,8 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::user::ContainerUser;
-use super::{RunContext, RunError, StepError, blocking};
-use crate::engine::config::{ContainerConfig, Limits, Mount, NetworkAttachment};
+use super::{RunContext, StepError, blocking};
+use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
 use crate::id::{Role, RunId, StateDir, hex_hash, label, run_container_name, run_labels};
 
@@ -23,9 +22,9 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 const NOT_EXECUTABLE: i64 = 126;
 const NOT_FOUND: i64 = 127;
 /// Stands between the parts of the answer.
-const MARK: &str = "--agent-run-probe--";
+pub(super) const MARK: &str = "--agent-run-probe--";
 /// Asks for git, the accounts, and the directory that should have arrived.
-const QUESTIONS: &str = r#"
+pub(super) const QUESTIONS: &str = r#"
 command -v git >/dev/null 2>&1 && echo git
 echo "$AGENT_MARK"; cat /etc/passwd 2>/dev/null
 echo "$AGENT_MARK"; cat /etc/group 2>/dev/null
@@ -132,83 +131,6 @@ fn facts(answer: &str) -> ImageFacts {
         group: part(),
         has_shell: true,
     }
-}
-
-/// Sends a number into a container through a directory of the state directory and reads it back.
-///
-/// The outer error is one of this image; the inner one means that no task can run at all.
-pub(super) async fn prove_bind_mounts<E: Engine>(
-    prober: &Prober<'_, E>,
-    image: &ImageInfo,
-    user: ContainerUser,
-) -> Result<Result<(), RunError>, StepError> {
-    let directory = prober.state.run(prober.run).join("probe");
-    let sent = hex_hash(format!("{} {}", prober.run, prober.owner).as_bytes(), 32);
-    let made = blocking({
-        let (directory, sent) = (directory.clone(), sent.clone());
-        move || make_probe_directory(&directory, &sent, user)
-    });
-    made.await.map_err(|e| StepError::new("bind mounts", &e))?;
-    let mount = Mount {
-        source: directory.clone(),
-        target: "/agent/probe".into(),
-        read_only: false,
-    };
-    let mut config = prober.config("mounts", &image.id, QUESTIONS);
-    config.environment = vec![("AGENT_MARK".into(), MARK.into())];
-    config.user = format!("{}:{}", user.uid, user.gid);
-    config.mounts = vec![mount];
-    let answer = prober.ask(&config).await;
-    let received = blocking({
-        let directory = directory.clone();
-        move || {
-            let received = read_small(&directory.join("received"));
-            let _ = std::fs::remove_dir_all(&directory);
-            received
-        }
-    })
-    .await;
-    let not_there = |error: &EngineError| matches!(&error.kind, ErrorKind::Refused(text) if text.contains("bind source path"));
-    let arrived = match answer {
-        Ok(Some(answer)) => answer.rsplit(MARK).next().unwrap_or_default().trim() == sent,
-        Ok(None) => false,
-        Err(error) if not_there(&error) => false,
-        Err(error) => return Err(StepError::engine("bind mounts")(error)),
-    };
-    if arrived && received.as_deref().map(str::trim) == Some(sent.as_str()) {
-        return Ok(Ok(()));
-    }
-    Ok(Err(RunError::BindMounts {
-        path: prober.state.path().to_owned(),
-        endpoint: prober.endpoint.to_owned(),
-    }))
-}
-
-fn make_probe_directory(directory: &Path, sent: &str, user: ContainerUser) -> std::io::Result<()> {
-    std::fs::create_dir(directory)?;
-    std::fs::write(directory.join("sent"), sent)?;
-    if let Some((uid, gid)) = user.owner {
-        std::os::unix::fs::chown(directory, Some(uid), Some(gid))?;
-    }
-    Ok(())
-}
-
-/// A regular file of at most 1 KiB; the container wrote it, so no link is followed.
-fn read_small(file: &Path) -> Option<String> {
-    use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(flags.bits()).ok()?)
-        .open(file)
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = String::new();
-    file.take(1024).read_to_string(&mut text).ok()?;
-    Some(text)
 }
 
 impl<E: Engine> Prober<'_, E> {

@@ -10,60 +10,85 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::PreparedImage;
-use super::probe::prove_bind_mounts;
+use super::mounts::prove_mounts;
 use super::user::ContainerUser;
-use super::{RunContext, RunError, Shared, StepError, blocking, collector};
+use super::{RunContext, RunError, Shared, StepError, blocking, collector, views};
 use crate::engine::Engine;
 use crate::id::hex_hash;
 
 /// How long a proof is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Proves it, unless that was done of late.
+/// What arrives in containers, besides bind mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Whether worktrees can be views; else why not.
+    pub(super) views: Result<(), String>,
+}
+
+/// Stands in a note for views that arrive.
+const VIEWS: &str = "views";
+
+/// Proves it, unless that was done of late; whether views arrive along with it, where any task may
+/// want one.
 ///
 /// The outer error is one of the image; the inner one means that no task can run at all.
-pub(super) async fn of_bind_mounts<E: Engine>(
+pub(super) async fn of_mounts<E: Engine>(
     shared: &Arc<Shared<E>>,
     image: &PreparedImage,
     user: ContainerUser,
-) -> Result<Result<(), RunError>, StepError> {
-    let file = file(&shared.context, user);
+) -> Result<Result<Proof, RunError>, StepError> {
+    let try_views = views::wanted_by_any(shared, user).await;
+    let file = file(&shared.context, user, try_views);
     let kept = file.clone();
-    if blocking(move || kept.is_some_and(|file| is_fresh(&file))).await {
-        return Ok(Ok(()));
+    if let Some(proof) = blocking(move || believed(&kept?)).await {
+        return Ok(Ok(proof));
     }
     let prober = shared.context.prober();
     let proof = if image.facts.has_shell {
-        prove_bind_mounts(&prober, &image.info, user).await?
+        prove_mounts(&prober, &image.info, user, try_views).await?
     } else {
         // An image without a shell cannot answer.
         let base = collector::base_image(shared).await?;
-        prove_bind_mounts(&prober, &base.info, user).await?
+        prove_mounts(&prober, &base.info, user, try_views).await?
     };
-    if let Some(file) = file.filter(|_| proof.is_ok()) {
-        blocking(move || note(&file)).await;
+    if let (Some(file), Ok(proof)) = (file, proof.clone()) {
+        blocking(move || note(&file, &proof)).await;
     }
     Ok(proof)
 }
 
 /// Where it is noted of this engine, reached in this way, and of containers of this user; nowhere
 /// where the engine does not say which one it is.
-fn file<E: Engine>(context: &RunContext<E>, user: ContainerUser) -> Option<PathBuf> {
+fn file<E: Engine>(
+    context: &RunContext<E>,
+    user: ContainerUser,
+    with_views: bool,
+) -> Option<PathBuf> {
     let id = context.info.id.as_ref()?;
     let endpoint = &context.info.endpoint;
-    let text = format!("{id} {endpoint} {}:{}", user.uid, user.gid);
+    let text = format!("{id} {endpoint} {}:{} {with_views}", user.uid, user.gid);
     Some(context.state.mount_proof(&hex_hash(text.as_bytes(), 32)))
 }
 
-fn is_fresh(file: &Path) -> bool {
-    let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
-    let age = modified.ok().and_then(|time| time.elapsed().ok());
-    age.is_some_and(|age| age < BELIEVED)
+fn believed(file: &Path) -> Option<Proof> {
+    let age = fs::metadata(file).ok()?.modified().ok()?.elapsed().ok()?;
+    let text = fs::read_to_string(file).ok()?;
+    let views = match text.strip_prefix("arrived\n")?.trim() {
+        VIEWS => Ok(()),
+        why => Err(why.to_owned()),
+    };
+    (age < BELIEVED).then_some(Proof { views })
 }
 
 /// What cannot be noted is proved again, and nothing else comes of it.
-fn note(file: &Path) {
+fn note(file: &Path, proof: &Proof) {
+    let views = match &proof.views {
+        Ok(()) => VIEWS,
+        Err(why) => why,
+    };
     if let Some(directory) = file.parent() {
-        let _ = fs::create_dir_all(directory).and_then(|()| fs::write(file, "arrived\n"));
+        let text = format!("arrived\n{views}\n");
+        let _ = fs::create_dir_all(directory).and_then(|()| fs::write(file, text));
     }
 }

@@ -12,17 +12,19 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::container::{Launch, task_config};
+use super::container::{Launch, task_config, volume_config};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, make_workspace, user_of};
+use super::proof::Proof;
 use super::pump::{Ending, Pump, Pumped};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
 use super::{
-    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, attempts, blocking, collector, proof,
+    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, attempts, blocking, collector,
+    proof, views,
 };
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
@@ -33,7 +35,7 @@ use crate::event::{
 use crate::id::{AttemptId, Role};
 use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
-use crate::workspace::Workspace;
+use crate::workspace::{SharedCheckout, Workspace};
 
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
@@ -132,9 +134,11 @@ impl<E: Engine> Life<'_, E> {
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
         self.remains.attempt = Some(self.attempt.clone());
+        let as_view = views::wanted(self.shared, self.task, user).await;
+        self.remains.volume = as_view.then(|| self.attempt.volume_name());
         let (proof, workspace, network) = tokio::join!(
-            self.prove_bind_mounts(&image, user),
-            self.workspace(&image, user),
+            self.prove_mounts(&image, user),
+            self.workspace(&image, user, as_view),
             prepare::network(self.shared, self.task),
         );
         proof?;
@@ -216,14 +220,14 @@ impl<E: Engine> Life<'_, E> {
     }
 
     /// No container of a task is created before it is known that directories of ours arrive in one.
-    async fn prove_bind_mounts(
+    async fn prove_mounts(
         &self,
         image: &PreparedImage,
         user: ContainerUser,
-    ) -> Result<(), StepError> {
-        let prove = || proof::of_bind_mounts(self.shared, image, user);
-        match self.shared.bind_proof.get_or_try_init(prove).await {
-            Ok(Ok(())) => Ok(()),
+    ) -> Result<Proof, StepError> {
+        let prove = || proof::of_mounts(self.shared, image, user);
+        match self.shared.proof.get_or_try_init(prove).await {
+            Ok(Ok(proof)) => Ok(proof.clone()),
             Ok(Err(error)) => {
                 self.shared.give_up(error.clone());
                 Err(StepError::new("bind mounts", error))
@@ -236,15 +240,45 @@ impl<E: Engine> Life<'_, E> {
         &self,
         image: &PreparedImage,
         user: ContainerUser,
+        as_view: bool,
     ) -> Result<Arc<Workspace>, StepError> {
+        let view = if as_view {
+            self.shared_checkout(image, user).await?
+        } else {
+            None
+        };
         let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
         let (shared, attempt, task) =
             (self.shared.clone(), self.attempt.clone(), self.task.clone());
-        let made =
-            blocking(move || make_workspace(&shared, &attempt, &task, user, (&passwd, &group)));
-        let made = made.await;
-        let workspace = Arc::new(made?);
+        let made = blocking(move || {
+            let accounts = (passwd.as_str(), group.as_str());
+            make_workspace(&shared, &attempt, &task, user, (accounts, view.as_deref()))
+        });
+        let workspace = Arc::new(made.await?);
+        let context = &self.shared.context;
+        if let Some(volume) = volume_config(context, &self.attempt, &workspace) {
+            let made = context.engine.create_volume(&volume).await;
+            made.map_err(StepError::engine("workspace"))?;
+        }
         Ok(workspace)
+    }
+
+    /// What the worktree is a view of; nothing where the engine cannot mount views.
+    async fn shared_checkout(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+    ) -> Result<Option<Arc<SharedCheckout>>, StepError> {
+        if image.facts.has_shell {
+            self.shared.views.remember_image(&image.info.id);
+        }
+        match self.prove_mounts(image, user).await?.views {
+            Ok(()) => views::checkout(self.shared, user).await.map(Some),
+            Err(why) => {
+                views::refused(self.shared, self.task, &why);
+                Ok(None)
+            }
+        }
     }
 
     /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.

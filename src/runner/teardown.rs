@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Pin, Shared, StepError, blocking};
-use crate::engine::{Engine, ErrorKind};
+use crate::engine::{Engine, EngineError, ErrorKind};
 use crate::id::AttemptId;
 use crate::workspace;
 
@@ -17,6 +17,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Remains {
     /// Its containers, by name; some may never have been created.
     pub(super) containers: Vec<String>,
+    /// Its volume, likewise.
+    pub(super) volume: Option<String>,
     /// Set once the directory was begun.
     pub(super) attempt: Option<AttemptId>,
     /// Whether the directory holds work that is nowhere else.
@@ -31,9 +33,17 @@ pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remain
     let engine = &*shared.context.engine;
     let mut may_run = false;
     for name in &remains.containers {
-        let error = remove_container(engine, name).await;
+        let error = again(|| engine.remove_container(name)).await;
         may_run |= error.is_some();
         errors.extend(error);
+    }
+    if let Some(name) = &remains.volume {
+        let error = again(|| engine.remove_volume(name)).await;
+        may_run |= error.is_some();
+        errors.extend(error);
+    }
+    if may_run {
+        shared.views.stay_in_use();
     }
     let shared = shared.clone();
     // What a container may still write in is no place to delete in; `clean` tries it all again.
@@ -50,10 +60,14 @@ pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remain
     errors
 }
 
-async fn remove_container<E: Engine>(engine: &E, name: &str) -> Option<String> {
+/// Removes something; gives a sentence if that failed each time.
+async fn again<F>(remove: impl Fn() -> F) -> Option<String>
+where
+    F: Future<Output = Result<(), EngineError>>,
+{
     let mut last = None;
     for attempt in 1..=TRIES {
-        match engine.remove_container(name).await {
+        match remove().await {
             Ok(()) => return None,
             Err(error) => last = Some(StepError::new("remove", &error).message),
         }

@@ -52,6 +52,7 @@ pub const TASK_KEYS: &[&str] = &[
     "tmpfs",
     "working_dir",
     "user",
+    "workspace",
     "read_only",
     "network_mode",
     "timeout",

@@ -30,6 +30,7 @@ pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use model::{
     Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
     NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskSpec, When,
+    WorkspaceMode,
 };
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;

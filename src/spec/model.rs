@@ -134,6 +134,9 @@ pub struct TaskSpec {
     /// Who it runs as: `uid` or `uid:gid`, as numbers. Default: a user of agent-run's.
     #[schemars(with = "Option<schema::UserForm>")]
     pub user: Option<String>,
+    /// How its worktree is made: `checkout` (of its own), `overlay` (a copy-on-write view of a checkout
+    /// that all tasks share), or `auto` (the default: a view where the repository is large).
+    pub workspace: Option<WorkspaceMode>,
     /// Whether the image's file system is read-only. Default: false.
     pub read_only: Option<bool>,
     /// `bridge` (the default: open to the outside, not to other tasks) or `none`.
@@ -331,6 +334,19 @@ pub struct SecretGrant {
     pub name: String,
     /// The variable it is put into; else it is the file `/run/secrets/<name>`.
     pub environment: Option<String>,
+}
+
+/// How a task's worktree is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceMode {
+    /// As a view where that is faster and the engine can do it, else as a checkout.
+    #[default]
+    Auto,
+    /// As a view: unchanged files are seen through it, in a checkout that others see too.
+    Overlay,
+    /// As a checkout of its own.
+    Checkout,
 }
 
 /// How a task is attached to the world.

@@ -8,7 +8,7 @@ use super::hints::{
 use super::limits;
 use super::merge::{container_variable, variable_name};
 use super::model::{
-    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, When,
+    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, When, WorkspaceMode,
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
@@ -34,6 +34,12 @@ const ENDINGS: &[(&str, When)] = &[
 
 const NETWORK_MODES: &[(&str, NetworkMode)] =
     &[("bridge", NetworkMode::Bridge), ("none", NetworkMode::None)];
+
+const WORKSPACE_MODES: &[(&str, WorkspaceMode)] = &[
+    ("auto", WorkspaceMode::Auto),
+    ("overlay", WorkspaceMode::Overlay),
+    ("checkout", WorkspaceMode::Checkout),
+];
 
 /// Reads a task's entries; nothing comes of it without an id. `declared` are the spec's secrets.
 pub(super) fn read_task(
@@ -105,6 +111,9 @@ pub(super) fn read_task(
             .get("working_dir")
             .and_then(|f| working_dir(reader, f)),
         user: fields.get("user").and_then(|f| user(reader, f)),
+        workspace: fields
+            .get("workspace")
+            .and_then(|f| reader.word(f, WORKSPACE_MODES)),
         read_only: fields.get("read_only").and_then(|f| reader.claim(f)),
         network_mode: fields
             .get("network_mode")

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::WorkspaceError;
 use super::store::{ColdCost, Source, Store};
 use super::submodules::{self, Submodule};
-use crate::git::{Repository, RepositoryLock};
+use crate::git::{Git, Repository, RepositoryLock};
 use crate::id::{CommitId, StateDir};
 
 /// A base store that holds a base commit, with those of the base's submodules.
@@ -110,6 +110,15 @@ impl BaseStore {
     /// Where its history is cut off, as git's `shallow` file says it; none where it is whole.
     pub fn shallow(&self) -> Option<Vec<u8>> {
         self.store.shallow()
+    }
+
+    /// How many files the base has, submodules counted as one.
+    pub fn count_files(&self, git: &Git) -> Result<u64, WorkspaceError> {
+        // A byte and a line's end for each.
+        let call = git.call(["ls-tree", "-r", "--format=x", self.base.as_str()]);
+        let listed = call.git_dir(self.path()).run();
+        let listed = listed.map_err(WorkspaceError::git("count the files of the base"))?;
+        Ok(listed.len() as u64 / 2)
     }
 
     /// When a run last used the store in this directory.

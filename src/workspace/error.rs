@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::RemovalError;
 use crate::git::GitError;
 
 /// A workspace or base store that could not be made.
@@ -28,6 +29,9 @@ pub enum WorkspaceError {
         #[source]
         source: io::Error,
     },
+    /// What was there before could not be removed.
+    #[error(transparent)]
+    Removal(RemovalError),
     /// The attempt has a directory already: no attempt is made twice.
     #[error("{} exists already: every attempt gets a new directory", path.display())]
     Exists {

@@ -10,6 +10,7 @@ mod error;
 mod index;
 mod private_git;
 mod removal;
+mod shared;
 mod store;
 mod submodules;
 
@@ -19,20 +20,25 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::engine::config::Mount;
+use crate::engine::config::{Mount, VolumeConfig, VolumeMount};
 use crate::git::Git;
-use crate::id::{AttemptId, BranchName, StateDir};
+use crate::id::{AttemptId, BranchName, RepoKey, StateDir};
+use private_git::{Files, Recipe};
 
 pub use base_store::BaseStore;
 pub use disk::{DiskUse, DiskWalk, disk_use};
 pub use error::WorkspaceError;
 pub use removal::{RemovalError, empty_trash, remove};
+pub use shared::{SharedCheckout, SharedRequest, release};
 pub use store::ColdCost;
 
 /// The container's main process, see `entry.sh`.
 pub const ENTRY: &str = include_str!("entry.sh");
 /// Makes the bundle and the status file, see `handoff.sh`. The collector runs it too.
 pub const HANDOFF: &str = include_str!("handoff.sh");
+
+/// Where a task has its worktree.
+const WORKSPACE: &str = "/workspace";
 
 /// What a workspace is made of.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,8 @@ pub struct WorkspaceRequest<'a> {
     pub branch: &'a BranchName,
     /// The store with the base commit.
     pub store: &'a BaseStore,
+    /// What the worktree is a view of; none where it is a checkout of its own.
+    pub shared: Option<&'a SharedCheckout>,
     /// The container's uid and gid, where the runner is root and gives its files away.
     pub owner: Option<(u32, u32)>,
     /// Name and e-mail address of the commits.
@@ -84,11 +92,24 @@ pub struct Timing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     directory: PathBuf,
+    view: Option<View>,
     /// Borrowed objects, and where they are inside.
     objects: Vec<(PathBuf, String)>,
     mounted_files: Vec<(&'static str, &'static str)>,
     environment: Vec<(String, String)>,
 }
+
+/// A worktree that shows a shared checkout where the task has written nothing. What it writes is in
+/// the worktree's directory, as overlayfs keeps it: character devices mark what was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct View {
+    volume: String,
+    lower: PathBuf,
+    work: PathBuf,
+}
+
+/// In the attempt's directory, says that its worktree is a view.
+const VIEW_MARK: &str = "view";
 
 impl Workspace {
     /// Makes the attempt's directories and checks the base out. On failure what was made stays,
@@ -98,6 +119,7 @@ impl Workspace {
         make_private(&request.state.run(&request.attempt.run))?;
         make_new(&directory)?;
         let mut workspace = Self {
+            view: request.shared.map(|shared| View::of(request, shared)),
             objects: objects(request),
             directory,
             mounted_files: Vec::new(),
@@ -106,12 +128,23 @@ impl Workspace {
         for name in ["worktree", "git", "home", "out"] {
             make_directory(&workspace.directory.join(name))?;
         }
-        workspace.write_files(request)?;
-        let (git_dir, worktree) = (workspace.git_dir(), workspace.worktree());
-        private_git::create(request, &git_dir, &worktree)?;
-        for submodule in request.store.submodules() {
-            private_git::create_submodule(request, submodule, (&git_dir, &worktree))?;
+        if let Some(view) = &workspace.view {
+            write_read_only(&workspace.directory.join(VIEW_MARK), b"")?;
+            make_directory(&view.work)?;
         }
+        workspace.write_files(request)?;
+        let worktree = workspace.worktree();
+        let recipe = Recipe {
+            git: request.git,
+            store: request.store,
+            branch: Some(request.branch),
+            exclude: request.exclude,
+            files: match request.shared {
+                Some(shared) => Files::Shared(shared),
+                None => Files::FromObjects(&worktree),
+            },
+        };
+        private_git::create(&recipe, &workspace.git_dir())?;
         workspace.make_working_dir(request.working_dir)?;
         if let Some(owner) = request.owner {
             for name in ["worktree", "git", "home", "out"] {
@@ -135,8 +168,17 @@ impl Workspace {
             return Ok(());
         };
         let mut directory = self.directory.join(name);
+        let view = self.view.as_ref().filter(|_| name == "worktree");
+        let mut below = view.map(|view| view.lower.clone());
         for part in path.split('/').filter(|part| !part.is_empty()) {
             directory.push(part);
+            let shown = below.as_mut().and_then(|below| {
+                below.push(part);
+                fs::symlink_metadata(below).ok()
+            });
+            if shown.is_some_and(|metadata| !metadata.is_dir()) {
+                return Ok(());
+            }
             match fs::symlink_metadata(&directory) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(_) => return Ok(()),
@@ -147,8 +189,11 @@ impl Workspace {
     }
 
     /// Finds the directories of an attempt that an earlier process made; none if it was not made
-    /// whole.
-    pub fn existing(request: &WorkspaceRequest<'_>) -> Option<Self> {
+    /// whole. Of a view the shared checkout is made again, where that is gone.
+    pub fn existing(
+        request: &WorkspaceRequest<'_>,
+        repository: &RepoKey,
+    ) -> Result<Option<Self>, WorkspaceError> {
         let directory = request.state.attempt(request.attempt);
         // The last file that `create` writes.
         let whole = fs::symlink_metadata(directory.join("worktree/.git")).is_ok();
@@ -157,12 +202,31 @@ impl Workspace {
             .filter(|(name, ..)| directory.join(name).is_file())
             .map(|(name, target, _)| (name, target))
             .collect();
-        whole.then(|| Self {
+        if !whole {
+            return Ok(None);
+        }
+        let view = if fs::symlink_metadata(directory.join(VIEW_MARK)).is_ok() {
+            let shared = SharedCheckout::ensure(&SharedRequest {
+                git: request.git,
+                state: request.state,
+                repository,
+                store: request.store,
+                owner: request.owner,
+                run: &request.attempt.run,
+            })?;
+            let view = View::of(request, &shared);
+            make_directory(&view.work)?;
+            Some(view)
+        } else {
+            None
+        };
+        Ok(Some(Self {
+            view,
             objects: objects(request),
             mounted_files,
             environment: environment(request),
             directory,
-        })
+        }))
     }
 
     /// The attempt's directory.
@@ -170,7 +234,7 @@ impl Workspace {
         &self.directory
     }
 
-    /// The task's files. No host git runs here.
+    /// The task's files; of a view only those that it has written. No host git runs here.
     pub fn worktree(&self) -> PathBuf {
         self.directory.join("worktree")
     }
@@ -185,6 +249,33 @@ impl Workspace {
         self.directory.join("out")
     }
 
+    /// Whether unchanged files are seen through the worktree and not in it.
+    pub fn is_view(&self) -> bool {
+        self.view.is_some()
+    }
+
+    /// The volume that is the worktree, to be made before a container is; none where it is a
+    /// directory.
+    pub fn volume(&self, labels: Vec<(String, String)>) -> Option<VolumeConfig> {
+        let view = self.view.as_ref()?;
+        Some(VolumeConfig {
+            name: view.volume.clone(),
+            labels,
+            lower: view.lower.clone(),
+            upper: self.worktree(),
+            work: view.work.clone(),
+        })
+    }
+
+    /// Where containers have that volume.
+    pub fn volume_mounts(&self) -> Vec<VolumeMount> {
+        let mount = |view: &View| VolumeMount {
+            volume: view.volume.clone(),
+            target: WORKSPACE.to_owned(),
+        };
+        self.view.iter().map(mount).collect()
+    }
+
     /// What is mounted, outer before inner.
     pub fn mounts(&self) -> Vec<Mount> {
         let mount = |name: &str, target: &str, read_only| Mount {
@@ -192,13 +283,17 @@ impl Workspace {
             target: target.to_owned(),
             read_only,
         };
-        let mut mounts = vec![
-            mount("worktree", "/workspace", false),
+        let worktree = match self.view {
+            Some(_) => None,
+            None => Some(mount("worktree", WORKSPACE, false)),
+        };
+        let mut mounts: Vec<Mount> = worktree.into_iter().collect();
+        mounts.extend([
             mount("dotgit", "/workspace/.git", true),
             mount("git", "/agent/git", false),
             mount("home", "/home/agent", false),
             mount("out", "/agent/out", false),
-        ];
+        ]);
         mounts.extend(self.objects.iter().map(|(source, target)| Mount {
             source: source.clone(),
             target: target.clone(),
@@ -231,6 +326,16 @@ impl Workspace {
             self.mounted_files.push((name, target));
         }
         Ok(())
+    }
+}
+
+impl View {
+    fn of(request: &WorkspaceRequest<'_>, shared: &SharedCheckout) -> Self {
+        Self {
+            volume: request.attempt.volume_name(),
+            lower: shared.files(),
+            work: request.state.view(request.attempt),
+        }
     }
 }
 

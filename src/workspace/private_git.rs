@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::index;
 use super::submodules::{self, Submodule};
-use super::{WorkspaceError, WorkspaceRequest, make_directory};
+use super::{BaseStore, SharedCheckout, WorkspaceError, make_directory};
 use crate::git::Git;
-use crate::id::CommitId;
+use crate::id::{BranchName, CommitId};
 
 /// Without `core.worktree`: the worktree's `.git` file is enough, and libgit2 refuses the former.
 /// `trustctime` and `checkStat` keep the index clean when the files change their owner.
@@ -47,51 +47,77 @@ const BASE_REF: &str = "refs/agent-run/base";
 const WORTH_A_WORKER: u32 = 5000;
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
-/// One git directory and its worktree.
+/// What git directories are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Recipe<'a> {
+    pub(super) git: &'a Git,
+    pub(super) store: &'a BaseStore,
+    /// The branch that HEAD is on; detached where there is none.
+    pub(super) branch: Option<&'a BranchName>,
+    pub(super) exclude: &'a [u8],
+    pub(super) files: Files<'a>,
+}
+
+/// Where the files are that the indexes describe.
+#[derive(Clone, Copy)]
+pub(super) enum Files<'a> {
+    /// Nowhere yet: they are checked out into this directory.
+    FromObjects(&'a Path),
+    /// In a checkout that others have too: its indexes are copied.
+    Shared(&'a SharedCheckout),
+}
+
+/// One git directory and its files.
 struct Private<'a> {
     git: &'a Git,
     git_dir: PathBuf,
-    worktree: PathBuf,
     commit: &'a CommitId,
     /// Where the borrowed objects are here, and where they are inside the container.
     objects: (PathBuf, String),
+    shallow: Option<Vec<u8>>,
 }
 
-/// Makes the attempt's git directory and checks the base out.
-pub(super) fn create(
-    request: &WorkspaceRequest<'_>,
-    git_dir: &Path,
-    worktree: &Path,
-) -> Result<(), WorkspaceError> {
-    let store = request.store;
+/// Makes a git directory, with those of submodules in it, and checks the base out unless that was
+/// done before.
+pub(super) fn create(recipe: &Recipe<'_>, git_dir: &Path) -> Result<(), WorkspaceError> {
+    let store = recipe.store;
     let private = Private {
-        git: request.git,
+        git: recipe.git,
         git_dir: git_dir.to_owned(),
-        worktree: worktree.to_owned(),
         commit: store.base(),
         objects: (store.objects(), BORROWED.to_owned()),
+        shallow: store.shallow(),
     };
-    let branch = request.branch.full_ref();
-    private.lay_out(&format!("ref: {branch}\n"), &[BASE_REF, &branch])?;
+    let branch = recipe.branch.map(BranchName::full_ref);
+    let head = match &branch {
+        Some(branch) => format!("ref: {branch}\n"),
+        None => format!("{}\n", store.base()),
+    };
+    let refs: Vec<&str> = [BASE_REF].into_iter().chain(branch.as_deref()).collect();
+    private.lay_out(&head, &refs)?;
     let config = CONFIG.to_owned() + &submodules::config(store.submodules(), "");
     write(git_dir, "config", config.as_bytes())?;
-    write(git_dir, "info/exclude", request.exclude)?;
-    private.check_out(store.shallow())
+    write(git_dir, "info/exclude", recipe.exclude)?;
+    private.fill(recipe.files, "", "")?;
+    for submodule in store.submodules() {
+        create_submodule(recipe, submodule, git_dir)?;
+    }
+    Ok(())
 }
 
-/// Makes the git directory of a submodule inside the attempt's and checks its commit out, in the
-/// directory that the superproject's checkout has made.
-pub(super) fn create_submodule(
-    request: &WorkspaceRequest<'_>,
+/// Makes the git directory of a submodule inside the attempt's. The directory for its files was made
+/// with the superproject's.
+fn create_submodule(
+    recipe: &Recipe<'_>,
     submodule: &Submodule,
-    (git_dir, worktree): (&Path, &Path),
+    git_dir: &Path,
 ) -> Result<(), WorkspaceError> {
     let private = Private {
-        git: request.git,
+        git: recipe.git,
         git_dir: git_dir.join(&submodule.git_dir),
-        worktree: worktree.join(&submodule.path),
         commit: &submodule.commit,
         objects: (submodule.store.objects(), submodule.objects_inside()),
+        shallow: submodule.store.shallow(),
     };
     let mut path = git_dir.to_owned();
     for part in Path::new(&submodule.git_dir) {
@@ -99,13 +125,17 @@ pub(super) fn create_submodule(
         make_directory(&path)?;
     }
     private.lay_out(&format!("{}\n", submodule.commit), &[BASE_REF])?;
-    let inner = submodules::config(request.store.submodules(), &submodule.git_dir);
+    let inner = submodules::config(recipe.store.submodules(), &submodule.git_dir);
     let config = CONFIG.to_owned() + &inner;
     write(&private.git_dir, "config", config.as_bytes())?;
-    private.check_out(submodule.store.shallow())?;
-    // Inside only: on the host there is nothing at that path.
-    let gitfile = format!("gitdir: /agent/git/{}\n", submodule.git_dir);
-    write(&private.worktree, ".git", gitfile.as_bytes())
+    private.fill(recipe.files, &submodule.git_dir, &submodule.path)?;
+    if let Files::FromObjects(worktree) = recipe.files {
+        // Inside only: on the host there is nothing at that path.
+        let gitfile = format!("gitdir: /agent/git/{}\n", submodule.git_dir);
+        let worktree = worktree.join(&submodule.path);
+        write(&worktree, ".git", gitfile.as_bytes())?;
+    }
+    Ok(())
 }
 
 impl Private<'_> {
@@ -139,31 +169,21 @@ impl Private<'_> {
         write(&self.git_dir, "packed-refs", packed.as_bytes())
     }
 
-    /// Fills the worktree and the index from the commit, then points the alternates to where the
-    /// container sees them.
-    fn check_out(&self, shallow: Option<Vec<u8>>) -> Result<(), WorkspaceError> {
+    /// Gets the index and, where they are not there yet, the files; then points the alternates to
+    /// where the container sees them. `git_dir` and `path` are a submodule's own.
+    fn fill(&self, files: Files<'_>, git_dir: &str, path: &str) -> Result<(), WorkspaceError> {
         let (here, inside) = &self.objects;
-        let here = [here.as_os_str().as_bytes(), b"\n"].concat();
-        write(&self.git_dir, "objects/info/alternates", &here)?;
-        if let Some(shallow) = shallow {
-            write(&self.git_dir, "shallow", &shallow)?;
+        if let Some(shallow) = &self.shallow {
+            write(&self.git_dir, "shallow", shallow)?;
         }
-        self.git
-            .call(["read-tree", "--reset", "-u", self.commit.as_str()])
-            .git_dir(&self.git_dir)
-            .work_tree(&self.worktree)
-            .config("checkout.workers=2")
-            .config(&format!(
-                "checkout.thresholdForParallelism={WORTH_A_WORKER}"
-            ))
-            .deadline(CHECKOUT_DEADLINE)
-            .run()
-            .map_err(WorkspaceError::git("check the base out"))?;
-        let index = self.git_dir.join("index");
-        index::date_back(&index, &self.worktree).map_err(WorkspaceError::io(
-            "date the files back that are in",
-            &index,
-        ))?;
+        match files {
+            Files::FromObjects(worktree) => self.check_out(&worktree.join(path), here)?,
+            Files::Shared(shared) => {
+                let theirs = shared.git_dir().join(git_dir).join("index");
+                let copied = fs::copy(&theirs, self.git_dir.join("index"));
+                copied.map_err(WorkspaceError::io("copy", theirs))?;
+            }
+        }
         let inside = format!("{inside}\n");
         write(&self.git_dir, "objects/info/alternates", inside.as_bytes())?;
         for name in ["index", "HEAD"] {
@@ -172,6 +192,26 @@ impl Private<'_> {
             fs::set_permissions(&path, readable).map_err(WorkspaceError::io("open", path))?;
         }
         Ok(())
+    }
+
+    /// Fills a worktree and the index from the commit, whose objects are `here`.
+    fn check_out(&self, worktree: &Path, here: &Path) -> Result<(), WorkspaceError> {
+        let here = [here.as_os_str().as_bytes(), b"\n"].concat();
+        write(&self.git_dir, "objects/info/alternates", &here)?;
+        self.git
+            .call(["read-tree", "--reset", "-u", self.commit.as_str()])
+            .git_dir(&self.git_dir)
+            .work_tree(worktree)
+            .config("checkout.workers=2")
+            .config(&format!(
+                "checkout.thresholdForParallelism={WORTH_A_WORKER}"
+            ))
+            .deadline(CHECKOUT_DEADLINE)
+            .run()
+            .map_err(WorkspaceError::git("check the base out"))?;
+        let index = self.git_dir.join("index");
+        let dated = index::date_back(&index, worktree);
+        dated.map_err(WorkspaceError::io("date the files back that are in", index))
     }
 }
 

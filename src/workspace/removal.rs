@@ -150,7 +150,11 @@ impl Sweep {
         let mut left_here = 0;
         for (entry, kind) in entries(&directory)? {
             let result = match kind {
-                FileType::Directory => self.move_up(&directory, &entry),
+                // Another user's directory cannot be moved, but removed once it is empty.
+                FileType::Directory => self.move_up(&directory, &entry).or_else(|error| {
+                    let removed = rustix::fs::unlinkat(&directory, &entry, AtFlags::REMOVEDIR);
+                    removed.map_err(|_| error)
+                }),
                 _ => rustix::fs::unlinkat(&directory, &entry, AtFlags::empty())
                     .map_err(io::Error::from),
             };

@@ -9,6 +9,9 @@ use crate::runner::{Examination, ExamineError, Internet, Pool, Reach};
 /// One finding for each thing that was tried.
 pub(super) fn findings(found: &Examination, run: &RunId, pool: Pool) -> Vec<Finding> {
     let mut findings = vec![mounts(&found.bind_mounts), limits(&found.limits)];
+    if found.bind_mounts.is_ok() {
+        findings.insert(1, views(&found.views));
+    }
     match &found.reach {
         Ok(reach) => findings.extend(reached(*reach, pool)),
         Err(error) => findings.push(failed("task network", error)),
@@ -34,6 +37,19 @@ fn mounts(proof: &Result<(), ExamineError>) -> Finding {
             "directories arrive in containers, and what they write here",
         ),
         Err(error) => failed(check, error),
+    }
+}
+
+/// That worktrees are checkouts costs time and nothing else.
+fn views(found: &Result<(), String>) -> Finding {
+    let check = "worktree views";
+    match found {
+        Ok(()) => Finding::ok(
+            check,
+            "worktrees of one base can share their unchanged files",
+        ),
+        Err(why) => Finding::ok(check, "each worktree is a checkout of its own")
+            .details([line(why)].into_iter()),
     }
 }
 

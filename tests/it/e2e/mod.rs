@@ -29,4 +29,5 @@ mod scene;
 mod signals;
 mod submodules;
 mod terminal;
+mod views;
 mod whole;

@@ -242,6 +242,11 @@ impl Scene {
                     .lines()
                     .map(|id| format!("container {id}")),
             );
+            let volumes = docker(&["volume", "ls", "-q", "--filter", &filter]);
+            assert_eq!(volumes.code, Some(0), "{volumes}");
+            left.extend(volumes.stdout.lines().map(|name| format!("volume {name}")));
+            let views = self.state().join("runs").join(&run).join("views");
+            left.extend(views.exists().then(|| views.display().to_string()));
             let tasks = self.state().join("runs").join(&run).join("tasks");
             for entry in std::fs::read_dir(tasks).expect("tasks") {
                 left.push(entry.expect("an entry").path().display().to_string());

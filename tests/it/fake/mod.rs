@@ -22,7 +22,7 @@
 //! a start that failed) answers with an error instead.
 
 mod exec;
-mod owned;
+mod objections;
 mod process;
 mod script;
 
@@ -60,6 +60,7 @@ struct State {
     containers: BTreeMap<String, Container>,
     networks: BTreeMap<String, NetworkConfig>,
     volumes: BTreeMap<String, VolumeConfig>,
+    unmountable: Option<String>,
     /// The subjects of everything that was ever asked for, by name.
     subjects: HashMap<String, Vec<String>>,
     /// Names whose creation failed or lied: later calls answer "not found" instead of panicking.
@@ -118,6 +119,7 @@ impl FakeEngine {
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            unmountable: None,
             subjects: HashMap::new(),
             never_made: BTreeSet::new(),
             commands: HashMap::new(),
@@ -271,24 +273,6 @@ impl State {
     fn running(&self) -> impl Iterator<Item = &Container> {
         let all = self.containers.values();
         all.filter(|c| c.phase == Phase::Started && c.running.borrow().is_none())
-    }
-
-    /// The network's and address's objections to a start.
-    fn joins(&self, config: &ContainerConfig) -> Result<(), ErrorKind> {
-        let NetworkAttachment::Network { name, address } = &config.network else {
-            return Ok(());
-        };
-        if !self.networks.contains_key(name) {
-            return Err(ErrorKind::NoNetwork);
-        }
-        let holds = |other: &Container| {
-            matches!(&other.config.network, NetworkAttachment::Network { name: n, address: a }
-                if n == name && a == address)
-        };
-        if self.running().any(holds) {
-            return Err(ErrorKind::AddressInUse);
-        }
-        Ok(())
     }
 }
 

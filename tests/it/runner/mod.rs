@@ -12,3 +12,4 @@ mod proof;
 mod scene;
 mod shutdown;
 mod usage;
+mod views;

@@ -185,7 +185,8 @@ impl Scene {
     pub fn left_on_disk(&self) -> Vec<PathBuf> {
         let state = self.state();
         let mut left = Vec::new();
-        for directory in [state.run(&self.run).join("tasks"), state.trash()] {
+        let tasks = state.run(&self.run).join("tasks");
+        for directory in [tasks, state.views(&self.run), state.trash()] {
             let entries = std::fs::read_dir(directory).into_iter().flatten();
             left.extend(entries.map(|entry| entry.unwrap().path()));
         }
@@ -213,15 +214,31 @@ pub fn answer_probe(config: &ContainerConfig) -> Vec<u8> {
         .find(|(name, _)| name == "AGENT_MARK")
         .expect("a mark")
         .1;
-    let sent = if config.mounts.is_empty() {
-        String::new()
-    } else {
-        let sent = std::fs::read_to_string(host_path(config, "/agent/probe/sent")).unwrap();
-        std::fs::write(host_path(config, "/agent/probe/received"), &sent).unwrap();
-        sent
+    let sent = match config.mounts.first().map(|mount| mount.target.as_str()) {
+        Some("/agent/probe") => {
+            let sent = std::fs::read_to_string(host_path(config, "/agent/probe/sent")).unwrap();
+            std::fs::write(host_path(config, "/agent/probe/received"), &sent).unwrap();
+            sent
+        }
+        _ => String::new(),
     };
+    if !config.volumes.is_empty() {
+        use_view(
+            &host_path(config, "/agent/probe").with_file_name("upper"),
+            &sent,
+        );
+    }
     format!("git\n{mark}\nroot:x:0:0::/root:/bin/sh\n{mark}\nroot:x:0:\n{mark}\n{sent}")
         .into_bytes()
+}
+
+/// What the kernel makes of the probe's changes to a view.
+fn use_view(upper: &std::path::Path, sent: &str) {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    std::fs::write(upper.join("new"), sent).unwrap();
+    std::fs::create_dir(upper.join("moved")).unwrap();
+    let (gone, device) = (upper.join("gone"), makedev(0, 0));
+    mknodat(CWD, gone, FileType::CharacterDevice, Mode::empty(), device).unwrap();
 }
 
 /// The hand-off of a task that changed nothing.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use agent_run::engine::config::{PullPolicy, Ulimit};
 use agent_run::spec::{
     History, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant, SecretOrigin, TaskSpec,
+    WorkspaceMode,
 };
 
 use super::{bad, good, with_task};
@@ -239,6 +240,7 @@ tasks:
     tmpfs: '/cache:size=1g,mode=1777,exec'
     working_dir: /workspace/web
     user: 1000:100
+    workspace: overlay
     read_only: true
     network_mode: none
     timeout: 1h 30m
@@ -267,6 +269,7 @@ tasks:
     assert_eq!(t.cpus.as_ref().unwrap().value, NanoCpus(500_000_000));
     assert_eq!(t.tmpfs["/cache"], "size=1073741824,mode=1777,exec");
     assert_eq!(t.user.as_deref(), Some("1000:100"));
+    assert_eq!(t.workspace, Some(WorkspaceMode::Overlay));
     assert_eq!(t.read_only, Some(true));
     assert_eq!(t.network_mode, Some(NetworkMode::None));
     assert_eq!(

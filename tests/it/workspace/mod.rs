@@ -95,6 +95,7 @@ impl Site {
             attempt,
             branch: &"agent/x".parse().unwrap(),
             store: &self.store,
+            shared: None,
             owner,
             author: ("agent-run", "u@example.org"),
             exclude: b"*.ignored\n",

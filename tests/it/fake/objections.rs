@@ -1,11 +1,44 @@
-//! What the fake lists as agent-run's own.
+//! What the fake objects to at a start, and what it lists as agent-run's own.
 
-use agent_run::engine::{OwnedKind, OwnedObject};
+use agent_run::engine::config::{ContainerConfig, NetworkAttachment};
+use agent_run::engine::{ErrorKind, OwnedKind, OwnedObject};
 use agent_run::id::label;
 
-use super::{Phase, State};
+use super::{Container, FakeEngine, Phase, State};
+
+impl FakeEngine {
+    /// Makes every start of a container with a volume fail with these words.
+    pub fn refuse_volumes(&self, why: &str) {
+        self.state().unmountable = Some(why.to_owned());
+    }
+}
 
 impl State {
+    /// The objections to a start: of a volume, of the network and the address.
+    pub(super) fn joins(&self, config: &ContainerConfig) -> Result<(), ErrorKind> {
+        if let Some(why) = self
+            .unmountable
+            .as_ref()
+            .filter(|_| !config.volumes.is_empty())
+        {
+            return Err(ErrorKind::Refused(why.clone()));
+        }
+        let NetworkAttachment::Network { name, address } = &config.network else {
+            return Ok(());
+        };
+        if !self.networks.contains_key(name) {
+            return Err(ErrorKind::NoNetwork);
+        }
+        let holds = |other: &Container| {
+            matches!(&other.config.network, NetworkAttachment::Network { name: n, address: a }
+                if n == name && a == address)
+        };
+        if self.running().any(holds) {
+            return Err(ErrorKind::AddressInUse);
+        }
+        Ok(())
+    }
+
     /// Everything with agent-run's labels and one of its names.
     pub(super) fn owned(&self) -> Vec<OwnedObject> {
         let containers = self.containers.values().map(|container| OwnedObject {
