@@ -1,44 +1,144 @@
-//! What a worktree of a large repository takes, against `git worktree add`.
+//! What worktrees of a large repository take, against `git worktree add`: a checkout, a view of a
+//! shared one, and twenty views at once.
 
+use std::fs;
 use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use crate::loops::phase;
 use crate::rows::{Goal, Pair, Row};
-use crate::scene::{Scene, command, git, timed};
+use crate::scene::{Scene, command, git, refuse_if_interrupted, run};
 
 const FILES: u32 = 60_000;
+const AT_ONCE: usize = 20;
 
 pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
     let repository = scene.repository("large", FILES)?;
-    let keys = json!({ "network_mode": "none" });
-    let spec = scene.spec(&repository, &["true".to_owned()], &keys)?;
-    let mut pairs = Vec::new();
+    let preparing = |mode: &str| -> Result<f64> {
+        let keys = json!({ "network_mode": "none", "workspace": mode });
+        let spec = scene.spec(&repository, &["true".to_owned()], &keys)?;
+        phase(&scene.run(&spec, 1)?.result, "preparing")
+    };
+    let (mut checkouts, mut views) = (Vec::new(), Vec::new());
     for _ in 0..=rounds {
-        pairs.push(Pair {
-            ours: phase(&scene.run(&spec, 1)?.result, "preparing")?,
-            theirs: worktree_add(scene, &repository)?,
+        let (theirs, _) = worktrees(scene, &repository, 1)?;
+        checkouts.push(Pair {
+            ours: preparing("checkout")?,
+            theirs,
+        });
+        views.push(Pair {
+            ours: preparing("overlay")?,
+            theirs,
         });
     }
     let what = format!("a worktree of {FILES} files, and its container made");
-    Ok(vec![Row::ratio(
-        &what,
-        "`git worktree add`",
-        Goal::AtMost(1.1),
-        &pairs,
-    )])
+    let view = format!("the same with `workspace: overlay`, of {FILES} files");
+    let add = "`git worktree add`";
+    let mut rows = vec![
+        Row::ratio(&what, add, Goal::AtMost(1.1), &checkouts),
+        Row::ratio(&view, add, Goal::AtMost(0.1), &views),
+    ];
+    rows.extend(at_once(scene, &repository)?);
+    Ok(rows)
 }
 
-/// How long git takes for a worktree, in seconds. It is removed again.
-fn worktree_add(scene: &Scene, repository: &Path) -> Result<f64> {
-    let tree = scene.path("tree").display().to_string();
-    let mut add = command("git");
-    add.arg("-C")
-        .arg(repository)
-        .args(["worktree", "add", "-q", "--detach", &tree]);
-    let took = timed(&mut add)?;
-    git(repository, &["worktree", "remove", "--force", &tree])?;
-    Ok(took)
+/// Seconds and KiB that so many worktrees take git. One after the other: in parallel some fail.
+fn worktrees(scene: &Scene, repository: &Path, number: usize) -> Result<(f64, f64)> {
+    let trees = scene.directory("trees")?;
+    let began = Instant::now();
+    for index in 0..number {
+        let tree = trees.join(index.to_string()).display().to_string();
+        git(repository, &["worktree", "add", "-q", "--detach", &tree])?;
+    }
+    let took = began.elapsed().as_secs_f64();
+    let disk = disk(&trees)?;
+    fs::remove_dir_all(trees)?;
+    git(repository, &["worktree", "prune"])?;
+    Ok((took, disk))
+}
+
+fn at_once(scene: &Scene, repository: &Path) -> Result<Vec<Row>> {
+    let keys = json!({ "network_mode": "none", "workspace": "overlay" });
+    let scripts = vec!["sleep 600".to_owned(); AT_ONCE];
+    let spec = scene.spec(repository, &scripts, &keys)?;
+    let events = scene.path("at-once.ndjson");
+    let mut agent_run = scene.agent_run(&spec, 20);
+    agent_run.arg("--events").arg(&events);
+    let mut agent_run = agent_run
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let took = until_all_run(&events, &mut agent_run);
+    let ours_disk = scene.run_directory().and_then(|run| disk(&run));
+    kill_process(Pid::from_child(&agent_run), Signal::INT)?;
+    agent_run.wait()?;
+    scene.forget_runs()?;
+    let (took, ours_disk) = (took?, ours_disk?);
+    let (theirs, theirs_disk) = worktrees(scene, repository, AT_ONCE)?;
+    let against = format!("`git worktree add`, {AT_ONCE} times");
+    let row = |what: &str, measured: f64, detail: String| Row {
+        what: format!("{AT_ONCE} of these views at once: {what}"),
+        against: against.clone(),
+        goal: Goal::AtMost(0.05),
+        measured,
+        unit: "",
+        detail,
+    };
+    let mebibytes = |kibibytes: f64| kibibytes / 1024.0;
+    let disk_detail = format!(
+        "{:.0} MiB, besides one checkout that all share, to {:.0} MiB",
+        mebibytes(ours_disk),
+        mebibytes(theirs_disk)
+    );
+    Ok(vec![
+        row(
+            "time until all containers are made",
+            took / theirs,
+            format!("{took:.2} s to {theirs:.2} s"),
+        ),
+        row("disk", ours_disk / theirs_disk, disk_detail),
+    ])
+}
+
+/// Waits until all tasks run; how long that took from when the first was prepared, in seconds.
+fn until_all_run(events: &Path, agent_run: &mut Child) -> Result<f64> {
+    loop {
+        let text = fs::read_to_string(events).unwrap_or_default();
+        let times = |phase: &str| -> Vec<f64> {
+            let whole = text
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let entered = whole.filter(|event| event["kind"]["phase"] == phase);
+            entered
+                .filter_map(|event| event["elapsed_ms"].as_f64())
+                .collect()
+        };
+        let running = times("running");
+        if running.len() == AT_ONCE {
+            let first = times("preparing")
+                .first()
+                .copied()
+                .context("no beginning")?;
+            let last = running.last().copied().context("no end")?;
+            return Ok((last - first) / 1000.0);
+        }
+        refuse_if_interrupted()?;
+        ensure!(
+            agent_run.try_wait()?.is_none(),
+            "agent-run ended before all tasks ran"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What a directory takes, in KiB.
+fn disk(directory: &Path) -> Result<f64> {
+    let used = run(command("du").args(["-skx"]).arg(directory))?.stdout;
+    let number = used.split_whitespace().next().context("du said nothing")?;
+    Ok(number.parse()?)
 }
