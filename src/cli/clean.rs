@@ -1,7 +1,11 @@
 //! `clean`: removes what dead runs left behind; work that was not collected is collected first.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::args::CleanArgs;
 use super::error::Failure;
@@ -10,14 +14,18 @@ use super::print_result;
 use super::surroundings::Surroundings;
 use crate::engine::Engine as _;
 use crate::engine::docker::DockerEngine;
+use crate::event::BranchResult;
 use crate::git::{Git, Repository};
 use crate::id::{RunId, StateDir};
-use crate::journal::{self, JournalError};
-use crate::plan::RunPlan;
+use crate::journal::{self, FoundRun, JournalError};
+use crate::plan::{self, RunPlan};
 use crate::report;
 use crate::runner::{
-    CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remove_unused_stores,
+    CleanReport, Cleaner, empty_trash, remove_merged, remove_unused_checkouts, remove_unused_stores,
 };
+
+/// How long the directory of a run that is over stays, with its logs and reports.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(super) async fn clean(
     surroundings: &Surroundings,
@@ -59,9 +67,14 @@ pub(super) async fn clean(
             }
             report => report?,
         };
+        let is_clean = report.problems.is_empty() && report.kept.is_empty();
         problems += report.problems.len();
         found += usize::from(!report.is_empty());
         print_result(&render(state, run, &report, arguments.dry_run));
+        let rest = rest(&cleaner, &git, run, arguments, is_clean).await?;
+        problems += rest.problems.len();
+        found += usize::from(!rest.is_empty());
+        print_result(&render(state, run, &rest, arguments.dry_run));
     }
     if arguments.dry_run {
         for network in cleaner.networks() {
@@ -81,6 +94,7 @@ pub(super) async fn clean(
         for problem in not_removed {
             print_result(&format!("warning: {problem}\n"));
         }
+        journal::remove_unborn(state)?;
         let (removed, not_removed) = remove_unused(&git, state).await;
         found += removed.len();
         problems += not_removed.len();
@@ -126,6 +140,63 @@ async fn remove_unused(git: &Git, state: &StateDir) -> (Vec<String>, Vec<String>
         }
     }
     (lines, problems)
+}
+
+/// What of a run is kept for a while, or for as long as somebody may need it.
+async fn rest(
+    cleaner: &Cleaner<DockerEngine>,
+    git: &Git,
+    run: &RunId,
+    arguments: &CleanArgs,
+    is_clean: bool,
+) -> Result<CleanReport, Failure> {
+    let mut report = CleanReport::default();
+    let found = FoundRun::of(&cleaner.state, run)?;
+    let plan: Option<RunPlan> = found.read_json("plan.json", plan::VERSION).ok();
+    let place = plan.as_ref().map(|plan| &plan.repository.path);
+    let repository = match place.filter(|place| place.exists()) {
+        Some(place) => Repository::open(git, place).map(Some),
+        None => Ok(None),
+    };
+    let repository = match repository {
+        Ok(repository) => repository,
+        Err(error) => {
+            report.problems.push(error.to_string());
+            return Ok(report);
+        }
+    };
+    if let Some(repository) = repository.clone().filter(|_| arguments.branches) {
+        match remove_merged(repository, made(&found), arguments.dry_run).await {
+            Ok(removed) => report.removed.extend(removed),
+            Err(problem) => report.problems.push(problem),
+        }
+    }
+    let keep = if arguments.all {
+        Duration::ZERO
+    } else {
+        arguments.older_than.unwrap_or(RETENTION)
+    };
+    let age = run.started().map(|at| Timestamp::now().duration_since(at));
+    let is_old = age.is_some_and(|age| Duration::try_from(age).is_ok_and(|age| age >= keep));
+    // What is kept on purpose is kept with what tells of it.
+    let holds_work = found.holds_work() && !arguments.dry_run;
+    if is_clean && !holds_work && (is_old || arguments.all) {
+        let gone = cleaner.forget(run, repository, arguments.dry_run).await?;
+        report.removed.extend(gone.removed);
+        report.problems.extend(gone.problems);
+    }
+    Ok(report)
+}
+
+/// The branches that a run made.
+fn made(found: &FoundRun) -> BTreeSet<String> {
+    let progress = found.progress().unwrap_or_default().into_values();
+    let branches = progress.filter_map(|task| task.report?.branch);
+    let made = branches.filter_map(|branch| match branch.result {
+        BranchResult::Created { branch, .. } => Some(branch.to_string()),
+        _ => None,
+    });
+    made.collect()
 }
 
 fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) -> String {

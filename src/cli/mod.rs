@@ -24,6 +24,7 @@ mod run;
 mod schema;
 mod show;
 mod signals;
+mod stop;
 mod surroundings;
 mod target;
 mod terminal;
@@ -72,6 +73,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),

@@ -15,18 +15,19 @@ use super::keys::{self, Keys};
 use super::outputs::not_there;
 use super::prepare::{self, Prepared, Request};
 use super::signals::{Controls, Signals};
+use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
 use super::{ci, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
-use crate::journal::{self, JournalError, RunDirectory};
+use crate::journal::{self, FoundRun, JournalError, RunDirectory, RunState};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
 use crate::report::{
-    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
+    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, count, limit, summary,
 };
-use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown};
+use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown, TaskStops};
 use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
 use crate::workspace::BaseStore;
@@ -66,6 +67,7 @@ pub(super) async fn run(
         // It may wait for the reader of a pipe: signals still end the process.
         events.open(path).map_err(not_there)?;
     }
+    tell_of_the_dead(&surroundings.state)?;
     let mut signals = Signals::catch()?;
     let directory = RunDirectory::create(&surroundings.state, &run)?;
     directory.write_json("plan.json", &prepared.plan)?;
@@ -84,21 +86,27 @@ pub(super) async fn run(
     let look = look(arguments, service.is_some(), paint);
     let reporter = Reporter::new(look, &tasks, &hints, service, events);
     let plan = prepared.plan.clone();
+    let (stop_tasks, stops) = watch::channel(TaskStops::new());
     let context = context(
         prepared,
         store,
         surroundings,
         (secrets, needles),
         arguments.network_pool,
+        stops,
     );
     let (sender, shutdown) = watch::channel(Shutdown::None);
+    let requests = Requests::open(&directory)?.forward(sender.clone(), stop_tasks);
     let mut view = View(reporter);
     let (controls, guard) = controls(&view.0, look.mode, sender);
     #[expect(
         clippy::disallowed_methods,
-        reason = "a terminal that blocks the reporter must not make signals unheard"
+        reason = "a terminal that blocks the reporter must not make requests unheard"
     )]
-    tokio::spawn(signals.forward(run, controls));
+    {
+        tokio::spawn(signals.forward(run, controls));
+        tokio::spawn(requests);
+    }
     let ended = runner::run(context, journal, shutdown, &mut view).await?;
     drop(guard);
     let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
@@ -114,6 +122,19 @@ pub(super) async fn run(
         print_result(&summary(&ended, &hints, surroundings.result_paint));
     }
     Ok(told(failed, of_run(&ended), paint))
+}
+
+/// Runs that died and left work are told of: a start waits for no collection of old work.
+fn tell_of_the_dead(state: &StateDir) -> Result<(), Failure> {
+    let mut dead = FoundRun::all(state)?;
+    dead.retain(|run| run.state == RunState::Interrupted && run.holds_work());
+    if !dead.is_empty() {
+        let runs = count(dead.len() as u64, "interrupted run");
+        print_error(&format!(
+            "work is left of {runs}; agent-run clean collects it\n"
+        ));
+    }
+    Ok(())
 }
 
 /// Tells what could not be written. The work is safe: where tasks failed, their exit code says more.
@@ -214,6 +235,7 @@ fn context(
     surroundings: &Surroundings,
     (secrets, needles): Secrets,
     pool: Pool,
+    stops: watch::Receiver<TaskStops>,
 ) -> RunContext<DockerEngine> {
     RunContext {
         engine: prepared.engine,
@@ -227,6 +249,7 @@ fn context(
         owner: journal::owner(),
         pool,
         patience: surroundings::is_github().then_some(PATIENCE),
+        stops,
     }
 }
 

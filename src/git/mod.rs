@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod lock;
 mod process;
+mod refs;
 mod repository;
 
 pub use bare::init_bare;

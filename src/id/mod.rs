@@ -138,6 +138,11 @@ impl RunId {
         format!("refs/agent-run/base/{self}")
     }
 
+    /// What the names of the refs begin with that keep work of its attempts in the user's repository.
+    pub fn attempts_prefix(&self) -> String {
+        format!("refs/agent-run/attempts/{self}/")
+    }
+
     /// Makes the id of a run that starts `at`; `entropy` tells runs of the same second apart.
     pub fn new(at: jiff::Timestamp, entropy: u32) -> Self {
         const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -429,7 +434,8 @@ impl AttemptId {
     /// The ref in the user's repository for work that got no branch: number 0 is the result itself.
     pub fn kept_ref(&self, index: usize) -> String {
         let Self { run, task, number } = self;
-        format!("refs/agent-run/attempts/{run}/{task}/{number}/{index}")
+        let prefix = run.attempts_prefix();
+        format!("{prefix}{task}/{number}/{index}")
     }
 
     /// The labels of a container or volume in `role`, without owner and repository.

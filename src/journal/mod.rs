@@ -7,6 +7,7 @@ mod find;
 pub mod log;
 mod progress;
 mod records;
+mod requests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub use find::{FoundRun, RunState, read_json};
 pub use progress::TaskProgress;
 pub use records::{Journal, JournalReader};
+pub use requests::StopRequest;
 
 use crate::event::Event;
 use crate::id::{RunId, StateDir};
@@ -175,6 +177,33 @@ impl RunDirectory {
 fn sync_directory(path: &Path) -> Result<(), JournalError> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(|e| io_error("sync", path, e))
+}
+
+/// Removes what is left of directories whose making was cut short: no run has begun in them.
+pub fn remove_unborn(state: &StateDir) -> Result<(), JournalError> {
+    let entries = fs::read_dir(state.runs()).into_iter().flatten();
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let run = name.to_str().and_then(|name| name.strip_prefix(".new-"));
+        let Some(run) = run.and_then(|run| run.parse::<RunId>().ok()) else {
+            continue;
+        };
+        // One that is being made just now is locked in a moment.
+        let age = run
+            .started()
+            .map(|at| jiff::Timestamp::now().duration_since(at));
+        if age.is_some_and(|age| age.as_secs() < 60) {
+            continue;
+        }
+        match RunDirectory::lock(entry.path(), &run) {
+            Err(JournalError::Live(_)) => {}
+            Err(error) => return Err(error),
+            Ok(held) => {
+                fs::remove_dir_all(held.path()).map_err(|e| io_error("remove", held.path(), e))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All runs that have a directory, oldest first.

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::stops::{Stops, Urgency};
 use super::task::run_attempt;
 use super::teardown::{Remains, teardown};
-use super::{Shared, Shutdown, asked_to_stop, collector};
+use super::{Shared, collector};
 use crate::engine::Engine;
 use crate::event::{EventKind, TaskOutcome, TaskReport};
 use crate::id::AttemptId;
@@ -53,7 +54,7 @@ pub(super) async fn run_task<E: Engine>(
             .await;
         drop(slot);
         not_removed.extend(teardown(&shared, done.remains).await);
-        let Some(next) = next_slot(&shared, since + wait).await else {
+        let Some(next) = next_slot(&shared, shared.stops(&task.id), since + wait).await else {
             let report = as_the_last(&shared, &task, attempt, done.report).await;
             break (report, Remains::default(), None);
         };
@@ -70,16 +71,19 @@ pub(super) async fn run_task<E: Engine>(
     }
 }
 
-/// A slot, not before that time; none if the run stops first.
-async fn next_slot<E: Engine>(shared: &Shared<E>, at: Instant) -> Option<OwnedSemaphorePermit> {
-    let mut shutdown = shared.shutdown.clone();
+/// A slot, not before that time; none if the task is to stop first.
+async fn next_slot<E: Engine>(
+    shared: &Shared<E>,
+    mut stops: Stops,
+    at: Instant,
+) -> Option<OwnedSemaphorePermit> {
     let slot = async {
         sleep_until(at).await;
         shared.slots.clone().acquire_owned().await.ok()
     };
     tokio::select! {
         biased;
-        () = asked_to_stop(&mut shutdown) => None,
+        () = stops.asked(Urgency::Graceful) => None,
         slot = slot => slot.filter(|_| shared.fatal.get().is_none()),
     }
 }
@@ -91,7 +95,7 @@ async fn as_the_last<E: Engine>(
     attempt: AttemptId,
     mut report: TaskReport,
 ) -> TaskReport {
-    let killing = matches!(*shared.shutdown.borrow(), Shutdown::Forced(_));
+    let killing = shared.stops(&task.id).now() == Urgency::Forced;
     if let Some(work) = report.branch.take_if(|_| !killing) {
         let named = collector::name_set_aside(shared, &task.branch, attempt, work).await;
         report.branch = Some(named);

@@ -16,9 +16,10 @@ use super::images::{Images, PreparedImage};
 use super::measure::Allowance;
 use super::prepare::user_of;
 use super::probe::Prober;
+use super::stops::TaskStops;
 use super::teardown::{Remains, teardown};
 use super::views::{self, Views};
-use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network};
+use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, retention};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
@@ -110,13 +111,18 @@ impl<E: Engine> Cleaner<E> {
                     .push(format!("work of {run} is kept: {why}"));
             }
             (Some(plan), Ok(Some(repository))) => {
-                self.collect(&mut report, plan, &repository, &attempts)
+                self.collect(&mut report, plan.clone(), &repository, &attempts)
                     .await;
                 let left = blocking({
                     let (state, run) = (self.state.clone(), run.clone());
                     move || remove_from_repository(&state, &repository, &run)
                 });
                 report.problems.extend(left.await);
+                let has_result = directory.path().join("result.json").exists();
+                if report.problems.is_empty() && !has_result {
+                    let settled = retention::settle(&directory, &plan, &report.collected);
+                    report.note(settled.err().map(|e| StepError::new("journal", &e).message));
+                }
             }
             (_, Err(why)) if !attempts.is_empty() => {
                 report
@@ -251,6 +257,7 @@ impl<E: Engine> Cleaner<E> {
                 owner: crate::journal::owner(),
                 pool: network::Pool::default(),
                 patience: None,
+                stops: watch::channel(TaskStops::new()).1,
                 plan,
             },
             notes: mpsc::unbounded_channel().0,

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::container::{Launch, collector_config};
 use super::images::PreparedImage;
+use super::stops::Urgency;
 use super::teardown::Remains;
 use super::{RunContext, Shared, Shutdown, StepError, asked_to_kill, blocking};
 use crate::collect::{self, ArtifactsRequest, CollectRequest};
@@ -53,7 +54,7 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     remains.containers.push(config.name.clone());
     let engine = &*shared.context.engine;
     let limit = launch.task.handoff_timeout * PATIENCE;
-    let mut shutdown = shared.shutdown.clone();
+    let mut stops = shared.stops(&launch.task.id);
     let problem = tokio::select! {
         ended = run_to_end(engine, &config, limit) => match ended {
             Ok(true) => return Vec::new(),
@@ -63,7 +64,7 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
                 return vec![format!("the collector failed: {message}")];
             }
         },
-        () = asked_to_kill(&mut shutdown) => "the collector was interrupted".into(),
+        () = stops.asked(Urgency::Forced) => "the collector was interrupted".into(),
     };
     let _ = engine.stop(&config.name, Duration::ZERO).await;
     vec![problem]

@@ -21,6 +21,8 @@ mod probe;
 mod proof;
 mod pump;
 mod record;
+mod retention;
+mod stops;
 mod task;
 mod teardown;
 mod user;
@@ -45,6 +47,8 @@ pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remo
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use network::Pool;
+pub use retention::remove_merged;
+pub use stops::TaskStops;
 
 /// What a run works with. Everything in it is decided before the first task starts.
 pub struct RunContext<E: Engine> {
@@ -71,6 +75,8 @@ pub struct RunContext<E: Engine> {
     /// How long after a request to stop containers are killed and nothing more is collected; none
     /// where only a second request does that.
     pub patience: Option<Duration>,
+    /// Which of its tasks are asked to stop.
+    pub stops: watch::Receiver<TaskStops>,
 }
 
 /// Why a run could not go on at all: nothing is known to work, so nothing more is started.
@@ -192,14 +198,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// Returns once the run is asked to stop.
-async fn asked_to_stop(shutdown: &mut watch::Receiver<Shutdown>) {
-    // The sender lives as long as the run; were it gone, nobody could ask any more.
-    if shutdown.wait_for(|s| *s != Shutdown::None).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -20,12 +20,10 @@ use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, make_workspace, user_of};
 use super::proof::Proof;
 use super::pump::{Ending, Pump, Pumped};
+use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
-use super::{
-    Shared, Shutdown, StepError, asked_to_kill, asked_to_stop, attempts, blocking, collector,
-    proof, views,
-};
+use super::{Shared, StepError, attempts, blocking, collector, proof, views};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
@@ -169,7 +167,7 @@ impl<E: Engine> Life<'_, E> {
     }
 
     fn is_retried(&mut self, outcome: &TaskOutcome) -> bool {
-        let goes_on = self.shutdown() == Shutdown::None && self.shared.fatal.get().is_none();
+        let goes_on = self.stops().now() == Urgency::None && self.shared.fatal.get().is_none();
         let (retry, number) = (&self.task.retry, self.attempt.number);
         let decide = || goes_on && attempts::follows(retry, number, outcome);
         *self.is_retried.get_or_insert_with(decide)
@@ -189,13 +187,13 @@ impl<E: Engine> Life<'_, E> {
         self.phases.push(PhaseTime { phase, took });
     }
 
-    fn shutdown(&self) -> Shutdown {
-        *self.shared.shutdown.borrow()
+    fn stops(&self) -> Stops {
+        self.shared.stops(&self.task.id)
     }
 
     /// The image, or nothing if the run stopped meanwhile.
     async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
-        let mut shutdown = self.shared.shutdown.clone();
+        let mut stops = self.stops();
         let (images, request) = (&self.shared.images, &self.task.image);
         let limit = self.task.startup_timeout;
         if self.attempt.number > 1 {
@@ -213,10 +211,10 @@ impl<E: Engine> Life<'_, E> {
                     ),
                 }),
             },
-            () = asked_to_stop(&mut shutdown) => return Ok(None),
+            () = stops.asked(Urgency::Graceful) => return Ok(None),
         };
         let image = images.prepare(self.shared, request).await?;
-        Ok((self.shutdown() == Shutdown::None).then_some(image))
+        Ok((stops.now() == Urgency::None).then_some(image))
     }
 
     /// No container of a task is created before it is known that directories of ours arrive in one.
@@ -345,7 +343,7 @@ impl<E: Engine> Life<'_, E> {
             workspace,
         };
         let (config, input) = task_config(&launch, network)?;
-        if self.shutdown() != Shutdown::None {
+        if self.stops().now() != Urgency::None {
             return Ok(None);
         }
         let created = engine.create_container(&config).await;
@@ -385,7 +383,7 @@ impl<E: Engine> Life<'_, E> {
             pump,
             started,
         } = running;
-        let mut shutdown = self.shared.shutdown.clone();
+        let mut stops = self.stops();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
         let disk = DiskWatch::new(engine, &name, self.task, workspace);
         let (wait, disk) = (engine.wait(&name), disk.over_limit());
@@ -395,7 +393,7 @@ impl<E: Engine> Life<'_, E> {
             () = tokio::time::sleep(self.task.timeout) => (Some(StoppedBy::Deadline), None),
             used = &mut disk => (Some(StoppedBy::Disk(used)), None),
             never = self.tell_when_slow() => match never {},
-            () = asked_to_stop(&mut shutdown) => (Some(StoppedBy::Shutdown), None),
+            () = stops.asked(Urgency::Graceful) => (Some(StoppedBy::Shutdown), None),
         };
         let exit = if let Some(exit) = exit {
             exit.map_err(StepError::engine("container"))
@@ -444,10 +442,10 @@ impl<E: Engine> Life<'_, E> {
     /// Ends the container: a kill after its grace, or if asked twice, or if its disk is over.
     async fn stop(&mut self, name: &str, grace: Duration, disk: impl Future<Output = u64>) {
         let engine = &*self.shared.context.engine;
-        let mut shutdown = self.shared.shutdown.clone();
+        let mut stops = self.stops();
         let stopped = tokio::select! {
             stopped = engine.stop(name, grace) => stopped,
-            () = asked_to_kill(&mut shutdown) => engine.stop(name, Duration::ZERO).await,
+            () = stops.asked(Urgency::Forced) => engine.stop(name, Duration::ZERO).await,
             _ = disk => engine.stop(name, Duration::ZERO).await,
         };
         if let Err(error) = stopped {
@@ -484,7 +482,7 @@ impl<E: Engine> Life<'_, E> {
         outcome: &TaskOutcome,
     ) {
         let branch = (!self.is_retried(outcome)).then_some(&self.task.branch);
-        let report = if matches!(self.shutdown(), Shutdown::Forced(_)) {
+        let report = if self.stops().now() == Urgency::Forced {
             let mut report = BranchReport::bare(BranchResult::Kept {
                 path: workspace.directory().to_owned(),
                 reason: "the run had no time for it; `agent-run clean` collects it".into(),

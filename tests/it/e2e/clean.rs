@@ -125,6 +125,11 @@ tasks:
     assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
     let again = scene.agent_run(&["clean"]);
     assert_eq!(again.code, Some(0), "{again}");
+    assert!(again.stdout.contains("nothing to clean"), "{again}");
+    let result = scene.result();
+    assert_eq!(result["stopped"], "interrupted", "{result}");
+    assert_eq!(task(&result, "orphan")["outcome"]["outcome"], "cancelled");
+    assert_eq!(task(&result, "orphan")["branch"]["result"], "created");
 }
 
 #[test]
@@ -198,4 +203,67 @@ fn clean_tells_of_runs_that_it_does_not_know_and_leaves_them_alone() {
     interrupt(&child);
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+}
+
+#[test]
+fn directories_of_runs_and_their_refs_go_only_when_that_is_asked_for() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run("version: 1\ntasks:\n  a: { run: echo a > a.txt }\n");
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let kept = format!("refs/agent-run/attempts/{run}/a/1/1");
+    let other = "refs/agent-run/attempts/260101-000000-aaaa/a/1/1";
+    for name in [&kept, other] {
+        scene.git(&["update-ref", name, "main"]);
+    }
+    let refs = || scene.git(&["for-each-ref", "--format=%(refname)", "refs/agent-run"]);
+    for arguments in [&["clean"][..], &["clean", "--older-than", "1h"]] {
+        let cleaned = scene.agent_run(arguments);
+        assert_eq!(cleaned.code, Some(0), "{cleaned}");
+        assert!(cleaned.stdout.contains("nothing to clean"), "{cleaned}");
+        assert_eq!(scene.runs(), [run]);
+    }
+    let shown = scene.agent_run(&["clean", "--all", "--dry-run"]);
+    assert!(
+        shown.stdout.contains("would remove its directory"),
+        "{shown}"
+    );
+    assert!(shown.stdout.contains(&kept), "{shown}");
+    assert_eq!(refs().lines().count(), 2, "{shown}");
+    let cleaned = scene.agent_run(&["clean", "--all"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    assert_eq!(scene.runs(), Vec::<String>::new(), "{cleaned}");
+    assert_eq!(refs().trim(), other, "{cleaned}");
+    let branch = format!("agent/{run}/a:a.txt");
+    assert_eq!(scene.git(&["show", &branch]), "a\n");
+}
+
+#[test]
+fn merged_branches_of_runs_go_and_no_others() {
+    let scene = Scene::new();
+    let yaml = "version: 1\ntasks:\n  merged: { run: echo a > a.txt }\n  open: { run: echo b > b.txt }\n  used: { run: echo c > c.txt }\n";
+    let (ended, result) = scene.run(yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let branch = |task: &str| format!("agent/{run}/{task}");
+    for task in ["merged", "used"] {
+        scene.git(&["merge", "-q", "--no-edit", &branch(task)]);
+    }
+    scene.git(&["branch", "own", &branch("merged")]);
+    scene.git(&["worktree", "add", "-q", "../used", &branch("used")]);
+    let alone = scene.agent_run(&["clean", "--branches"]);
+    assert_eq!(alone.code, Some(2), "{alone}");
+    let shown = scene.agent_run(&["clean", "-n", "--branches", "--merged"]);
+    assert!(
+        shown
+            .stdout
+            .contains(&format!("would remove branch {}", branch("merged"))),
+        "{shown}"
+    );
+    let cleaned = scene.agent_run(&["clean", "--branches", "--merged"]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let left = scene.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]);
+    let left: Vec<&str> = left.lines().collect();
+    assert_eq!(left, [&branch("open"), &branch("used"), "main", "own"]);
+    scene.git(&["worktree", "remove", "../used"]);
 }

@@ -27,6 +27,7 @@ mod repeat;
 mod resources;
 mod scene;
 mod signals;
+mod stop;
 mod submodules;
 mod terminal;
 mod views;

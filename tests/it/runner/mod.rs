@@ -11,5 +11,6 @@ mod output;
 mod proof;
 mod scene;
 mod shutdown;
+mod stop;
 mod usage;
 mod views;

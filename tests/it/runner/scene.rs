@@ -14,7 +14,7 @@ use agent_run::journal::log::{LogReader, LogRecord};
 use agent_run::plan::{
     self, EngineCapacity, History, Identity, PlanInputs, RepositoryPlan, RunPlan,
 };
-use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, RunError, Shutdown};
+use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, RunError, Shutdown, TaskStops};
 use agent_run::secrets::Needles;
 use agent_run::spec::{self, Context, SourceFile};
 use agent_run::workspace::BaseStore;
@@ -30,6 +30,7 @@ pub struct Scene {
     pub engine: FakeEngine,
     pub shutdown: watch::Sender<Shutdown>,
     pub patience: Option<Duration>,
+    pub stops: watch::Sender<TaskStops>,
     repository: Repository,
     pub run: RunId,
 }
@@ -75,6 +76,7 @@ impl Scene {
             engine,
             shutdown: watch::channel(Shutdown::None).0,
             patience: None,
+            stops: watch::channel(TaskStops::new()).0,
             repository,
             run: "261120-101500-abcd".parse().unwrap(),
         }
@@ -164,6 +166,7 @@ impl Scene {
             owner: "test".into(),
             pool: Pool::default(),
             patience: self.patience,
+            stops: self.stops.subscribe(),
         };
         runner::run(context, journal, self.shutdown.subscribe(), observer).await
     }
