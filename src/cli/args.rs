@@ -104,6 +104,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// Ask a live run, or some of its tasks, to stop: their work is collected
     Stop(StopArgs),
+    /// Go on with a run whose process died: what has ended stays, what runs is watched on
+    Resume(ResumeArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// Find out whether agent-run can run here, and what its tasks could reach
@@ -212,6 +214,24 @@ pub struct RunArgs {
     /// directory. Secrets and variables are read anew: from where the plan says that they come.
     #[arg(long, value_name = "FILE", env = "AGENT_RUN_PLAN")]
     pub plan: Option<PathBuf>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+/// What `resume` takes.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The run [default: the latest of this repository that was interrupted]
+    pub run: Option<RunId>,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+/// How a run is shown, and what else `run` and `resume` have in common.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
     /// How the run is shown on standard error
     #[arg(
         long,

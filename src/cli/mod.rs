@@ -20,6 +20,7 @@ mod plan;
 mod prepare;
 mod ps;
 mod repeat;
+mod resume;
 mod run;
 mod schema;
 mod show;
@@ -73,6 +74,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),

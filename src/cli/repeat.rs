@@ -94,6 +94,43 @@ fn read_values(
     })
 }
 
+/// A plan to be gone on with: the same run, with the values of variables read anew.
+pub(super) async fn same(
+    surroundings: &Surroundings,
+    mut plan: RunPlan,
+) -> Result<Prepared, Failure> {
+    let name = format!("run {}", plan.run);
+    let has_variables = |task: &TaskPlan| !task.environment.is_empty();
+    if plan.tasks.iter().any(has_variables) {
+        let values = read_values(&surroundings.directory, &name, &plan, None)?;
+        let lacking = plan::fill(&mut plan, |task, variable| value(&values, task, variable));
+        if let Err(error) = lacking {
+            let what = anyhow!("{name} cannot be resumed");
+            let failure = anyhow::Error::from(error).context(what);
+            return Err(Failure::new(Exit::SpecInvalid, failure));
+        }
+    }
+    let git = Git::new(
+        &surroundings.search_path,
+        &surroundings.state.path().join("git"),
+    )?;
+    let repository = Repository::open(&git, &plan.repository.path)?;
+    let engine = DockerEngine::connect(&surroundings.engine).await?;
+    let info = engine.info().await?;
+    plan.warnings.clear();
+    Ok(Prepared {
+        plan,
+        repository,
+        engine: Arc::new(engine),
+        info,
+    })
+}
+
+fn value(values: &Asked, task: &TaskId, name: &str) -> Option<SecretString> {
+    let task = values.spec.tasks.iter().find(|t| t.id.value == *task)?;
+    task.environment.get(name).cloned()
+}
+
 impl Repeat {
     /// Makes a plan of now: nothing is created on the way.
     pub(super) async fn prepare(
@@ -145,9 +182,7 @@ impl Repeat {
     }
 
     fn variable(&self, task: &TaskId, name: &str) -> Option<SecretString> {
-        let spec = &self.values.as_ref()?.spec;
-        let task = spec.tasks.iter().find(|t| t.id.value == *task)?;
-        task.environment.get(name).cloned()
+        value(self.values.as_ref()?, task, name)
     }
 
     fn refused(&self, error: RepeatError) -> Failure {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use super::args::{Format, OutputWhich, ProgressWhen, RunArgs};
+use super::args::{Format, OutputWhich, ProgressWhen, RunArgs, ViewArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
 use super::keys::{self, Keys};
@@ -27,7 +27,7 @@ use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
 use crate::report::{
     EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, count, limit, summary,
 };
-use crate::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown, TaskStops};
+use crate::runner::{self, LogLine, Observer, Pool, Record, RunContext, Shutdown, TaskStops};
 use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
 use crate::workspace::BaseStore;
@@ -51,26 +51,67 @@ pub(super) async fn run(
     if arguments.dry_run {
         return plan::print(surroundings, prepared, Format::Text);
     }
-    let outputs = &arguments.outputs;
-    outputs.prepare()?;
-    let run = prepared.plan.run.clone();
-    let secrets = read_secrets(&prepared.plan, surroundings)?;
-    ci::mask(&secrets);
-    let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
-    for index in too_short {
-        let name = &secrets[index].0;
-        let warning = format!("secret {name} is too short to be masked in output");
-        prepared.plan.warnings.push(warning);
-    }
-    let mut events = EventLog::default();
-    if let Some(path) = &outputs.events {
-        // It may wait for the reader of a pipe: signals still end the process.
-        events.open(path).map_err(not_there)?;
-    }
+    let ready = Ready::new(surroundings, &mut prepared, &arguments.view)?;
     tell_of_the_dead(&surroundings.state)?;
-    let mut signals = Signals::catch()?;
-    let directory = RunDirectory::create(&surroundings.state, &run)?;
+    let directory = RunDirectory::create(&surroundings.state, &prepared.plan.run)?;
     directory.write_json("plan.json", &prepared.plan)?;
+    let record = directory.journal()?.into();
+    carry_out(surroundings, prepared, ready, (directory, record)).await
+}
+
+/// What a run needs that can be looked at before anything is made.
+pub(super) struct Ready<'a> {
+    view: &'a ViewArgs,
+    secrets: Secrets,
+    events: EventLog,
+    signals: Signals,
+}
+
+impl<'a> Ready<'a> {
+    /// Reads secrets, opens files, and catches signals from now on.
+    pub(super) fn new(
+        surroundings: &Surroundings,
+        prepared: &mut Prepared,
+        view: &'a ViewArgs,
+    ) -> Result<Self, Failure> {
+        view.outputs.prepare()?;
+        let secrets = read_secrets(&prepared.plan, surroundings)?;
+        ci::mask(&secrets);
+        let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
+        for index in too_short {
+            let name = &secrets[index].0;
+            let warning = format!("secret {name} is too short to be masked in output");
+            prepared.plan.warnings.push(warning);
+        }
+        let mut events = EventLog::default();
+        if let Some(path) = &view.outputs.events {
+            // It may wait for the reader of a pipe: signals still end the process.
+            events.open(path).map_err(not_there)?;
+        }
+        Ok(Self {
+            view,
+            secrets: (secrets, needles),
+            events,
+            signals: Signals::catch()?,
+        })
+    }
+}
+
+/// Runs what a plan has left to do, and tells what became of it all.
+pub(super) async fn carry_out(
+    surroundings: &Surroundings,
+    mut prepared: Prepared,
+    ready: Ready<'_>,
+    (directory, record): (RunDirectory, Record),
+) -> Result<Exit, Failure> {
+    let Ready {
+        view: arguments,
+        secrets,
+        events,
+        mut signals,
+    } = ready;
+    let outputs = &arguments.outputs;
+    let run = prepared.plan.run.clone();
     let store = {
         let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
         let plan = prepared.plan.repository.clone();
@@ -80,7 +121,6 @@ pub(super) async fn run(
     prepared.plan.warnings.extend_from_slice(store.notes());
     let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
-    let journal = directory.journal()?;
     let service = ci::service(&prepared.plan, &surroundings.directory);
     let hints = hints(&prepared.plan, &surroundings.directory);
     let look = look(arguments, service.is_some(), paint);
@@ -91,7 +131,7 @@ pub(super) async fn run(
         prepared,
         store,
         surroundings,
-        (secrets, needles),
+        secrets,
         arguments.network_pool,
         stops,
     );
@@ -107,7 +147,7 @@ pub(super) async fn run(
         tokio::spawn(signals.forward(run, controls));
         tokio::spawn(requests);
     }
-    let ended = runner::run(context, journal, shutdown, &mut view).await?;
+    let ended = runner::run(context, record, shutdown, &mut view).await?;
     drop(guard);
     let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
     let result = directory.write_json("result.json", &Versioned::new(&ended));
@@ -128,10 +168,11 @@ pub(super) async fn run(
 fn tell_of_the_dead(state: &StateDir) -> Result<(), Failure> {
     let mut dead = FoundRun::all(state)?;
     dead.retain(|run| run.state == RunState::Interrupted && run.holds_work());
-    if !dead.is_empty() {
+    if let Some(last) = dead.last() {
         let runs = count(dead.len() as u64, "interrupted run");
         print_error(&format!(
-            "work is left of {runs}; agent-run clean collects it\n"
+            "work is left of {runs}: agent-run resume {} goes on, agent-run clean collects it\n",
+            last.run
         ));
     }
     Ok(())
@@ -276,7 +317,7 @@ fn base_store(
     Ok(store)
 }
 
-fn look(arguments: &RunArgs, is_ci: bool, paint: Paint) -> Look {
+fn look(arguments: &ViewArgs, is_ci: bool, paint: Paint) -> Look {
     let mode = mode(arguments);
     let output = match arguments.output {
         Some(OutputWhich::Group) => Output::Group,
@@ -292,7 +333,7 @@ fn look(arguments: &RunArgs, is_ci: bool, paint: Paint) -> Look {
     }
 }
 
-fn mode(arguments: &RunArgs) -> Mode {
+fn mode(arguments: &ViewArgs) -> Mode {
     match arguments.progress {
         _ if arguments.quiet => Mode::Quiet,
         ProgressWhen::Quiet => Mode::Quiet,

@@ -69,6 +69,13 @@ pub trait Engine: Send + Sync + 'static {
         input: Option<SecretBytes>,
     ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
 
+    /// What a started container has written, as far as the engine still has it, and what it writes
+    /// until it ends.
+    fn logs(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
+
     /// Starts a created container. [`ErrorKind::NoNetwork`] if its network has gone,
     /// [`ErrorKind::AddressInUse`] if its address is taken.
     fn start(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -263,6 +270,8 @@ pub struct OwnedObject {
     pub labels: std::collections::BTreeMap<String, String>,
     /// Whether it is a container that runs.
     pub running: bool,
+    /// Whether it is a container that was ever started.
+    pub started: bool,
 }
 
 /// The kinds of [`OwnedObject`].

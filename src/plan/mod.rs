@@ -21,7 +21,7 @@ use crate::spec::{
     CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units,
 };
 
-pub use repeat::{RepeatError, RepeatInputs, repeat};
+pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
 
 pub use crate::spec::{
     Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin, When,

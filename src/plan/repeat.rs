@@ -60,7 +60,6 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         return Err(RepeatError::NoSuchTask(unknown.clone()));
     }
     let selected = |t: &TaskPlan| inputs.select.is_empty() || inputs.select.contains(&t.id);
-    let mut missing = Vec::new();
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
@@ -69,17 +68,9 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         if let Some(image) = &task.pinned_image {
             task.image = pinned(image);
         }
-        for (name, value) in &mut task.environment {
-            match (inputs.variable)(&task.id, name) {
-                Some(found) => *value = found,
-                None => missing.push(format!("{name} of task `{}`", task.id)),
-            }
-        }
         tasks.push(task);
     }
-    if !missing.is_empty() {
-        return Err(RepeatError::NoValue(missing));
-    }
+    fill_tasks(&mut tasks, inputs.variable)?;
     let is_granted = |name: &str| {
         let mut grants = tasks.iter().flat_map(|task| &task.secrets);
         grants.any(|grant| grant.name == name)
@@ -94,6 +85,37 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         tasks,
         ..plan
     })
+}
+
+/// Gives the variables of a plan that was read back their values.
+///
+/// # Errors
+/// [`RepeatError::NoValue`].
+pub fn fill(
+    plan: &mut RunPlan,
+    variable: impl Fn(&TaskId, &str) -> Option<SecretString>,
+) -> Result<(), RepeatError> {
+    fill_tasks(&mut plan.tasks, &variable)
+}
+
+fn fill_tasks(
+    tasks: &mut [TaskPlan],
+    variable: &dyn Fn(&TaskId, &str) -> Option<SecretString>,
+) -> Result<(), RepeatError> {
+    let mut missing = Vec::new();
+    for task in tasks {
+        for (name, value) in &mut task.environment {
+            match variable(&task.id, name) {
+                Some(found) => *value = found,
+                None => missing.push(format!("{name} of task `{}`", task.id)),
+            }
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(RepeatError::NoValue(missing))
+    }
 }
 
 /// A plan may have been written by hand: what would not limit is refused, like what is there twice.

@@ -33,12 +33,13 @@ pub(super) async fn run_task<E: Engine>(
     mut slot: OwnedSemaphorePermit,
 ) -> TaskDone {
     let mut since = shared.began;
-    let mut earlier: Vec<TaskReport> = Vec::new();
+    let past = &shared.past;
+    let mut earlier = past.earlier.get(&task.id).cloned().unwrap_or_default();
     let mut not_removed = Vec::new();
     let mut attempt = AttemptId {
         run: shared.context.plan.run.clone(),
         task: task.id.clone(),
-        number: 1,
+        number: past.left.get(&task.id).map_or(1, |left| left.attempt),
     };
     let (mut report, mut remains, slot) = loop {
         let done = run_attempt(&shared, &task, attempt.clone(), since).await;

@@ -12,16 +12,18 @@ use tokio::time::Instant;
 
 use super::container::Launch;
 use super::container::volume_config;
-use super::images::{Images, PreparedImage};
+use super::images::Images;
 use super::measure::Allowance;
+use super::past::Past;
 use super::prepare::user_of;
 use super::probe::Prober;
 use super::stops::TaskStops;
+use super::task::unknown_image;
 use super::teardown::{Remains, teardown};
 use super::views::{self, Views};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, retention};
 use crate::collect;
-use crate::engine::{Engine, EngineInfo, ErrorKind, ImageInfo, OwnedKind, OwnedObject};
+use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
@@ -271,6 +273,7 @@ impl<E: Engine> Cleaner<E> {
             views: Views::default(),
             proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
+            past: Past::default(),
             unwritable: Notify::new(),
         })
     }
@@ -384,16 +387,7 @@ async fn collect_one<E: Engine>(
         let made = context.engine.create_volume(&volume).await;
         made.map_err(|e| e.to_string())?;
     }
-    // Of the task's own image nothing is known any more: the base image collects.
-    let unknown = PreparedImage {
-        info: ImageInfo {
-            id: String::new(),
-            digests: Vec::new(),
-            entrypoint: Vec::new(),
-            command: Vec::new(),
-        },
-        facts: super::probe::ImageFacts::default(),
-    };
+    let unknown = unknown_image();
     let launch = Launch {
         context,
         task,

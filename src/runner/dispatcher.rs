@@ -15,17 +15,19 @@ use super::attempts::{TaskDone, run_task};
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
+use super::past::{Past, Record};
+use super::prepare;
 use super::record::{Stamp, Writer};
-use super::teardown::{teardown, unpin};
+use super::teardown::{Remains, teardown, unpin};
 use super::views::{self, Views};
-use super::{RunContext, RunError, Shared, Shutdown, StepError};
+use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
 use crate::engine::Engine;
 use crate::event::{
-    Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
+    BranchReport, Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase,
+    TaskReport,
 };
-use crate::id::TaskId;
-use crate::journal::Journal;
-use crate::plan::TaskPlan;
+use crate::id::{AttemptId, TaskId};
+use crate::plan::{NetworkMode, TaskPlan};
 
 /// How many lines may wait for the observer before further ones are only counted.
 const LINES_WAITING: usize = 4096;
@@ -54,7 +56,11 @@ pub trait Observer: Send {
 /// When it turned out, before any task had run, that none can.
 pub async fn run<E: Engine>(
     context: RunContext<E>,
-    (journal, earlier): (Journal, Vec<Event>),
+    Record {
+        journal,
+        events: earlier,
+        owned,
+    }: Record,
     shutdown: watch::Receiver<Shutdown>,
     observer: &mut impl Observer,
 ) -> Result<RunSummary, RunError> {
@@ -74,11 +80,12 @@ pub async fn run<E: Engine>(
         began: Instant::now(),
         pin: std::sync::Mutex::default(),
         slots: Arc::new(Semaphore::new(parallel)),
-        context,
         views: Views::default(),
         proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
+        past: Past::new(&context.plan, &earlier, &owned),
         unwritable: Notify::new(),
+        context,
     });
     let stamp = Stamp::after(&earlier, shared.began);
     let writer = Writer::new(journal, stamp, told);
@@ -229,13 +236,71 @@ struct Dispatch<E: Engine> {
 impl<E: Engine> Dispatch<E> {
     fn new(shared: Arc<Shared<E>>) -> Self {
         let plan = &shared.context.plan;
+        let finished = &shared.past.finished;
+        let places: HashMap<_, _> = plan.tasks.iter().map(|t| t.id.clone()).zip(0..).collect();
+        let is_open = |task: &&TaskPlan| finished.iter().all(|report| report.task != task.id);
+        let mut queue: Vec<TaskPlan> = plan.tasks.iter().filter(is_open).cloned().collect();
+        // What has begun needs no room of its own.
+        queue.sort_by_key(|task| !shared.past.left.contains_key(&task.id));
         Self {
-            queue: plan.tasks.clone().into(),
+            queue: queue.into(),
             running: JoinSet::new(),
             removing: JoinSet::new(),
-            places: plan.tasks.iter().map(|t| t.id.clone()).zip(0..).collect(),
-            reports: BTreeMap::new(),
+            reports: finished
+                .iter()
+                .filter_map(|report| Some((*places.get(&report.task)?, report.clone())))
+                .collect(),
+            places,
             shared,
+        }
+    }
+
+    /// Removes what an earlier process had no time to, and pins what it had pinned.
+    async fn tidy_up(&mut self) {
+        let past = &self.shared.past;
+        if past.finished.is_empty() && past.left.is_empty() && past.remains.is_empty() {
+            return;
+        }
+        let shared = self.shared.clone();
+        if let Err(error) = blocking(move || prepare::pin(&shared)).await {
+            let message = StepError::new("workspace", &error).message;
+            self.shared.event(None, EventKind::Warning { message });
+        }
+        // The network is removed with the run, like any other's.
+        let on_it = |task: &&TaskPlan| task.network_mode == NetworkMode::Bridge;
+        if let Some(task) = self.shared.context.plan.tasks.iter().find(on_it) {
+            let _ = prepare::network(&self.shared, task).await;
+        }
+        // Those of no task first: others will have their names.
+        let nobodys = past.remains.iter().filter(|(task, _)| task.is_none());
+        let nobodys = Remains {
+            containers: nobodys.map(|(_, name)| name.clone()).collect(),
+            ..Remains::default()
+        };
+        for message in teardown(&self.shared, nobodys).await {
+            self.shared.event(None, EventKind::Warning { message });
+        }
+        let attempts = past.finished.iter().flat_map(TaskReport::attempts);
+        for report in attempts.chain(past.earlier.values().flatten()) {
+            let is_its =
+                |(task, _): &&(Option<TaskId>, String)| task.as_ref() == Some(&report.task);
+            let containers = past.remains.iter().filter(is_its);
+            let left_behind = |branch: &BranchReport| branch.content_left_behind;
+            let attempt = (report.attempt > 0).then(|| AttemptId {
+                run: self.shared.context.plan.run.clone(),
+                task: report.task.clone(),
+                number: report.attempt,
+            });
+            let remains = Remains {
+                containers: containers.map(|(_, name)| name.clone()).collect(),
+                volume: attempt.as_ref().map(AttemptId::volume_name),
+                attempt,
+                keep_work: report.branch.as_ref().is_some_and(left_behind),
+                errors: Vec::new(),
+            };
+            let (shared, task) = (self.shared.clone(), report.task.clone());
+            self.removing
+                .spawn(async move { (task, teardown(&shared, remains).await) });
         }
     }
 
@@ -252,6 +317,7 @@ impl<E: Engine> Dispatch<E> {
             let message = warning.clone();
             self.shared.event(None, EventKind::Warning { message });
         }
+        self.tidy_up().await;
         loop {
             self.skip_if_over().await;
             let slot = self.shared.slots.clone().acquire_owned();

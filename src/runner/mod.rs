@@ -16,6 +16,7 @@ mod measure;
 mod mounts;
 mod network;
 mod outcome;
+mod past;
 mod prepare;
 mod probe;
 mod proof;
@@ -47,6 +48,7 @@ pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remo
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use network::Pool;
+pub use past::Record;
 pub use retention::remove_merged;
 pub use stops::TaskStops;
 
@@ -134,6 +136,8 @@ struct Shared<E: Engine> {
     views: views::Views,
     proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
+    /// What an earlier process left of the run.
+    past: past::Past,
     /// Told once the journal cannot be written, so that the run must stop.
     unwritable: Notify,
 }

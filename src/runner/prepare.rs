@@ -62,7 +62,8 @@ pub(super) fn make_workspace<E: Engine>(
         .map_err(|e| StepError::new("workspace", &e))
 }
 
-fn pin<E: Engine>(shared: &Shared<E>) -> Result<(), GitError> {
+/// Keeps the run's base from being pruned.
+pub(super) fn pin<E: Engine>(shared: &Shared<E>) -> Result<(), GitError> {
     let RunContext {
         plan, repository, ..
     } = &shared.context;

@@ -3,6 +3,8 @@
 //! admit → prepare → start → watch → stop → drain log → collect. What it leaves on the engine and on
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
+mod take_up;
+
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ use crate::id::{AttemptId, Role};
 use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
 use crate::workspace::{SharedCheckout, Workspace};
+
+pub(super) use take_up::unknown_image;
 
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
@@ -123,6 +127,12 @@ struct Pumping {
 
 impl<E: Engine> Life<'_, E> {
     async fn live(&mut self) -> Result<TaskOutcome, StepError> {
+        if let Some(left) = self.shared.past.left.get(&self.task.id)
+            && left.attempt == self.attempt.number
+            && let Some(outcome) = self.take_up(left).await?
+        {
+            return Ok(outcome);
+        }
         self.enter(TaskPhase::Preparing).await?;
         let Some(image) = self.image().await? else {
             return Ok(TaskOutcome::Cancelled);
@@ -390,7 +400,7 @@ impl<E: Engine> Life<'_, E> {
         tokio::pin!(wait, disk);
         let (stopped, exit) = tokio::select! {
             exit = &mut wait => (None, Some(exit)),
-            () = tokio::time::sleep(self.task.timeout) => (Some(StoppedBy::Deadline), None),
+            () = tokio::time::sleep_until(started + self.task.timeout) => (Some(StoppedBy::Deadline), None),
             used = &mut disk => (Some(StoppedBy::Disk(used)), None),
             never = self.tell_when_slow() => match never {},
             () = stops.asked(Urgency::Graceful) => (Some(StoppedBy::Shutdown), None),
@@ -468,9 +478,13 @@ impl<E: Engine> Life<'_, E> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         for message in std::mem::take(&mut self.pumped.gaps) {
-            self.shared
-                .event(Some(&self.task.id), EventKind::Warning { message });
+            self.warn(message);
         }
+    }
+
+    fn warn(&self, message: String) {
+        self.shared
+            .event(Some(&self.task.id), EventKind::Warning { message });
     }
 
     /// Brings the work into the repository, or says where it is.

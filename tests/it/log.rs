@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agent_run::journal::log::{LogReader, LogRecord, LogStream, LogWriter};
+use agent_run::journal::log::{LogReader, LogRecord, LogStream, LogWriter, rejoin, set_aside};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -391,5 +391,35 @@ proptest! {
             .map(|(_, word, length)| format!("{word}{}", "x".repeat(*length)))
             .collect();
         prop_assert!(shown == expected, "{} and {} bytes", shown.len(), expected.len());
+    }
+}
+
+#[test]
+fn a_log_that_is_written_again_replaces_the_old_one_only_where_it_holds_it() {
+    let write = |path: &Path, text: &str| {
+        let mut log = LogWriter::create(path.to_owned(), MIB).unwrap();
+        log.write(LogStream::Stdout, text.as_bytes());
+        log.write(LogStream::Stderr, b"err\n");
+        assert_eq!(log.finish(), None);
+    };
+    for (again, is_whole) in [("one\ntwo\nthree\n", true), ("three\nfour\n", false)] {
+        let (_directory, path) = place();
+        assert_eq!(set_aside(&path).unwrap(), None);
+        write(&path, "one\ntw");
+        let before = set_aside(&path).unwrap();
+        let old = before.clone().unwrap();
+        assert!(!path.exists() && old.exists());
+        write(&path, "cut off");
+        assert_eq!(set_aside(&path).unwrap(), before, "the oldest stays");
+        write(&path, again);
+        let gap = rejoin(&path, before);
+        assert_eq!(gap.is_none(), is_whole, "{gap:?}");
+        assert_eq!(old.exists(), !is_whole);
+        assert_eq!(text(&path, LogStream::Stdout), again);
+        let told = gap.unwrap_or_default();
+        assert!(
+            is_whole || told.contains("what was between them is lost"),
+            "{told}"
+        );
     }
 }

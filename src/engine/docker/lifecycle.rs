@@ -6,8 +6,8 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error as BollardError;
 use bollard::models::ContainerStateStatusEnum as Status;
 use bollard::query_parameters::{
-    AttachContainerOptions, InspectContainerOptions, StartContainerOptions, StopContainerOptions,
-    WaitContainerOptions,
+    AttachContainerOptions, InspectContainerOptions, LogsOptions, StartContainerOptions,
+    StopContainerOptions, WaitContainerOptions,
 };
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -51,6 +51,19 @@ impl DockerEngine {
             tokio::spawn(write_input(stdin, bytes));
         }
         Ok(frames(output, call))
+    }
+
+    /// Reads what the engine keeps of a container's output, from the beginning, until it ends.
+    pub(super) fn read_logs(&self, container: &str) -> OutputStream {
+        let call = Call::new(Operation::Logs, container);
+        let options = LogsOptions {
+            follow: true,
+            stdout: true,
+            stderr: true,
+            tail: "all".into(),
+            ..LogsOptions::default()
+        };
+        frames(self.docker.logs(container, Some(options)), call)
     }
 
     pub(super) async fn start_container(&self, container: &str) -> Result<(), EngineError> {

@@ -181,6 +181,10 @@ impl Engine for DockerEngine {
         self.attach_output(container, input).await
     }
 
+    async fn logs(&self, container: &str) -> Result<OutputStream, EngineError> {
+        Ok(self.read_logs(container))
+    }
+
     async fn start(&self, container: &str) -> Result<(), EngineError> {
         self.start_container(container).await
     }

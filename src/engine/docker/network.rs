@@ -103,6 +103,9 @@ impl DockerEngine {
                     name,
                     labels: container.labels.unwrap_or_default().into_iter().collect(),
                     running: container.state.is_some_and(is_running),
+                    started: container
+                        .state
+                        .is_some_and(|state| state != ContainerSummaryStateEnum::CREATED),
                 })
             })
             .collect();
@@ -113,6 +116,7 @@ impl DockerEngine {
                 name: network.name?,
                 labels: network.labels.unwrap_or_default().into_iter().collect(),
                 running: false,
+                started: false,
             })
         }));
         owned.extend(self.volumes(&call).await?);

@@ -107,6 +107,7 @@ impl DockerEngine {
             name: volume.name,
             labels: volume.labels.into_iter().collect(),
             running: false,
+            started: false,
         };
         Ok(volumes.into_iter().flatten().map(owned).collect())
     }

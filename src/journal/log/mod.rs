@@ -4,6 +4,7 @@
 //! `2026-11-20T15:58:01.123Z stdout F text`. `F` ends a line of the task's; after `P` the line goes
 //! on in the next record of the same stream. `docs/logs.md` is the reference for users.
 
+mod join;
 mod read;
 mod write;
 
@@ -11,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use join::{rejoin, set_aside};
 pub use read::LogReader;
 pub use write::{Dropped, LogWriter};
 

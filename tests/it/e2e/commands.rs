@@ -296,7 +296,7 @@ fn a_run_that_was_killed_is_interrupted_until_it_is_cleaned() {
     let listed = good(&scene, &["ps"]);
     assert!(!listed.contains("agent-run clean"), "{listed}");
     let gone = in_repo(&scene, &["exec", "long"]);
-    contains(&gone.stderr, &["does not run: its run was interrupted"]);
+    contains(&gone.stderr, &["does not run: its run has finished"]);
     assert_eq!(scene.left(), Vec::<String>::new());
 }
 

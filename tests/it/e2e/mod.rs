@@ -25,6 +25,7 @@ mod outputs;
 mod readme;
 mod repeat;
 mod resources;
+mod resume;
 mod scene;
 mod signals;
 mod stop;

@@ -158,6 +158,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::CreateNetwork => engine.create_network(&network()).await,
         Operation::CreateContainer => engine.create_container(&config()).await,
         Operation::Attach => engine.attach(name, None).await.map(drop),
+        Operation::Logs => engine.logs(name).await.map(drop),
         Operation::Start => engine.start(name).await,
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),

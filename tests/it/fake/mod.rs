@@ -27,7 +27,6 @@ mod process;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -45,6 +44,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 
 use exec::Exec;
+use objections::overlap;
 use process::{Process, Signal};
 pub use script::{Fault, Script, host_path};
 
@@ -293,12 +293,6 @@ fn answer(verdict: &Verdict, operation: Operation, name: &str) -> Result<(), Eng
     }
 }
 
-fn overlap(a: &NetworkConfig, b: &NetworkConfig) -> bool {
-    let shift = 32 - u32::from(a.prefix.min(b.prefix));
-    let head = |address: Ipv4Addr| address.to_bits().checked_shr(shift).unwrap_or(0);
-    head(a.subnet) == head(b.subnet)
-}
-
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.enter(Operation::Info, "*").await?;
@@ -425,6 +419,10 @@ impl Engine for FakeEngine {
             Verdict::Lie => Ok(futures::stream::empty().boxed()),
             _ => Ok(output),
         }
+    }
+
+    async fn logs(&self, container: &str) -> Result<OutputStream, EngineError> {
+        self.output_of(container).await
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {

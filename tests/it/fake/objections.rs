@@ -1,7 +1,9 @@
 //! What the fake objects to at a start, and what it lists as agent-run's own.
 
-use agent_run::engine::config::{ContainerConfig, NetworkAttachment};
-use agent_run::engine::{ErrorKind, OwnedKind, OwnedObject};
+use std::net::Ipv4Addr;
+
+use agent_run::engine::config::{ContainerConfig, NetworkAttachment, NetworkConfig};
+use agent_run::engine::{EngineError, ErrorKind, Operation, OutputStream, OwnedKind, OwnedObject};
 use agent_run::id::label;
 
 use super::{Container, FakeEngine, Phase, State};
@@ -46,18 +48,21 @@ impl State {
             name: container.config.name.clone(),
             labels: container.config.labels.iter().cloned().collect(),
             running: container.phase == Phase::Started && container.running.borrow().is_none(),
+            started: container.phase == Phase::Started,
         });
         let networks = self.networks.values().map(|network| OwnedObject {
             kind: OwnedKind::Network,
             name: network.name.clone(),
             labels: network.labels.iter().cloned().collect(),
             running: false,
+            started: false,
         });
         let volumes = self.volumes.values().map(|volume| OwnedObject {
             kind: OwnedKind::Volume,
             name: volume.name.clone(),
             labels: volume.labels.iter().cloned().collect(),
             running: false,
+            started: false,
         });
         let ours = |object: &OwnedObject| {
             let needed = match object.kind {
@@ -70,4 +75,21 @@ impl State {
         let all = containers.chain(networks).chain(volumes);
         all.filter(ours).collect()
     }
+}
+
+impl FakeEngine {
+    /// All that a container has written, and goes on to write.
+    pub(super) async fn output_of(&self, container: &str) -> Result<OutputStream, EngineError> {
+        self.enter(Operation::Logs, container).await?;
+        let mut state = self.state();
+        let found = state.container(Operation::Logs, container)?;
+        Ok(found.process.logs())
+    }
+}
+
+/// Whether two networks have addresses in common.
+pub(super) fn overlap(a: &NetworkConfig, b: &NetworkConfig) -> bool {
+    let shift = 32 - u32::from(a.prefix.min(b.prefix));
+    let head = |address: Ipv4Addr| address.to_bits().checked_shr(shift).unwrap_or(0);
+    head(a.subnet) == head(b.subnet)
 }

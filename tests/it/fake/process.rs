@@ -1,5 +1,7 @@
 //! The main process of a fake container: runs its script on tokio's clock.
 
+use std::sync::{Arc, Mutex};
+
 use agent_run::engine::config::ContainerConfig;
 use agent_run::engine::{Exit, OutputFrame, OutputSource, OutputStream};
 use futures::StreamExt;
@@ -28,14 +30,25 @@ impl Signal {
 /// A process before and while it runs.
 pub struct Process {
     signals: watch::Sender<Signal>,
+    outputs: Outputs,
     waiting: Option<Waiting>,
+}
+
+/// Where its output goes, and what it was so far.
+type Outputs = Arc<Mutex<Output>>;
+
+#[derive(Default)]
+struct Output {
+    readers: Vec<mpsc::UnboundedSender<OutputFrame>>,
+    history: Vec<OutputFrame>,
+    is_over: bool,
 }
 
 /// What a process needs to run; taken at its start.
 pub struct Waiting {
     signals: watch::Receiver<Signal>,
     ended: watch::Sender<Option<Exit>>,
-    outputs: Vec<mpsc::UnboundedSender<OutputFrame>>,
+    outputs: Outputs,
     input: Vec<u8>,
 }
 
@@ -47,11 +60,15 @@ impl Process {
         let waiting = Waiting {
             signals: received,
             ended,
-            outputs: Vec::new(),
+            outputs: Outputs::default(),
             input: Vec::new(),
         };
-        let waiting = Some(waiting);
-        (Self { signals, waiting }, running)
+        let process = Self {
+            signals,
+            outputs: waiting.outputs.clone(),
+            waiting: Some(waiting),
+        };
+        (process, running)
     }
 
     /// Where signals go.
@@ -62,9 +79,20 @@ impl Process {
     /// A stream of its output until it ends.
     pub fn attach(&mut self, input: Option<&[u8]>) -> OutputStream {
         let waiting = self.waiting.as_mut().expect("attached before start");
-        let (sender, receiver) = mpsc::unbounded_channel();
-        waiting.outputs.push(sender);
         waiting.input.extend_from_slice(input.unwrap_or_default());
+        self.logs()
+    }
+
+    /// A stream of its output from the beginning until it ends.
+    pub fn logs(&self) -> OutputStream {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut output = self.outputs.lock().unwrap();
+        for frame in &output.history {
+            sender.send(frame.clone()).unwrap();
+        }
+        if !output.is_over {
+            output.readers.push(sender);
+        }
         let frames = futures::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|frame| (Ok(frame), receiver))
         });
@@ -100,7 +128,7 @@ impl Waiting {
         };
         if script.late.is_empty() && !script.holds_output {
             // Attached streams end before the exit is known, as an engine's do.
-            self.outputs.clear();
+            self.end_output();
         }
         self.ended.send_replace(Some(exit));
         for (after, frame) in &script.late {
@@ -110,6 +138,13 @@ impl Waiting {
         if script.holds_output {
             std::future::pending::<()>().await;
         }
+        self.end_output();
+    }
+
+    fn end_output(&self) {
+        let mut output = self.outputs.lock().unwrap();
+        output.readers.clear();
+        output.is_over = true;
     }
 
     /// Writes the output in its time, until the script or TERM ends it; nothing where KILL does.
@@ -162,9 +197,11 @@ impl Waiting {
     }
 
     fn emit(&self, frame: &OutputFrame) {
-        for output in &self.outputs {
+        let mut output = self.outputs.lock().unwrap();
+        output.history.push(frame.clone());
+        for reader in &output.readers {
             // A reader that went away misses it.
-            drop(output.send(frame.clone()));
+            drop(reader.send(frame.clone()));
         }
     }
 }

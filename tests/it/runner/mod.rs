@@ -6,6 +6,7 @@ mod disk;
 mod examine;
 mod faults;
 mod journal;
+mod killed;
 mod limits;
 mod output;
 mod proof;

@@ -1,7 +1,7 @@
 //! A repository, a plan and the fake engine: all that a run needs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
@@ -14,7 +14,10 @@ use agent_run::journal::log::{LogReader, LogRecord};
 use agent_run::plan::{
     self, EngineCapacity, History, Identity, PlanInputs, RepositoryPlan, RunPlan,
 };
-use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, RunError, Shutdown, TaskStops};
+use agent_run::runner::{
+    self, CleanReport, Cleaner, LogLine, Observer, Pool, Record, RunContext, RunError, Shutdown,
+    TaskStops,
+};
 use agent_run::secrets::Needles;
 use agent_run::spec::{self, Context, SourceFile};
 use agent_run::workspace::BaseStore;
@@ -33,6 +36,8 @@ pub struct Scene {
     pub stops: watch::Sender<TaskStops>,
     repository: Repository,
     pub run: RunId,
+    /// What the latest run works with.
+    world: Mutex<Weak<FakeEngine>>,
 }
 
 /// What an observer saw.
@@ -79,6 +84,7 @@ impl Scene {
             stops: watch::channel(TaskStops::new()).0,
             repository,
             run: "261120-101500-abcd".parse().unwrap(),
+            world: Mutex::default(),
         }
     }
 
@@ -149,13 +155,70 @@ impl Scene {
     ) -> Result<RunSummary, RunError> {
         let info = self.engine.info().await.unwrap();
         let plan = self.plan(yaml, &info);
+        let directory = RunDirectory::create(&self.state(), &self.run).unwrap();
+        directory.write_json("plan.json", &plan).unwrap();
+        let record = directory.journal().unwrap().into();
+        self.carry_out((plan, info), record, observer).await
+    }
+
+    /// Goes on with a run, as `resume` does.
+    pub async fn resumed(
+        &self,
+        yaml: &str,
+        observer: &mut impl Observer,
+    ) -> Result<RunSummary, RunError> {
+        let info = self.engine.info().await.unwrap();
+        let plan = self.plan(yaml, &info);
+        let directory = RunDirectory::take_over(&self.state(), &self.run).unwrap();
+        let (journal, events) = directory.journal().unwrap();
+        let owned = self.engine.list_owned().await.unwrap();
+        let record = Record {
+            journal,
+            events,
+            owned,
+        };
+        self.carry_out((plan, info), record, observer).await
+    }
+
+    /// Collects and removes what the run left, as `clean` does.
+    pub async fn cleaned(&self) -> CleanReport {
+        let cleaner = Cleaner {
+            engine: Arc::new(self.engine.clone()),
+            info: self.engine.info().await.unwrap(),
+            state: self.state(),
+            owned: self.engine.list_owned().await.unwrap(),
+        };
+        let open = |_: &RunPlan| Ok(self.repository.clone());
+        let report = cleaner.clean(&self.run, open, false).await.unwrap();
+        let (_, problems) = cleaner.remove_networks().await;
+        assert_eq!(problems, Vec::<String>::new());
+        report
+    }
+
+    /// Returns once nothing of a run that was dropped goes on any more.
+    pub async fn is_dead(&self) {
+        let began = std::time::Instant::now();
+        let world = self.world.lock().unwrap().clone();
+        while world.strong_count() > 0 {
+            assert!(began.elapsed().as_secs() < 60, "it goes on");
+            std::thread::sleep(Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        (plan, info): (RunPlan, EngineInfo),
+        record: Record,
+        observer: &mut impl Observer,
+    ) -> Result<RunSummary, RunError> {
         let state = self.state();
-        let directory = RunDirectory::create(&state, &self.run).unwrap();
-        let journal = directory.journal().unwrap();
+        let engine = Arc::new(self.engine.clone());
+        *self.world.lock().unwrap() = Arc::downgrade(&engine);
         let base = plan.repository.base.clone();
         let store = BaseStore::ensure(&self.repository, &state, "main", &base, None).unwrap();
         let context = RunContext {
-            engine: Arc::new(self.engine.clone()),
+            engine,
             info,
             plan,
             repository: self.repository.clone(),
@@ -168,7 +231,7 @@ impl Scene {
             patience: self.patience,
             stops: self.stops.subscribe(),
         };
-        runner::run(context, journal, self.shutdown.subscribe(), observer).await
+        runner::run(context, record, self.shutdown.subscribe(), observer).await
     }
 
     /// Runs a spec to its summary.
