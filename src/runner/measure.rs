@@ -18,8 +18,8 @@ use crate::event::{EventKind, Usage};
 use crate::id::TaskId;
 
 /// When a task is measured for the first time, beyond the allowance: so that a short one is measured
-/// at all.
-const FIRST: Duration = Duration::from_millis(50);
+/// at all, and the shortest do not wait for an engine that is busy with measuring.
+const FIRST: Duration = Duration::from_millis(250);
 /// How far apart the measurements of a task are at least.
 const PAUSE: Duration = Duration::from_millis(400);
 /// How far apart the later measurements of all tasks of a run are at least.
