@@ -1,8 +1,8 @@
 //! What a task's container uses, asked of the engine while it runs. Never an error of the task.
 //!
-//! An engine spends some ten milliseconds of CPU time on each answer, so that all tasks of a run share
-//! one allowance, with which agent-run and the engine together stay below 1 % of a core: beyond its
-//! first measurement a task is measured every 1.5 seconds alone, every 75 among fifty. Docker 20.10
+//! An engine spends some twenty milliseconds of CPU time on each answer, so that all tasks of a run
+//! share one allowance, with which agent-run and the engine together stay below 1 % of a core: beyond
+//! its first measurement a task is measured every 2.5 seconds alone, every 125 among fifty. Docker 20.10
 //! measures once a second for all who ask, so that a shorter task may end before it is its turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ const FIRST: Duration = Duration::from_millis(250);
 /// How far apart the measurements of a task are at least.
 const PAUSE: Duration = Duration::from_millis(400);
 /// How far apart the later measurements of all tasks of a run are at least.
-const ALLOWANCE: Duration = Duration::from_millis(1500);
+const ALLOWANCE: Duration = Duration::from_millis(2500);
 
 /// When the next measurement of any task of the run may be.
 #[derive(Default)]
