@@ -15,6 +15,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
 use sha1::{Digest, Sha1};
 
+use super::on_two_threads;
+
 /// How much older than their index the files are made, in seconds.
 const AGE: i64 = 10;
 /// Sizes in an index of version 2, in bytes.
@@ -33,15 +35,14 @@ pub(super) fn date_back(index: &Path, worktree: &Path) -> io::Result<()> {
     if !bytes.starts_with(b"DIRC\0\0\0\x02") {
         return Err(malformed());
     }
-    let worktree = File::open(worktree)?;
+    let mut names = Vec::new();
     let mut at = HEADER;
     for _ in 0..number(&bytes, 8).ok_or_else(malformed)? {
         let mode = number(&bytes, at + 24).ok_or_else(malformed)?;
         let rest = bytes.get(at + ENTRY..end).ok_or_else(malformed)?;
         let length = rest.iter().position(|b| *b == 0).ok_or_else(malformed)?;
         if mode != MODE_GITLINK {
-            let name = OsStr::from_bytes(&rest[..length]);
-            set_mtime(&worktree, name, when)?;
+            names.push(at + ENTRY..at + ENTRY + length);
             let seconds = u32::try_from(when).map_err(|_| malformed())?;
             bytes[at + 8..at + 12].copy_from_slice(&seconds.to_be_bytes());
             bytes[at + 12..at + 16].fill(0);
@@ -49,6 +50,10 @@ pub(super) fn date_back(index: &Path, worktree: &Path) -> io::Result<()> {
         // One NUL at least, up to a multiple of eight.
         at += (ENTRY + length + 8) & !7;
     }
+    let worktree = File::open(worktree)?;
+    on_two_threads(&names, |name| {
+        set_mtime(&worktree, OsStr::from_bytes(&bytes[name.clone()]), when)
+    })?;
     let checksum = Sha1::digest(&bytes[..end]);
     bytes[end..].copy_from_slice(&checksum);
     fs::write(index, bytes)

@@ -18,6 +18,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use crate::engine::config::{Mount, VolumeConfig, VolumeMount};
@@ -428,22 +429,36 @@ fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
 
 /// Gives a fresh tree to the container's uid; symbolic links themselves, not what they point at.
 fn give_away(top: &Path, (uid, gid): (u32, u32)) -> Result<(), WorkspaceError> {
-    let give = |path: &Path| {
-        let given = lchown(path, Some(uid), Some(gid));
-        given.map_err(WorkspaceError::io("give away", path))
-    };
-    let mut pending = vec![top.to_owned()];
-    while let Some(directory) = pending.pop() {
+    let mut all = vec![top.to_owned()];
+    let mut directories = all.clone();
+    while let Some(directory) = directories.pop() {
         let failed = || WorkspaceError::io("give away", &directory);
         for entry in fs::read_dir(&directory).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             if entry.file_type().map_err(failed())?.is_dir() {
-                pending.push(entry.path());
-            } else {
-                give(&entry.path())?;
+                directories.push(entry.path());
             }
+            all.push(entry.path());
         }
-        give(&directory)?;
     }
-    Ok(())
+    on_two_threads(&all, |path| {
+        let given = lchown(path, Some(uid), Some(gid));
+        given.map_err(WorkspaceError::io("give away", path))
+    })
+}
+
+/// Does something to each of many files, half of them by a second thread.
+fn on_two_threads<T: Sync, E: Send>(
+    items: &[T],
+    act: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let (first, second) = items.split_at(items.len() / 2);
+    thread::scope(|scope| {
+        let second = scope.spawn(|| second.iter().try_for_each(&act));
+        let first = first.iter().try_for_each(&act);
+        match second.join() {
+            Ok(second) => first.and(second),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
