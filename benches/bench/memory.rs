@@ -135,7 +135,8 @@ fn heap_with(scene: &Scene, tasks: u32) -> Result<f64> {
     // This program, which is agent-run when it is told to run: its allocator counts.
     let mut agent_run = crate::scene::command(&std::env::current_exe()?.to_string_lossy());
     scene.arguments(&mut agent_run, &spec, 1);
-    let events = scene.path("queue.ndjson");
+    // Its own: what an earlier run told is no sign of this one.
+    let events = scene.path(&format!("queue-{tasks}.ndjson"));
     agent_run.arg("--events").arg(&events);
     let mut agent_run = agent_run
         .stdout(Stdio::piped())
