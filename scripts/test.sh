@@ -33,9 +33,9 @@ fi
 if [ $all = yes ]; then scripts/fuzz.sh; fi
 if cargo nextest --version >/dev/null 2>&1; then
     if [ $all = yes ]; then set -- --run-ignored all; else set --; fi
-    echo "test: cargo nextest run --locked $*"
-    exec cargo nextest run --locked "$@"
+    echo "test: cargo nextest run --locked --no-fail-fast $*"
+    exec cargo nextest run --locked --no-fail-fast "$@"
 fi
 if [ $all = yes ]; then set -- -- --include-ignored; else set --; fi
-echo "test: cargo test --locked $*"
-exec cargo test --locked "$@"
+echo "test: cargo test --locked --no-fail-fast $*"
+exec cargo test --locked --no-fail-fast "$@"
