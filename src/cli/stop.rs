@@ -35,6 +35,10 @@ pub(super) fn stop(surroundings: &Surroundings, arguments: &StopArgs) -> Result<
         let forced = arguments.kill;
         is_heard = is_heard && target.found.ask(&StopRequest { task, forced })?;
     }
+    if !is_heard && FoundRun::of(&surroundings.state, run)?.state == RunState::Live {
+        let error = anyhow::anyhow!("run {run} does not listen: interrupt its process instead");
+        return Err(Failure::new(Exit::EnvironmentUnusable, error));
+    }
     if !is_heard {
         print_result(&format!("run {run} does not run\n"));
         return Ok(Exit::Success);
@@ -55,13 +59,13 @@ pub(super) fn stop(surroundings: &Surroundings, arguments: &StopArgs) -> Result<
     Ok(Exit::Success)
 }
 
-/// What a live run hears by its pipe.
-pub(super) struct Requests(Receiver);
+/// What a live run hears by its pipe, where it has one.
+pub(super) struct Requests(Option<Receiver>);
 
 impl Requests {
     pub(super) fn open(directory: &RunDirectory) -> Result<Self, Failure> {
         let pipe = directory.requests()?;
-        let receiver = Receiver::from_file(pipe);
+        let receiver = pipe.map(Receiver::from_file).transpose();
         let receiver = receiver.map_err(|e| Failure::new(Exit::Unexpected, e))?;
         Ok(Self(receiver))
     }
@@ -72,7 +76,8 @@ impl Requests {
         shutdown: watch::Sender<Shutdown>,
         stops: watch::Sender<TaskStops>,
     ) {
-        let mut lines = BufReader::new(self.0).lines();
+        let Some(pipe) = self.0 else { return };
+        let mut lines = BufReader::new(pipe).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             match StopRequest::parse(&line) {
                 Some(StopRequest { task: None, forced }) => {

@@ -34,7 +34,7 @@ impl StopRequest {
 impl RunDirectory {
     /// Makes the pipe that requests come through, to be read without blocking. It never ends.
     #[cfg(target_os = "linux")]
-    pub fn requests(&self) -> Result<File, JournalError> {
+    pub fn requests(&self) -> Result<Option<File>, JournalError> {
         let path = self.path.join(NAME);
         let open = || -> Result<File, Errno> {
             match rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR) {
@@ -44,7 +44,13 @@ impl RunDirectory {
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             Ok(rustix::fs::openat(CWD, &path, flags, Mode::empty())?.into())
         };
-        open().map_err(|e| io_error("open", &path, e))
+        open().map(Some).map_err(|e| io_error("open", &path, e))
+    }
+
+    /// There is no such pipe: the call that makes one is not offered for other systems.
+    #[cfg(not(target_os = "linux"))]
+    pub fn requests(&self) -> Result<Option<File>, JournalError> {
+        Ok(None)
     }
 }
 
