@@ -1,5 +1,5 @@
 //! What a run has behind it that an earlier process began: by its journal, and by what the engine
-//! still has of it. Pure.
+//! still has of it. Reads a clock and nothing else.
 
 use std::collections::HashMap;
 use std::time::Duration;

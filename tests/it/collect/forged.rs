@@ -148,7 +148,7 @@ fn what_is_well_formed_in_a_forged_hand_off_is_imported() {
 
 #[test]
 #[ignore = "slow: make test-all runs it"]
-fn a_million_objects_are_refused_and_taken_where_the_limits_are_raised() {
+fn a_million_objects_are_refused_and_their_paths_where_more_are_allowed() {
     let site = Site::new();
     let inside = site.workspace("t");
     forge(&site, &inside, "many-objects");
