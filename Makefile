@@ -23,5 +23,5 @@ test-all: image ## run the slow tests as well
 lint: ## formatting, clippy, documentation, shell scripts, dependencies
 	@scripts/lint.sh
 
-bench: image ## compare with a plain shell loop of worktrees and containers
-	@scripts/bench.py
+bench: image ## measure beside shell loops and bare docker and git, write docs/benchmarks.md
+	@scripts/bench.sh
