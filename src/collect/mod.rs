@@ -52,7 +52,7 @@ pub struct CollectRequest<'a> {
     pub repository: &'a Repository,
     /// The state directory.
     pub state: &'a StateDir,
-    /// The store with the base that the attempt started from.
+    /// The store with the run's base.
     pub store: &'a BaseStore,
     /// The attempt's directories.
     pub workspace: &'a Workspace,
@@ -115,7 +115,7 @@ fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, Collect
             let reason = "the hand-off's bundle is not there".to_owned();
             return Err(CollectError::NotHandedOff(reason));
         }
-        None if status.changed && status.head.as_ref() != Some(request.store.base()) => {
+        None if status.changed && status.head.as_ref() != Some(request.workspace.base()) => {
             return not_on_top();
         }
         None => {}
@@ -137,8 +137,8 @@ fn collect_bundle(
         limits,
         ..
     } = *request;
-    let base = store.base();
-    let quarantine = Quarantine::new(repository.git(), workspace.directory(), store, limits)?;
+    let base = workspace.base();
+    let quarantine = Quarantine::new(repository.git(), workspace, store, limits)?;
     quarantine.unpack(bundle.pack)?;
     let tip = bundle.head.as_ref().unwrap_or(base);
     let with = |sides: &[&CommitId]| {
@@ -157,7 +157,7 @@ fn collect_bundle(
         report.notes.push(note.into());
         added = with(&sides.iter().map(|(id, _)| id).collect::<Vec<_>>())?;
     }
-    let mut checked = added.check(&quarantine, store, &limits)?;
+    let mut checked = added.check(&quarantine, (store, workspace), &limits)?;
     report.commits = added.commits(tip)?;
     let few_paths = look_for_risks(&quarantine, store, &mut checked, report)?;
     let promoted = promote::promote(request, &quarantine, tip, &sides)?;
@@ -293,13 +293,18 @@ fn not_on_top<T>() -> Result<T, CollectError> {
 
 /// Lets a repository of ours read the base store's objects and know where its history ends.
 fn borrow(git_dir: &Path, store: &BaseStore) -> Result<(), CollectError> {
-    // Not quoted: libgit2 takes the line as it is.
-    let objects = [store.objects().as_os_str().as_bytes(), b"\n"].concat();
-    add_lines(&git_dir.join("objects/info/alternates"), &objects)?;
+    borrow_objects(git_dir, &store.objects())?;
     match store.shallow() {
         Some(shallow) => add_lines(&git_dir.join("shallow"), &shallow),
         None => Ok(()),
     }
+}
+
+/// Lets a repository of ours read these objects.
+fn borrow_objects(git_dir: &Path, objects: &Path) -> Result<(), CollectError> {
+    // Not quoted: libgit2 takes the line as it is.
+    let line = [objects.as_os_str().as_bytes(), b"\n"].concat();
+    add_lines(&git_dir.join("objects/info/alternates"), &line)
 }
 
 /// Adds the lines that a file does not have yet, leaving no moment at which it is incomplete.

@@ -10,7 +10,7 @@ use super::quarantine::{Quarantine, revisions};
 use super::trees::{ObjectId, Trees, too_deep, unhex};
 use crate::git::GitError;
 use crate::id::CommitId;
-use crate::workspace::BaseStore;
+use crate::workspace::{BaseStore, Workspace};
 
 /// What one object takes in the listings: its id, as one of its own and as somebody's parent.
 const LISTED: u64 = 2 * 41;
@@ -166,7 +166,7 @@ impl Added {
     pub(super) fn check(
         &self,
         quarantine: &Quarantine<'_>,
-        store: &BaseStore,
+        from: (&BaseStore, &Workspace),
         limits: &CollectLimits,
     ) -> Result<Checked, CollectError> {
         let commits = self.parents.len() as u64;
@@ -190,7 +190,7 @@ impl Added {
         let (base_tree, tip_tree) = (self.base_tree, self.tip_tree);
         let mut trees = Trees::new(limits.trees);
         trees.load(quarantine, &self.trees)?;
-        trees.complete(store, [base_tree, tip_tree], limits.depth)?;
+        trees.complete(from, [base_tree, tip_tree], limits.depth)?;
         check_shape(&mut trees, &self.trees, &base_tree, limits)?;
         Ok(Checked {
             trees,

@@ -39,6 +39,7 @@ pub(super) fn promote(
         repository,
         state,
         store,
+        workspace,
         attempt,
         ..
     } = request;
@@ -46,6 +47,7 @@ pub(super) fn promote(
         .into_iter()
         .chain(sides.iter().map(|(id, _)| id))
         .collect();
+    // What it starts from is in it as well: of that the user may have deleted the branch.
     let pack = quarantine.repack(&tips, store.base())?;
     let _lock = RepositoryLock::acquire(state, repository.key())?;
 
@@ -75,7 +77,7 @@ pub(super) fn promote(
     take_in(repository.common_dir(), &pack)?;
     let mut notes = Vec::new();
     let side_refs = keep_sides(request, sides, &mut notes)?;
-    let result = if tip == store.base() {
+    let result = if tip == workspace.base() {
         BranchResult::NoChange
     } else {
         place((repository, attempt), request.branch, tip, &mut notes)?

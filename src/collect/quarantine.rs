@@ -2,7 +2,7 @@
 //! resource limits and a deadline. It goes away with the value.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,23 +12,26 @@ use super::error::{CollectError, fail_closed, io};
 use super::limits::CollectLimits;
 use crate::git::{Git, GitCall, ResourceLimits, init_bare};
 use crate::id::CommitId;
-use crate::workspace::BaseStore;
+use crate::workspace::{BaseStore, Workspace};
 
 /// A repository that holds what one bundle brought, and borrows the base.
 pub(super) struct Quarantine<'a> {
     git: &'a Git,
     directory: TempDir,
     limits: CollectLimits,
+    /// What lies between the run's base and the attempt's start, packed, in bytes.
+    start_bytes: u64,
 }
 
 impl<'a> Quarantine<'a> {
-    /// Makes it in `parent`, the attempt's directory: with that it goes where this process dies.
+    /// Makes it in the attempt's directory: with that it goes where this process dies.
     pub(super) fn new(
         git: &'a Git,
-        parent: &Path,
+        workspace: &Workspace,
         store: &BaseStore,
         limits: CollectLimits,
     ) -> Result<Self, CollectError> {
+        let parent = workspace.directory();
         let directory = tempfile::Builder::new()
             .prefix("quarantine-")
             .tempdir_in(parent)
@@ -36,10 +39,16 @@ impl<'a> Quarantine<'a> {
         let path = directory.path();
         init_bare(path)?;
         super::borrow(path, store)?;
+        let mut start_bytes = 0;
+        if let Some(objects) = workspace.start_objects() {
+            super::borrow_objects(path, objects)?;
+            start_bytes = size_of(&objects.join("pack")).map_err(io("look at", objects))?;
+        }
         Ok(Self {
             git,
             directory,
             limits,
+            start_bytes,
         })
     }
 
@@ -67,7 +76,7 @@ impl<'a> Quarantine<'a> {
                 address_space: self.limits.address_space(),
                 // It works with two threads: what ends it is the deadline, which has a name.
                 cpu_seconds: deadline.as_secs().saturating_add(1).saturating_mul(2),
-                file_size: self.limits.file_size(),
+                file_size: self.limits.file_size().saturating_add(self.start_bytes),
             })
     }
 
@@ -109,6 +118,11 @@ impl<'a> Quarantine<'a> {
             hash,
         })
     }
+}
+
+/// The size of the files in a directory, in bytes.
+fn size_of(directory: &Path) -> std::io::Result<u64> {
+    fs::read_dir(directory)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
 }
 
 /// A pack that git wrote, and its index.

@@ -10,7 +10,7 @@ use git2::{ObjectType, Oid, Repository};
 use super::error::{CollectError, fail_closed, rejected, too_much};
 use super::quarantine::Quarantine;
 use crate::git::GitError;
-use crate::workspace::BaseStore;
+use crate::workspace::{BaseStore, Workspace};
 
 /// A SHA-1 object id.
 pub(super) type ObjectId = [u8; 20];
@@ -93,16 +93,19 @@ impl Trees {
         }
     }
 
-    /// Loads what `roots` and the loaded trees refer to: what is not new is the base's, and read
-    /// there. Refuses what is nested deeper than `depth`.
+    /// Loads what `roots` and the loaded trees refer to: what is not new is that of the
+    /// base and the start, and read there. Refuses what is nested deeper than `depth`.
     pub(super) fn complete(
         &mut self,
-        store: &BaseStore,
+        (store, workspace): (&BaseStore, &Workspace),
         roots: [ObjectId; 2],
         depth: u64,
     ) -> Result<(), CollectError> {
         let store = Repository::open_bare(store.path())?;
         let base = store.odb()?;
+        if let Some(objects) = workspace.start_objects() {
+            base.add_disk_alternate(&objects.display().to_string())?;
+        }
         let mut wanted: Vec<_> = self.bodies.values().flat_map(|b| subtrees(b)).collect();
         wanted.extend(roots);
         for _ in 0..=depth {

@@ -93,6 +93,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         attempt,
         branch: &task.branch,
         store: &context.store,
+        start: None,
         shared: None,
         owner: user.owner,
         author: (&author.name, &author.email),

@@ -19,7 +19,6 @@ pub struct BaseStore {
     store: Store,
     base: CommitId,
     submodules: Vec<Submodule>,
-    listing: String,
     notes: Vec<String>,
 }
 
@@ -61,7 +60,6 @@ impl BaseStore {
         Ok(Self {
             store,
             base: base.clone(),
-            listing: submodules::listing(&submodules),
             submodules,
             notes,
         })
@@ -126,9 +124,9 @@ impl BaseStore {
         Store::last_used(path)
     }
 
-    /// What the hand-off needs to know of the submodules, if there are any.
-    pub(super) fn listing(&self) -> Option<&str> {
-        Some(self.listing.as_str()).filter(|text| !text.is_empty())
+    /// What the hand-off needs to know of the submodules.
+    pub(super) fn listing(&self) -> String {
+        submodules::listing(&self.submodules)
     }
 
     /// The submodules that have a store, outer before inner.

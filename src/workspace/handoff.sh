@@ -39,7 +39,9 @@ commit_of() { g rev-parse -q --verify "$1^{commit}"; }
 # that at least the files come back.
 if ! beyond=$(g for-each-ref --count=2 --no-merged="$base" --format='%(objectname)' refs/heads); then
     git_dir=$work/git
-    echo "$root/agent/base/objects" >"$git_dir/objects/info/alternates"
+    for objects in "$root/agent/base/objects" "$root/agent/base/start/objects"; do
+        [ ! -d "$objects" ] || echo "$objects" >>"$git_dir/objects/info/alternates"
+    done
     commit_of "$base" >/dev/null || exit 1
     say rebuilt=1
 fi

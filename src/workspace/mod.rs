@@ -11,6 +11,7 @@ mod index;
 mod private_git;
 mod removal;
 mod shared;
+mod start;
 mod store;
 mod submodules;
 
@@ -23,14 +24,16 @@ use std::time::Duration;
 
 use crate::engine::config::{Mount, VolumeConfig, VolumeMount};
 use crate::git::Git;
-use crate::id::{AttemptId, BranchName, RepoKey, StateDir};
+use crate::id::{AttemptId, BranchName, CommitId, RepoKey, StateDir};
 use private_git::{Files, Recipe};
+use start::Placed;
 
 pub use base_store::BaseStore;
 pub use disk::{DiskUse, DiskWalk, disk_use};
 pub use error::WorkspaceError;
 pub use removal::{RemovalError, empty_trash, remove};
 pub use shared::{SharedCheckout, SharedRequest, release};
+pub use start::Start;
 pub use store::ColdCost;
 
 /// The container's main process, see `entry.sh`.
@@ -52,9 +55,13 @@ pub struct WorkspaceRequest<'a> {
     pub attempt: &'a AttemptId,
     /// The branch that HEAD is on at first.
     pub branch: &'a BranchName,
-    /// The store with the base commit.
+    /// The store with the run's base.
     pub store: &'a BaseStore,
-    /// What the worktree is a view of; none where it is a checkout of its own.
+    /// Where the attempt starts; at the run's base where there is none. [`Workspace::existing`] reads
+    /// what [`Workspace::create`] was told.
+    pub start: Option<&'a Start>,
+    /// What the worktree is a view of; none where it is a checkout of its own. It is one, too, where
+    /// it starts elsewhere than at the run's base.
     pub shared: Option<&'a SharedCheckout>,
     /// The container's uid and gid, where the runner is root and gives its files away.
     pub owner: Option<(u32, u32)>,
@@ -93,6 +100,8 @@ pub struct Timing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
     directory: PathBuf,
+    base: CommitId,
+    start: Option<Placed>,
     view: Option<View>,
     /// Borrowed objects, and where they are inside.
     objects: Vec<(PathBuf, String)>,
@@ -119,13 +128,15 @@ impl Workspace {
         let directory = request.state.attempt(request.attempt);
         make_private(&request.state.run(&request.attempt.run))?;
         make_new(&directory)?;
-        let mut workspace = Self {
-            view: request.shared.map(|shared| View::of(request, shared)),
-            objects: objects(request),
-            directory,
-            mounted_files: Vec::new(),
-            environment: environment(request),
+        let place = |start: &Start| start.place(request.git, request.store, &directory);
+        let start = request.start.map(place).transpose()?;
+        let submodules = match request.start {
+            Some(start) => start.submodules(request.git, request.store)?,
+            None => request.store.submodules().to_vec(),
         };
+        let shared = request.shared.filter(|_| start.is_none());
+        let mut workspace = Self::of(request, directory, start);
+        workspace.view = shared.map(|shared| View::of(request, shared));
         for name in ["worktree", "git", "home", "out"] {
             make_directory(&workspace.directory.join(name))?;
         }
@@ -133,14 +144,20 @@ impl Workspace {
             write_read_only(&workspace.directory.join(VIEW_MARK), b"")?;
             make_directory(&view.work)?;
         }
-        workspace.write_files(request)?;
+        workspace.write_files(request, &submodules::listing(&submodules))?;
         let worktree = workspace.worktree();
         let recipe = Recipe {
             git: request.git,
-            store: request.store,
+            commits: (
+                request.start.map_or(&workspace.base, |start| &start.head),
+                &workspace.base,
+            ),
+            objects: &workspace.own_objects(request.store),
+            shallow: request.store.shallow(),
+            submodules: &submodules,
             branch: Some(request.branch),
             exclude: request.exclude,
-            files: match request.shared {
+            files: match shared {
                 Some(shared) => Files::Shared(shared),
                 None => Files::FromObjects(&worktree),
             },
@@ -156,6 +173,34 @@ impl Workspace {
         let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
         write_read_only(&workspace.worktree().join(".git"), nowhere.as_bytes())?;
         Ok(workspace)
+    }
+
+    /// The parts that the request and the start say all of.
+    fn of(request: &WorkspaceRequest<'_>, directory: PathBuf, start: Option<Placed>) -> Self {
+        let base = start.as_ref().map(|start| start.base.clone());
+        let base = base.unwrap_or_else(|| request.store.base().clone());
+        let mut workspace = Self {
+            view: None,
+            objects: Vec::new(),
+            mounted_files: Vec::new(),
+            environment: environment(request, &base),
+            directory,
+            base,
+            start,
+        };
+        let submodules = request.store.submodules().iter();
+        let submodules = submodules.map(|s| (s.store.objects(), s.objects_inside()));
+        workspace.objects = workspace.own_objects(request.store);
+        workspace.objects.extend(submodules);
+        workspace
+    }
+
+    /// The objects that the attempt's own git directory borrows, and where they are inside.
+    fn own_objects(&self, store: &BaseStore) -> Vec<(PathBuf, String)> {
+        let base = (store.objects(), private_git::BORROWED.to_owned());
+        let start = self.start.iter();
+        let start = start.map(|start| (start.objects.clone(), start::BORROWED.to_owned()));
+        [base].into_iter().chain(start).collect()
     }
 
     /// Makes the directory that the task starts in: the engine would make it for root. What is
@@ -198,7 +243,7 @@ impl Workspace {
         let directory = request.state.attempt(request.attempt);
         // The last file that `create` writes.
         let whole = fs::symlink_metadata(directory.join("worktree/.git")).is_ok();
-        let mounted_files = mounted_files(request).into_iter();
+        let mounted_files = mounted_files(request, "").into_iter();
         let mounted_files = mounted_files
             .filter(|(name, ..)| directory.join(name).is_file())
             .map(|(name, target, _)| (name, target))
@@ -221,13 +266,24 @@ impl Workspace {
         } else {
             None
         };
+        let start = start::placed(&directory);
         Ok(Some(Self {
             view,
-            objects: objects(request),
             mounted_files,
-            environment: environment(request),
-            directory,
+            ..Self::of(request, directory, start)
         }))
+    }
+
+    /// The commit that the attempt's work is measured against: the run's base, or what its start says.
+    pub fn base(&self) -> &CommitId {
+        &self.base
+    }
+
+    /// The objects that lie between the run's base and the attempt's start; none where it starts from
+    /// the run's base. Nobody but agent-run has written to them.
+    pub fn start_objects(&self) -> Option<&Path> {
+        let start = self.start.as_ref()?;
+        Some(&start.objects)
     }
 
     /// The attempt's directory.
@@ -313,10 +369,14 @@ impl Workspace {
         &self.environment
     }
 
-    fn write_files(&mut self, request: &WorkspaceRequest<'_>) -> Result<(), WorkspaceError> {
+    fn write_files(
+        &mut self,
+        request: &WorkspaceRequest<'_>,
+        submodules: &str,
+    ) -> Result<(), WorkspaceError> {
         let dotgit = self.directory.join("dotgit");
         write_read_only(&dotgit, b"gitdir: /agent/git\n")?;
-        for (name, target, text) in mounted_files(request) {
+        for (name, target, text) in mounted_files(request, submodules) {
             let Some(text) = text else { continue };
             let path = self.directory.join(name);
             write_read_only(&path, text.as_bytes())?;
@@ -340,31 +400,28 @@ impl View {
     }
 }
 
-/// The objects that an attempt borrows, and where they are inside.
-fn objects(request: &WorkspaceRequest<'_>) -> Vec<(PathBuf, String)> {
-    let base = (request.store.objects(), private_git::BORROWED.to_owned());
-    let submodules = request.store.submodules().iter();
-    let submodules = submodules.map(|s| (s.store.objects(), s.objects_inside()));
-    [base].into_iter().chain(submodules).collect()
-}
-
 /// The runner's own files: name in the attempt's directory, path inside, text if there is one.
 fn mounted_files<'a>(
     request: &WorkspaceRequest<'a>,
+    submodules: &'a str,
 ) -> [(&'static str, &'static str, Option<&'a str>); 8] {
     [
         ("entry", "/agent/entry", Some(ENTRY)),
         ("handoff", "/agent/handoff", Some(HANDOFF)),
         ("script", "/agent/script", request.script),
         ("prompt.md", "/agent/prompt.md", request.prompt),
-        ("submodules", "/agent/submodules", request.store.listing()),
+        (
+            "submodules",
+            "/agent/submodules",
+            (!submodules.is_empty()).then_some(submodules),
+        ),
         ("passwd", "/etc/passwd", Some(request.passwd)),
         ("group", "/etc/group", Some(request.group)),
         ("hosts", "/etc/hosts", request.hosts),
     ]
 }
 
-fn environment(request: &WorkspaceRequest<'_>) -> Vec<(String, String)> {
+fn environment(request: &WorkspaceRequest<'_>, base: &CommitId) -> Vec<(String, String)> {
     let seconds = |time: Duration| time.as_secs().max(1).to_string();
     let (name, email) = (request.author.0.to_owned(), request.author.1.to_owned());
     let variables = [
@@ -372,7 +429,7 @@ fn environment(request: &WorkspaceRequest<'_>) -> Vec<(String, String)> {
         ("AGENT_RUN_ID", request.attempt.run.to_string()),
         ("AGENT_TASK", request.attempt.task.to_string()),
         ("AGENT_ATTEMPT", request.attempt.number.to_string()),
-        ("AGENT_BASE", request.store.base().to_string()),
+        ("AGENT_BASE", base.to_string()),
         ("AGENT_BRANCH", request.branch.to_string()),
         ("AGENT_DEADLINE", seconds(request.timing.deadline)),
         ("AGENT_GRACE", seconds(request.timing.grace)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::index;
 use super::submodules::{self, Submodule};
-use super::{BaseStore, SharedCheckout, WorkspaceError, make_directory};
+use super::{SharedCheckout, WorkspaceError, make_directory};
 use crate::git::Git;
 use crate::id::{BranchName, CommitId};
 
@@ -48,10 +48,16 @@ const WORTH_A_WORKER: u32 = 5000;
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What git directories are made of.
-#[derive(Clone, Copy)]
 pub(super) struct Recipe<'a> {
     pub(super) git: &'a Git,
-    pub(super) store: &'a BaseStore,
+    /// What is checked out, and the commit that `refs/agent-run/base` stands for.
+    pub(super) commits: (&'a CommitId, &'a CommitId),
+    /// What is borrowed: where it is here, and where it is inside the container.
+    pub(super) objects: &'a [(PathBuf, String)],
+    /// Where the borrowed history is cut off.
+    pub(super) shallow: Option<Vec<u8>>,
+    /// Outer before inner.
+    pub(super) submodules: &'a [Submodule],
     /// The branch that HEAD is on; detached where there is none.
     pub(super) branch: Option<&'a BranchName>,
     pub(super) exclude: &'a [u8],
@@ -71,35 +77,34 @@ pub(super) enum Files<'a> {
 struct Private<'a> {
     git: &'a Git,
     git_dir: PathBuf,
-    commit: &'a CommitId,
+    /// What is checked out, and what `refs/agent-run/base` stands for.
+    commits: (&'a CommitId, &'a CommitId),
     /// Where the borrowed objects are here, and where they are inside the container.
-    objects: (PathBuf, String),
+    objects: &'a [(PathBuf, String)],
     shallow: Option<Vec<u8>>,
 }
 
 /// Makes a git directory, with those of submodules in it, and checks the base out unless that was
 /// done before.
 pub(super) fn create(recipe: &Recipe<'_>, git_dir: &Path) -> Result<(), WorkspaceError> {
-    let store = recipe.store;
     let private = Private {
         git: recipe.git,
         git_dir: git_dir.to_owned(),
-        commit: store.base(),
-        objects: (store.objects(), BORROWED.to_owned()),
-        shallow: store.shallow(),
+        commits: recipe.commits,
+        objects: recipe.objects,
+        shallow: recipe.shallow.clone(),
     };
     let branch = recipe.branch.map(BranchName::full_ref);
     let head = match &branch {
         Some(branch) => format!("ref: {branch}\n"),
-        None => format!("{}\n", store.base()),
+        None => format!("{}\n", recipe.commits.0),
     };
-    let refs: Vec<&str> = [BASE_REF].into_iter().chain(branch.as_deref()).collect();
-    private.lay_out(&head, &refs)?;
-    let config = CONFIG.to_owned() + &submodules::config(store.submodules(), "");
+    private.lay_out(&head, branch.as_deref())?;
+    let config = CONFIG.to_owned() + &submodules::config(recipe.submodules, "");
     write(git_dir, "config", config.as_bytes())?;
     write(git_dir, "info/exclude", recipe.exclude)?;
     private.fill(recipe.files, "", "")?;
-    for submodule in store.submodules() {
+    for submodule in recipe.submodules {
         create_submodule(recipe, submodule, git_dir)?;
     }
     Ok(())
@@ -115,8 +120,8 @@ fn create_submodule(
     let private = Private {
         git: recipe.git,
         git_dir: git_dir.join(&submodule.git_dir),
-        commit: &submodule.commit,
-        objects: (submodule.store.objects(), submodule.objects_inside()),
+        commits: (&submodule.commit, &submodule.commit),
+        objects: &[(submodule.store.objects(), submodule.objects_inside())],
         shallow: submodule.store.shallow(),
     };
     let mut path = git_dir.to_owned();
@@ -124,8 +129,8 @@ fn create_submodule(
         path.push(part);
         make_directory(&path)?;
     }
-    private.lay_out(&format!("{}\n", submodule.commit), &[BASE_REF])?;
-    let inner = submodules::config(recipe.store.submodules(), &submodule.git_dir);
+    private.lay_out(&format!("{}\n", submodule.commit), None)?;
+    let inner = submodules::config(recipe.submodules, &submodule.git_dir);
     let config = CONFIG.to_owned() + &inner;
     write(&private.git_dir, "config", config.as_bytes())?;
     private.fill(recipe.files, &submodule.git_dir, &submodule.path)?;
@@ -140,7 +145,7 @@ fn create_submodule(
 
 impl Private<'_> {
     /// Writes all but the configuration and the index.
-    fn lay_out(&self, head: &str, refs: &[&str]) -> Result<(), WorkspaceError> {
+    fn lay_out(&self, head: &str, branch: Option<&str>) -> Result<(), WorkspaceError> {
         for name in [
             "objects/info",
             "objects/pack",
@@ -156,12 +161,14 @@ impl Private<'_> {
                 make_directory(&path)?;
             }
         }
-        let mut refs = refs.to_vec();
+        let (start, base) = self.commits;
+        let mut refs = vec![(BASE_REF, base)];
+        refs.extend(branch.map(|branch| (branch, start)));
         refs.sort_unstable();
         // The blank at the end of the first line is part of the format.
         let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted \n");
-        for name in refs {
-            for piece in [self.commit.as_str(), " ", name, "\n"] {
+        for (name, commit) in refs {
+            for piece in [commit.as_str(), " ", name, "\n"] {
                 packed.push_str(piece);
             }
         }
@@ -172,19 +179,19 @@ impl Private<'_> {
     /// Gets the index and, where they are not there yet, the files; then points the alternates to
     /// where the container sees them. `git_dir` and `path` are a submodule's own.
     fn fill(&self, files: Files<'_>, git_dir: &str, path: &str) -> Result<(), WorkspaceError> {
-        let (here, inside) = &self.objects;
         if let Some(shallow) = &self.shallow {
             write(&self.git_dir, "shallow", shallow)?;
         }
         match files {
-            Files::FromObjects(worktree) => self.check_out(&worktree.join(path), here)?,
+            Files::FromObjects(worktree) => self.check_out(&worktree.join(path))?,
             Files::Shared(shared) => {
                 let theirs = shared.git_dir().join(git_dir).join("index");
                 let copied = fs::copy(&theirs, self.git_dir.join("index"));
                 copied.map_err(WorkspaceError::io("copy", theirs))?;
             }
         }
-        let inside = format!("{inside}\n");
+        let inside = self.objects.iter().flat_map(|(_, inside)| [inside, "\n"]);
+        let inside: String = inside.collect();
         write(&self.git_dir, "objects/info/alternates", inside.as_bytes())?;
         for name in ["index", "HEAD"] {
             let path = self.git_dir.join(name);
@@ -194,12 +201,14 @@ impl Private<'_> {
         Ok(())
     }
 
-    /// Fills a worktree and the index from the commit, whose objects are `here`.
-    fn check_out(&self, worktree: &Path, here: &Path) -> Result<(), WorkspaceError> {
-        let here = [here.as_os_str().as_bytes(), b"\n"].concat();
+    /// Fills a worktree and the index from the commit.
+    fn check_out(&self, worktree: &Path) -> Result<(), WorkspaceError> {
+        let here = self.objects.iter();
+        let here = here.flat_map(|(here, _)| [here.as_os_str().as_bytes(), &b"\n"[..]]);
+        let here: Vec<u8> = here.flatten().copied().collect();
         write(&self.git_dir, "objects/info/alternates", &here)?;
         self.git
-            .call(["read-tree", "--reset", "-u", self.commit.as_str()])
+            .call(["read-tree", "--reset", "-u", self.commits.0.as_str()])
             .git_dir(&self.git_dir)
             .work_tree(worktree)
             .config("checkout.workers=2")

@@ -111,7 +111,7 @@ impl SharedRequest<'_> {
     fn key(&self) -> String {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let (base, owner) = (self.store.base(), self.owner);
-        let submodules = self.store.listing().unwrap_or_default();
+        let submodules = self.store.listing();
         let text = format!("{FORMAT} {base} {owner:?} {boot} {submodules}");
         hex_hash(text.as_bytes(), 16)
     }
@@ -127,9 +127,14 @@ impl SharedRequest<'_> {
         let (git_dir, files) = (making.join("git"), making.join("files"));
         make_directory(&git_dir)?;
         make_directory(&files)?;
+        let base = self.store.base();
+        let borrowed = (self.store.objects(), private_git::BORROWED.to_owned());
         let recipe = Recipe {
             git: self.git,
-            store: self.store,
+            commits: (base, base),
+            objects: &[borrowed],
+            shallow: self.store.shallow(),
+            submodules: self.store.submodules(),
             branch: None,
             exclude: b"",
             files: Files::FromObjects(&files),

@@ -117,7 +117,8 @@ impl Finder<'_> {
                 self.stays_empty(name, "its name or path in .gitmodules is refused");
                 continue;
             }
-            let Some(commit) = gitlink(&git, parent, path)? else {
+            let of = (&parent.git_dirs[0], &parent.commit);
+            let Some(commit) = gitlink(&git, of, path)? else {
                 continue;
             };
             if self.found.iter().any(|other| other.path == whole) {
@@ -217,7 +218,7 @@ fn declared(
     parent: &Super,
 ) -> Result<Option<BTreeMap<String, Declared>>, WorkspaceError> {
     let mut found = BTreeMap::<String, Declared>::new();
-    let file = entry(git, parent, ".gitmodules")?;
+    let file = entry(git, (&parent.git_dirs[0], &parent.commit), ".gitmodules")?;
     if file.is_none_or(|(mode, _)| !mode.starts_with("100")) {
         return Ok(Some(found));
     }
@@ -248,9 +249,13 @@ fn declared(
     Ok(Some(found))
 }
 
-/// The commit that the tree has at `path`; none where something else is there.
-fn gitlink(git: &Git, parent: &Super, path: &str) -> Result<Option<CommitId>, WorkspaceError> {
-    let entry = entry(git, parent, path)?;
+/// The commit that a commit in a git directory has at `path`; none where something else is there.
+pub(super) fn gitlink(
+    git: &Git,
+    of: (&PathBuf, &CommitId),
+    path: &str,
+) -> Result<Option<CommitId>, WorkspaceError> {
+    let entry = entry(git, of, path)?;
     let gitlink = entry.filter(|(mode, _)| mode == "160000");
     Ok(gitlink.and_then(|(_, id)| id.parse().ok()))
 }
@@ -258,21 +263,20 @@ fn gitlink(git: &Git, parent: &Super, path: &str) -> Result<Option<CommitId>, Wo
 /// Mode and id of what is at `path` in the commit.
 fn entry(
     git: &Git,
-    parent: &Super,
+    (git_dir, commit): (&PathBuf, &CommitId),
     path: &str,
 ) -> Result<Option<(String, String)>, WorkspaceError> {
-    let commit = parent.commit.as_str();
     let arguments = [
         "--literal-pathspecs",
         "ls-tree",
         "--full-tree",
         "-z",
-        commit,
+        commit.as_str(),
         "--",
         path,
     ];
     let output = git
-        .on_objects(&parent.git_dirs[0], arguments)
+        .on_objects(git_dir, arguments)
         .run_text()
         .map_err(WorkspaceError::git("look for submodules"))?;
     let Some((entry, at)) = output.trim_end_matches('\0').split_once('\t') else {

@@ -4,6 +4,7 @@ mod artifacts;
 pub mod forged;
 mod honest;
 mod hostile;
+mod start;
 mod submodules;
 
 use std::fs;

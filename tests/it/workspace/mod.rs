@@ -17,8 +17,8 @@ use std::time::Duration;
 use agent_run::git::Repository;
 use agent_run::id::{AttemptId, CommitId, RunId};
 use agent_run::workspace::{
-    BaseStore, RemovalError, Timing, Workspace, WorkspaceError, WorkspaceRequest, empty_trash,
-    remove,
+    BaseStore, RemovalError, Start, Timing, Workspace, WorkspaceError, WorkspaceRequest,
+    empty_trash, remove,
 };
 
 use crate::git::fixture::{Scratch, attempt, commit, git, program, search_path, try_git};
@@ -89,12 +89,23 @@ impl Site {
         attempt: &AttemptId,
         owner: Option<(u32, u32)>,
     ) -> Result<Workspace, WorkspaceError> {
-        Workspace::create(&WorkspaceRequest {
+        self.request(attempt, owner, None, Workspace::create)
+    }
+
+    fn request<T>(
+        &self,
+        attempt: &AttemptId,
+        owner: Option<(u32, u32)>,
+        start: Option<&Start>,
+        then: impl FnOnce(&WorkspaceRequest<'_>) -> T,
+    ) -> T {
+        then(&WorkspaceRequest {
             git: self.repository.git(),
             state: &self.scratch.state(),
             attempt,
             branch: &"agent/x".parse().unwrap(),
             store: &self.store,
+            start,
             shared: None,
             owner,
             author: ("agent-run", "u@example.org"),
@@ -111,6 +122,26 @@ impl Site {
                 handoff: Duration::from_secs(30),
             },
         })
+    }
+
+    /// A workspace that starts at `head` and is measured against `base`.
+    pub fn workspace_from(&self, task: &str, head: &CommitId, base: &CommitId) -> Inside {
+        let start = Start {
+            results: self.scratch.state().results(self.repository.key()),
+            head: head.clone(),
+            base: base.clone(),
+        };
+        let create = Workspace::create;
+        let workspace = self.request(&attempt(task, 1), None, Some(&start), create);
+        Inside::new(self, workspace.unwrap())
+    }
+
+    /// The workspace of a task that was made before, as another process finds it.
+    pub fn found(&self, task: &str) -> Workspace {
+        let find =
+            |request: &WorkspaceRequest<'_>| Workspace::existing(request, self.repository.key());
+        let found = self.request(&attempt(task, 1), None, None, find);
+        found.unwrap().unwrap()
     }
 
     pub fn workspace(&self, task: &str) -> Inside {
@@ -181,11 +212,15 @@ impl Inside {
         )
         .unwrap();
         let alternates = workspace.git_dir().join("objects/info/alternates");
-        assert_eq!(
-            fs::read_to_string(&alternates).unwrap(),
-            "/agent/base/objects\n"
-        );
-        fs::write(alternates, format!("{}\n", site.store.objects().display())).unwrap();
+        let text = fs::read_to_string(&alternates).unwrap();
+        let start = workspace.start_objects();
+        let mut expected = String::from("/agent/base/objects\n");
+        expected += start.map_or("", |_| "/agent/base/start/objects\n");
+        assert_eq!(text, expected);
+        let borrowed = [site.store.objects()];
+        let borrowed = borrowed.iter().map(PathBuf::as_path).chain(start);
+        let borrowed = borrowed.map(|path| format!("{}\n", path.display()));
+        fs::write(alternates, borrowed.collect::<String>()).unwrap();
         move_submodules(&workspace, &root);
         Self { workspace, root }
     }
