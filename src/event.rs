@@ -406,6 +406,9 @@ pub struct TaskReport {
     pub attempt: u32,
     /// How it ended.
     pub outcome: TaskOutcome,
+    /// Whether the spec lets it fail: what goes wrong with it makes no failure of the run then.
+    #[serde(default)]
+    pub allow_failure: bool,
     /// What became of its work; none where it never had a worktree.
     pub branch: Option<BranchReport>,
     /// What became of its artifacts; none where the spec asks for none, or not after this ending.
@@ -447,6 +450,7 @@ impl TaskReport {
             task,
             attempt: 0,
             outcome,
+            allow_failure: false,
             branch: None,
             artifacts: None,
             ran: Duration::ZERO,
@@ -474,6 +478,11 @@ impl TaskReport {
             Some(BranchResult::Created { .. } | BranchResult::NoChange)
         );
         self.outcome == TaskOutcome::Succeeded && collected
+    }
+
+    /// Whether it did not go well, and may.
+    pub fn is_allowed_failure(&self) -> bool {
+        self.allow_failure && !self.is_good()
     }
 }
 

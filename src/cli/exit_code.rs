@@ -1,6 +1,6 @@
 //! Exit codes. Numbers are cargo-nextest's where the meaning is the same.
 
-use crate::event::{RunSummary, StopReason};
+use crate::event::{RunSummary, StopReason, TaskReport};
 
 /// What agent-run's exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +50,20 @@ pub fn of_run(summary: &RunSummary) -> Exit {
         || summary.tasks.iter().any(|t| !t.teardown_errors.is_empty());
     match summary.stopped {
         Some(reason) => of_stop(reason),
-        None if !summary.tasks.iter().all(crate::event::TaskReport::is_good) => Exit::TasksFailed,
+        None if !summary.tasks.iter().all(counts_as_good) => Exit::TasksFailed,
         None if left_behind => Exit::Unexpected,
         None => Exit::Success,
     }
 }
 
+fn counts_as_good(task: &TaskReport) -> bool {
+    task.is_good() || task.allow_failure
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
+    use crate::event::{BranchReport, BranchResult, TaskOutcome};
     use std::time::Duration;
 
     fn task(outcome: TaskOutcome, teardown_errors: &[&str]) -> TaskReport {
@@ -98,5 +102,27 @@ mod tests {
             Exit::Unexpected
         );
         assert_eq!(of_run(&run(None, vec![passed()])), Exit::Success);
+    }
+
+    #[test]
+    fn a_task_that_may_fail_counts_for_nothing_but_what_it_leaves_behind() {
+        let allowed = |errors: &[&str]| TaskReport {
+            allow_failure: true,
+            ..task(TaskOutcome::TimedOut, errors)
+        };
+        let passed = || task(TaskOutcome::Succeeded, &[]);
+        assert_eq!(
+            of_run(&run(None, vec![passed(), allowed(&[])])),
+            Exit::Success
+        );
+        assert_eq!(
+            of_run(&run(None, vec![allowed(&["network"])])),
+            Exit::Unexpected
+        );
+        let failed = task(TaskOutcome::TimedOut, &[]);
+        assert_eq!(
+            of_run(&run(None, vec![failed, allowed(&[])])),
+            Exit::TasksFailed
+        );
     }
 }

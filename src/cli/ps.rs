@@ -194,7 +194,7 @@ fn head(text: &mut String, run: &Listed, of_all: bool, paint: Paint) -> std::fmt
 fn task_lines(text: &mut String, run: &Listed, paint: Paint) -> std::fmt::Result {
     for ListedTask { task, progress } in &run.tasks {
         if let Some(report) = &progress.report {
-            let cause = report::cause(&report.outcome).map(|cause| format!(": {cause}"));
+            let cause = report::ending(report, "").map(|cause| format!(": {cause}"));
             let gain = report
                 .branch
                 .as_ref()

@@ -19,7 +19,7 @@ use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
 use crate::journal::{RunState, TaskProgress};
 use crate::plan::{RunPlan, TaskPlan};
 use crate::report::{
-    Paint, artifacts, cause, count, limit, padded, since, size, time, verdict, work,
+    Paint, artifacts, cause, count, ending, limit, padded, since, size, time, verdict, work,
 };
 use crate::spec::units;
 
@@ -192,7 +192,7 @@ fn head(
     });
     let age = age.unwrap_or_default();
     writeln!(text, "{word} {task} of run {}{age}", shown.run)?;
-    if let Some(cause) = report.and_then(|report| cause(&report.outcome)) {
+    if let Some(cause) = report.and_then(|report| ending(report, "")) {
         line(text, "cause", cause)?;
     }
     if report.is_some_and(|report| report.child_oom_killed) {

@@ -173,6 +173,9 @@ pub struct TaskPlan {
     /// Whether further attempts follow one that failed.
     #[serde(default)]
     pub retry: Retry,
+    /// Whether the run succeeds all the same if it fails.
+    #[serde(default)]
+    pub allow_failure: bool,
     /// The branch that its work becomes.
     pub branch: BranchName,
     /// What is copied out of its worktree, if anything.

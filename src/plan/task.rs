@@ -66,6 +66,7 @@ impl Planner<'_> {
             handoff_timeout: task.handoff_timeout.unwrap_or(DEFAULT_HANDOFF),
             slow_after: task.slow_after.unwrap_or(timeout / 2),
             retry: task.retry.clone().unwrap_or_default(),
+            allow_failure: task.allow_failure.unwrap_or(false),
             branch: branches::of(task, run),
             artifacts: task.artifacts.clone(),
             lines: self.lines(),

@@ -85,7 +85,7 @@ impl GitHub {
         self.own() + &command("endgroup", &[], "")
     }
 
-    /// One error for a task that failed; nothing for others.
+    /// One error for a task that failed, a warning where it may; nothing for others.
     pub(super) fn annotation(&mut self, title: &str, report: &TaskReport) -> String {
         let Some(what) = failure(report) else {
             return String::new();
@@ -104,7 +104,12 @@ impl GitHub {
         }
         properties.push(("title", title.to_owned()));
         let what = sanitize::line(what.as_bytes(), false);
-        self.own() + &command("error", &properties, &inert(&what))
+        let name = if report.allow_failure {
+            "warning"
+        } else {
+            "error"
+        };
+        self.own() + &command(name, &properties, &inert(&what))
     }
 }
 

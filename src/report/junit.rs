@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, T
 
 use super::Hints;
 use super::summary::limit;
-use super::words::{cause, word, work};
+use super::words::{allowed, cause, word, work};
 use crate::event::{BranchResult, RunSummary, TaskOutcome, TaskReport};
 use crate::sanitize;
 
@@ -58,11 +58,16 @@ fn status(task: &TaskReport, hints: &Hints) -> TestCaseStatus {
     let shown = shown(task);
     let mut status = match kind(shown) {
         _ if task.is_good() => TestCaseStatus::success(),
+        // A failure would fail the job of whoever reads it.
+        _ if task.allow_failure => TestCaseStatus::skipped(),
         Some(kind) => TestCaseStatus::non_success(kind),
         None => TestCaseStatus::skipped(),
     };
     if !task.is_good() {
-        let (message, description) = words(shown, hints);
+        let (mut message, description) = words(shown, hints);
+        if let Some(words) = allowed(task) {
+            message = format!("{message}, {words}");
+        }
         status.set_type(word(shown)).set_message(message);
         if let Some(description) = description {
             status.set_description(description);

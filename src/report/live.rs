@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::area::Area;
 use super::table::Table;
 use super::tail::Tail;
-use super::words::{attempt_verdict, cause, count, gain, limit, padded, time, verdict};
+use super::words::{attempt_verdict, cause, count, ending, gain, limit, padded, time, verdict};
 use super::{Limits, Look, Mode, Output, Paint};
 use crate::event::{Event, EventKind, StopReason, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::TaskId;
@@ -152,11 +152,12 @@ impl Progress {
         {
             self.print_line(&report.task, &line);
         }
-        let what = [
-            cause(&report.outcome),
-            report.branch.as_ref().map(gain),
-            next,
-        ];
+        // Only of the last attempt it matters whether it may fail.
+        let ending = match next {
+            Some(_) => cause(&report.outcome),
+            None => ending(report, ""),
+        };
+        let what = [ending, report.branch.as_ref().map(gain), next];
         let what: Vec<String> = what.into_iter().flatten().collect();
         let (name, time) = (self.name(&report.task), time(report.ran));
         self.print(&format!("{word} [{time}] {name} {}", what.join("; ")));

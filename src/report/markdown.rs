@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
-use super::words::{self, amount, attempt_verdict, cause, time, verdict, work};
+use super::words::{self, allowed, amount, attempt_verdict, cause, time, verdict, work};
 use super::{Hints, Paint};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::sanitize;
@@ -96,7 +96,9 @@ fn earlier_attempts(text: &mut String, run: &RunSummary, hints: &Hints) -> std::
 
 fn row(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result {
     let word = word(task);
-    let word = if task.is_good() {
+    let word = if allowed(task).is_some() {
+        format!("{word}, allowed")
+    } else if task.is_good() {
         word
     } else {
         format!("**{word}**")
@@ -142,6 +144,9 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Res
             _ => cause,
         };
         writeln!(text, "- {cause}{}", limit(task, &task.outcome, hints))?;
+    }
+    if let Some(words) = allowed(task) {
+        writeln!(text, "- {words}")?;
     }
     if let Some(report) = &task.branch {
         writeln!(text, "- work: {}", code(&work(report)))?;

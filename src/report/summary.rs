@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{self, Totals, cause, count, gain, padded, size, time, verdict, work};
+use super::words::{self, Totals, cause, count, ending, gain, padded, size, time, verdict, work};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::TaskId;
 
@@ -227,8 +227,8 @@ fn failure(
     let brief = by_hand && task.outcome == TaskOutcome::Cancelled;
     let (word, time) = (verdict(paint, task), time(task.ran));
     write!(text, "{word} [{time}] {}", task.task)?;
-    match cause(&task.outcome) {
-        Some(cause) => writeln!(text, ": {cause}{}", limit(task, &task.outcome, hints))?,
+    match ending(task, &limit(task, &task.outcome, hints)) {
+        Some(ending) => writeln!(text, ": {ending}")?,
         None => writeln!(text)?,
     }
     if !brief {

@@ -47,6 +47,7 @@ fn painted(paint: Paint, report: &TaskReport, words: &str) -> String {
         _ if report.is_good() => paint.good(&words),
         TaskOutcome::Cancelled => paint.careful(&words),
         TaskOutcome::Skipped { .. } => paint.faint(&words),
+        _ if report.is_allowed_failure() => paint.careful(&words),
         _ => paint.bad(&words),
     }
 }
@@ -74,6 +75,20 @@ pub fn cause(outcome: &TaskOutcome) -> Option<String> {
         TaskOutcome::Skipped { reason } => reason.clone(),
         TaskOutcome::Infra { stage, message } => format!("{stage}: {message}"),
     })
+}
+
+/// Why a task ended as it did, with the limit that it met if one, and whether it may; nothing where it
+/// went well.
+pub fn ending(report: &TaskReport, limit: &str) -> Option<String> {
+    let cause = cause(&report.outcome).map(|cause| format!("{cause}{limit}"));
+    let parts: Vec<String> = cause.into_iter().chain(allowed(report)).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// That a failure is none of the run's, if it is so.
+pub(super) fn allowed(report: &TaskReport) -> Option<String> {
+    let is_skipped = matches!(report.outcome, TaskOutcome::Skipped { .. });
+    (report.is_allowed_failure() && !is_skipped).then(|| "allowed to fail".into())
 }
 
 /// What became of the work, in a line.
@@ -152,6 +167,8 @@ pub struct Totals {
     /// Of those, what did not pass at the first attempt.
     flaky: usize,
     failed: usize,
+    /// Those that failed and may.
+    allowed: usize,
     cancelled: usize,
     skipped: usize,
 }
@@ -163,6 +180,7 @@ impl Totals {
             _ if report.is_good() => &mut self.passed,
             TaskOutcome::Cancelled => &mut self.cancelled,
             TaskOutcome::Skipped { .. } => &mut self.skipped,
+            _ if report.is_allowed_failure() => &mut self.allowed,
             _ => &mut self.failed,
         };
         *number += 1;
@@ -171,7 +189,7 @@ impl Totals {
 
     /// How many have ended.
     pub fn number(self) -> usize {
-        self.passed + self.failed + self.cancelled + self.skipped
+        self.passed + self.failed + self.allowed + self.cancelled + self.skipped
     }
 }
 
@@ -183,6 +201,7 @@ impl std::fmt::Display for Totals {
         }
         for (number, word) in [
             (self.failed, "failed"),
+            (self.allowed, "failed (allowed)"),
             (self.cancelled, "cancelled"),
             (self.skipped, "skipped"),
         ] {

@@ -354,7 +354,7 @@ impl<E: Engine> Dispatch<E> {
             "no task can run here"
         };
         while let Some(task) = self.queue.pop_front() {
-            let report = skipped(task.id, reason, self.shared.began.elapsed());
+            let report = skipped(&task, reason, self.shared.began.elapsed());
             self.report(report).await;
         }
     }
@@ -433,13 +433,14 @@ impl<E: Engine> Dispatch<E> {
     }
 }
 
-fn skipped(task: TaskId, reason: &str, waited: Duration) -> TaskReport {
+fn skipped(task: &TaskPlan, reason: &str, waited: Duration) -> TaskReport {
     let reason = reason.into();
     TaskReport {
+        allow_failure: task.allow_failure,
         phases: vec![PhaseTime {
             phase: TaskPhase::Waiting,
             took: waited,
         }],
-        ..TaskReport::bare(task, TaskOutcome::Skipped { reason })
+        ..TaskReport::bare(task.id.clone(), TaskOutcome::Skipped { reason })
     }
 }

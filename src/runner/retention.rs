@@ -12,7 +12,7 @@ use crate::event::{
 use crate::git::Repository;
 use crate::id::{RunId, TaskId};
 use crate::journal::{FoundRun, JournalError, RunDirectory};
-use crate::plan::RunPlan;
+use crate::plan::{RunPlan, TaskPlan};
 use crate::workspace;
 
 /// Gives a run that died a result: what its journal says of its tasks, and what was collected since.
@@ -28,7 +28,12 @@ pub(super) fn settle(
         let mut events = events.iter();
         events.any(|event| event.task.as_ref() == Some(task) && begins(&event.kind))
     };
-    let report = |task: &TaskId| {
+    let report = |plan: &TaskPlan| {
+        let task = &plan.id;
+        let bare = |outcome| TaskReport {
+            allow_failure: plan.allow_failure,
+            ..TaskReport::bare(task.clone(), outcome)
+        };
         let mut reports = events.iter().rev().filter_map(|event| match &event.kind {
             EventKind::TaskFinished { report } if report.task == *task => Some(report),
             _ => None,
@@ -44,18 +49,18 @@ pub(super) fn settle(
             None if began(task) || branch.is_some() => TaskReport {
                 attempt: 1,
                 branch,
-                ..TaskReport::bare(task.clone(), TaskOutcome::Cancelled)
+                ..bare(TaskOutcome::Cancelled)
             },
             None => {
                 let reason = "the run ended before it began".into();
-                TaskReport::bare(task.clone(), TaskOutcome::Skipped { reason })
+                bare(TaskOutcome::Skipped { reason })
             }
         }
     };
     let last = events.last();
     let summary = RunSummary {
         run: plan.run.clone(),
-        tasks: plan.tasks.iter().map(|task| report(&task.id)).collect(),
+        tasks: plan.tasks.iter().map(report).collect(),
         stopped: Some(StopReason::Interrupted),
         took: std::time::Duration::from_millis(last.map_or(0, |event| event.elapsed_ms)),
         teardown_errors: Vec::new(),

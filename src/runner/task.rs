@@ -555,6 +555,7 @@ impl<E: Engine> Life<'_, E> {
                 _ => std::mem::take(&mut self.pumped.last_lines),
             },
             outcome,
+            allow_failure: self.task.allow_failure,
             branch: self.branch.take(),
             artifacts: self.artifacts.take(),
             ran: self.ran,

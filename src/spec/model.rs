@@ -159,6 +159,8 @@ pub struct TaskSpec {
     /// Further attempts after one that failed: how many, or `max` and more. Default: none.
     #[schemars(with = "Option<schema::RetryForm>")]
     pub retry: Option<Retry>,
+    /// Whether the run succeeds all the same if this task fails. Default: false.
+    pub allow_failure: Option<bool>,
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,

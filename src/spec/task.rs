@@ -119,6 +119,7 @@ pub(super) fn read_task(
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
         retry: fields.get("retry").and_then(|f| retry(reader, f)),
+        allow_failure: fields.get("allow_failure").and_then(|f| reader.claim(f)),
         branch: fields
             .get("branch")
             .and_then(|f| reader.name(f, "a branch name")),

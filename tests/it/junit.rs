@@ -63,6 +63,31 @@ fn every_ending() {
 }
 
 #[test]
+fn a_failure_that_is_allowed_is_skipped() {
+    let allowed = |id, outcome| TaskReport {
+        allow_failure: true,
+        ..task(id, outcome, Some(BranchResult::NoChange))
+    };
+    let tasks = vec![
+        allowed("bad", TaskOutcome::Failed { exit_code: 3 }),
+        allowed("good", TaskOutcome::Succeeded),
+    ];
+    let report = Report::deserialize_from_str(&show(tasks)).unwrap();
+    assert_eq!((report.tests, report.failures, report.errors), (2, 0, 0));
+    let statuses = report.test_suites[0].test_cases.iter().map(|c| &c.status);
+    let [
+        TestCaseStatus::Skipped { message, ty, .. },
+        TestCaseStatus::Success { .. },
+    ] = &statuses.collect::<Vec<_>>()[..]
+    else {
+        panic!("{report:?}");
+    };
+    let text = |text: &Option<XmlString>| text.as_ref().unwrap().as_str().to_owned();
+    assert_eq!(text(message), "exit code 3, allowed to fail");
+    assert_eq!(text(ty), "FAIL");
+}
+
+#[test]
 fn attempts_are_flaky_before_one_that_passed_and_else_reruns_of_the_first() {
     let attempt = |number: u32, outcome| TaskReport {
         attempt: number,

@@ -184,6 +184,34 @@ fn every_ending() {
 }
 
 #[test]
+fn a_failure_that_is_allowed_is_told_as_one() {
+    let allowed = |id, outcome| TaskReport {
+        allow_failure: true,
+        ..task(
+            id,
+            outcome,
+            Some(BranchReport::bare(BranchResult::NoChange)),
+        )
+    };
+    let reason = "no need for it".into();
+    let text = show(vec![
+        allowed("good", TaskOutcome::Succeeded),
+        allowed("failed", TaskOutcome::Failed { exit_code: 3 }),
+        allowed("slow", TaskOutcome::TimedOut),
+        allowed("waited", TaskOutcome::Skipped { reason }),
+    ]);
+    for line in [
+        " 4 tasks: 1 passed, 2 failed (allowed), 1 skipped\n",
+        " good: no change\n",
+        " failed: exit code 3, allowed to fail\n",
+        " slow: ran past its time (timeout: 1h, the default), allowed to fail\n",
+        " waited: no need for it\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[test]
 fn nothing_but_failures_gives_nothing_to_merge() {
     let failed = TaskOutcome::Failed { exit_code: 1 };
     let text = show(vec![task("a", failed, Some(created("a", 1)))]);

@@ -15,6 +15,7 @@ mod container;
 mod endings;
 mod engine;
 mod environment;
+mod failures;
 mod hostile;
 mod init;
 mod logs;

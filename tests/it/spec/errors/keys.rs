@@ -110,7 +110,7 @@ fn keys_from_elsewhere() {
      |     ^^^^^^^ remove it: tasks run on this machine's engine, in `image`
      |     ^^^^^^ write `mem_limit`, such as `mem_limit: 2g`
      |     ^^^ write `cpus`
-     |     ^^^^^^^^^^^^^^^^^ its name is `allow_failure`, which this version does not support
+     |     ^^^^^^^^^^^^^^^^^ write `allow_failure: true`
      |     ^^^^^^^^ its name is `matrix`, which this version does not support
      |     ^^^^^^^^^^^ write `max_parallel` at the top level
      |     ^^^^^^^ write `retry`, such as `retry: 2`
