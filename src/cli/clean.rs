@@ -95,7 +95,7 @@ pub(super) async fn clean(
             print_result(&format!("warning: {problem}\n"));
         }
         journal::remove_unborn(state)?;
-        let (removed, not_removed) = remove_unused(&git, state).await;
+        let (removed, not_removed) = remove_unused(state).await;
         found += removed.len();
         problems += not_removed.len();
         print_result(&removed.concat());
@@ -123,11 +123,11 @@ pub(super) async fn clean(
 
 /// Empties the trash and removes what runs share and none has used for long: what was removed, each a
 /// line, and what could not be.
-async fn remove_unused(git: &Git, state: &StateDir) -> (Vec<String>, Vec<String>) {
+async fn remove_unused(state: &StateDir) -> (Vec<String>, Vec<String>) {
     let mut problems: Vec<String> = empty_trash(state).await.into_iter().collect();
     let mut lines = Vec::new();
     for (removed, since) in [
-        (remove_unused_stores(git, state).await, "a month"),
+        (remove_unused_stores(state).await, "a month"),
         (remove_unused_checkouts(state).await, "a day"),
     ] {
         match removed {

@@ -303,7 +303,7 @@ fn base_store(
         History::Full => None,
         History::Depth(depth) => Some(depth),
     };
-    let store = BaseStore::ensure(repository, state, &plan.base_ref, &plan.base, depth)
+    let store = BaseStore::ensure(repository, state, &plan.base, depth)
         .map_err(|e| Failure::new(Exit::EnvironmentUnusable, e))?;
     if let Some(cost) = store.cold_cost()
         && cost.took > WORTH_TELLING

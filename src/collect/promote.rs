@@ -51,13 +51,13 @@ pub(super) fn promote(
     let pack = quarantine.repack(&tips, store.base())?;
     let _lock = RepositoryLock::acquire(state, repository.key())?;
 
-    let results = state.results(repository.key());
+    let results = state.results(repository.key(), store.key());
     if !results.join("HEAD").is_file() {
         init_bare(&results)?;
     }
     super::borrow(&results, store)?;
     take_in(&results, &pack)?;
-    let name = format!("refs/results/{}/{attempt}", store.key());
+    let name = format!("refs/results/{attempt}");
     let ours = git2::Repository::open_bare(&results)?;
     for (index, commit) in tips.iter().enumerate() {
         let side = match index {

@@ -31,7 +31,18 @@ impl StateDir {
 
     /// The bare store of the objects that tasks borrow; `key` tells stores of a repository apart.
     pub fn base_store(&self, repo: &RepoKey, key: &str) -> PathBuf {
-        self.repo(repo).join(format!("base-{key}.git"))
+        self.repo(repo).join(Self::base_store_name(key))
+    }
+
+    /// The file name of the base store with this key.
+    pub fn base_store_name(key: &str) -> String {
+        format!("base-{key}.git")
+    }
+
+    /// The key of the base store with this file name, also while it is being made.
+    pub fn base_store_key(name: &str) -> Option<&str> {
+        let key = name.strip_prefix("base-")?;
+        key.strip_suffix(".git").or(key.strip_suffix(".making"))
     }
 
     /// The checkout that views of one base share; `key` tells those of a repository apart.
@@ -45,9 +56,10 @@ impl StateDir {
         Some(key.strip_suffix(".making").unwrap_or(key))
     }
 
-    /// The bare repository that receives every accepted result.
-    pub fn results(&self, repo: &RepoKey) -> PathBuf {
-        self.repo(repo).join("results.git")
+    /// The bare repository that receives every accepted result of tasks that borrow from the base
+    /// store with this key.
+    pub fn results(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("results-{key}.git"))
     }
 
     /// All run directories.

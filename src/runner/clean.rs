@@ -25,7 +25,7 @@ use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, networ
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
-use crate::git::{Git, GitError, Repository};
+use crate::git::{GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
 use crate::journal::log::logged_attempts;
 use crate::journal::{JournalError, RunDirectory};
@@ -244,7 +244,7 @@ impl<E: Engine> Cleaner<E> {
             History::Full => None,
             History::Depth(depth) => Some(depth),
         };
-        let store = BaseStore::ensure(repository, &self.state, &from.base_ref, &from.base, depth)
+        let store = BaseStore::ensure(repository, &self.state, &from.base, depth)
             .map_err(|e| StepError::new("base store", &e))?;
         Ok(Shared {
             network: network::Network::new(network::Pool::default(), &plan.run),
@@ -450,12 +450,12 @@ fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId
 
 /// Removes base stores that no run has used for a month, and the results that build on them: the
 /// user's repository has its branches whole.
-pub async fn remove_unused_stores(git: &Git, state: &StateDir) -> Result<Vec<PathBuf>, String> {
-    let (git, state) = (git.clone(), state.clone());
+pub async fn remove_unused_stores(state: &StateDir) -> Result<Vec<PathBuf>, String> {
+    let state = state.clone();
     let removed = blocking(move || {
         let mut removed = Vec::new();
         for repo in repositories(&state) {
-            removed.extend(collect::remove_unused(&git, &state, &repo, STORE_AGE)?);
+            removed.extend(collect::remove_unused(&state, &repo, STORE_AGE)?);
         }
         Ok(removed)
     });

@@ -23,17 +23,14 @@ pub struct BaseStore {
 }
 
 impl BaseStore {
-    /// Brings the objects of `base` into a store, fetching what is not there yet; likewise those
-    /// of its submodules, as far as the repository's own clones of them have them.
+    /// Finds the store of `base` or makes it, fetching what no older store has; likewise those of
+    /// its submodules, as far as the repository's own clones of them have their commits.
     ///
-    /// `base_name` is the base as the spec names it: bases of different names never share a store,
-    /// nor does a base that has lost history since (an amended secret must stay unreadable).
     /// `depth` is the number of newest commits, all of them if none. A partial clone gives one.
     /// One process at a time per repository; others wait.
     pub fn ensure(
         repository: &Repository,
         state: &StateDir,
-        base_name: &str,
         base: &CommitId,
         depth: Option<u32>,
     ) -> Result<Self, WorkspaceError> {
@@ -44,14 +41,9 @@ impl BaseStore {
         };
         let _lock = RepositoryLock::acquire(state, repository.key())
             .map_err(WorkspaceError::git("lock the base store"))?;
-        let name = repository
-            .full_ref_name(base_name)
-            .map_err(WorkspaceError::git("look up the base"))?
-            .unwrap_or_else(|| base.to_string());
         let source = Source {
             git: repository.git(),
             git_dir: repository.common_dir(),
-            name: &name,
             commit: base,
             depth: own_depth,
         };
@@ -80,7 +72,7 @@ impl BaseStore {
         &self.store.key
     }
 
-    /// The commit it was brought up to.
+    /// The commit it is of.
     pub fn base(&self) -> &CommitId {
         &self.base
     }
@@ -95,7 +87,7 @@ impl BaseStore {
         &self.notes
     }
 
-    /// What bringing the stores up to the base took; none where all was there already.
+    /// What making the stores took; none where all were there already.
     pub fn cold_cost(&self) -> Option<ColdCost> {
         let stores = self.submodules.iter().map(|s| &s.store);
         let costs = [&self.store].into_iter().chain(stores);

@@ -155,7 +155,6 @@ impl Finder<'_> {
         let source = Source {
             git: &trusting(self.repository, git_dir)?,
             git_dir,
-            name: &format!("submodule {}", below.git_dir),
             commit: &below.commit,
             depth: self.depth,
         };

@@ -348,17 +348,16 @@ fn unused_stores_go_with_their_results_and_nothing_else() {
     collected(&site, &inside, "t");
     git(&site.dir, &["switch", "-qc", "other"]);
     let base = commit(&site.dir, "d.txt", "d");
-    let other = BaseStore::ensure(&site.repository, &state, "other", &base, None).unwrap();
+    let other = BaseStore::ensure(&site.repository, &state, &base, None).unwrap();
     let old = SystemTime::now() - Duration::from_secs(3600);
     let stamp = site.store.path().join("agent-run-last-used");
     let stamp = fs::File::options().write(true).open(stamp).unwrap();
     stamp.set_modified(old).unwrap();
-    let host_git = site.scratch.git();
-    let prune = |age| remove_unused(&host_git, &state, &key, Duration::from_secs(age)).unwrap();
+    let prune = |age| remove_unused(&state, &key, Duration::from_secs(age)).unwrap();
     assert_eq!(prune(7200), [] as [PathBuf; 0]);
     assert_eq!(prune(1800), [site.store.path()]);
     assert!(other.objects().exists());
-    assert_eq!(git(&state.results(&key), &["for-each-ref"]), "");
+    assert!(!state.results(&key, site.store.key()).exists());
     git(&site.dir, &["fsck", "--strict"]);
     // The next run makes the store anew, and results go on.
     let site = site.again();

@@ -89,7 +89,10 @@ pub fn assert_refused_within(
     check: &str,
 ) -> String {
     let before = snapshot(&site.dir);
-    let results = site.scratch.state().results(site.repository.key());
+    let results = site
+        .scratch
+        .state()
+        .results(site.repository.key(), site.store.key());
     let started = Instant::now();
     let report = collect_as(site, inside, "t", limits);
     assert!(

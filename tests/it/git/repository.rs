@@ -25,7 +25,7 @@ fn use_repository(scratch: &Scratch, repository: &Repository) {
     };
     repository.pin(&run, &base).unwrap();
     assert_eq!(refs(), format!("{base} {}", run.pin_ref()));
-    let store = BaseStore::ensure(repository, &scratch.state(), "HEAD", &base, None).unwrap();
+    let store = BaseStore::ensure(repository, &scratch.state(), &base, None).unwrap();
     let listed = git(
         store.path(),
         &["ls-tree", "-r", "--name-only", base.as_str()],

@@ -216,7 +216,7 @@ impl Scene {
         let engine = Arc::new(self.engine.clone());
         *self.world.lock().unwrap() = Arc::downgrade(&engine);
         let base = plan.repository.base.clone();
-        let store = BaseStore::ensure(&self.repository, &state, "main", &base, None).unwrap();
+        let store = BaseStore::ensure(&self.repository, &state, &base, None).unwrap();
         let context = RunContext {
             engine,
             info,

@@ -141,83 +141,6 @@ fn the_containers_uid_owns_its_part_and_the_index_stays_clean() {
 }
 
 #[test]
-fn the_base_store_holds_only_what_the_base_reaches() {
-    let site = Site::new();
-    git(&site.dir, &["switch", "-qc", "secret"]);
-    let secret = commit(&site.dir, "key", "secret");
-    let has = |store: &BaseStore, id: &CommitId| {
-        try_git(store.path(), &["cat-file", "-e", id.as_str()])
-            .status
-            .success()
-    };
-    let ensure = |name: &str, depth| {
-        let base = site.repository.resolve_base(name).unwrap();
-        BaseStore::ensure(&site.repository, &site.scratch.state(), name, &base, depth).unwrap()
-    };
-    let on_secret = ensure("HEAD", None);
-    assert!(has(&on_secret, &secret));
-    assert!(!has(&site.store, &secret));
-    git(&site.dir, &["switch", "-q", "main"]);
-    let main = ensure("HEAD", None);
-    assert_eq!(main.key(), site.store.key(), "one store per branch");
-    assert!(main.cold_cost().is_none());
-    let newer = commit(&site.dir, "new", "new");
-    let grown = ensure("main", None);
-    assert_eq!(grown.key(), main.key(), "brought up to date");
-    assert!(grown.cold_cost().unwrap().bytes > 0 && has(&grown, &newer) && !has(&grown, &secret));
-    git(&site.dir, &["reset", "-q", "--hard", "HEAD~1"]);
-    let amended = ensure("main", None);
-    assert_ne!(
-        amended.key(),
-        main.key(),
-        "what was amended away stays unreadable"
-    );
-    assert!(!has(&amended, &newer));
-    let cut = ensure("main", Some(1));
-    assert_eq!(
-        git(
-            cut.path(),
-            &["rev-list", "--count", amended.base().as_str()]
-        ),
-        "1"
-    );
-}
-
-#[test]
-fn what_a_fetch_that_was_cut_short_has_brought_stays_unreadable() {
-    let site = Site::new();
-    let state = site.scratch.state();
-    let ensure = || {
-        let base = site.repository.resolve_base("HEAD").unwrap();
-        BaseStore::ensure(&site.repository, &state, "HEAD", &base, None)
-    };
-    // The objects arrive, and then the ref cannot be moved.
-    let tip = site.store.path().join("refs/agent-run/base");
-    let packed = git(site.store.path(), &["rev-parse", "refs/agent-run/base"]);
-    fs::remove_file(&tip).unwrap();
-    fs::write(
-        site.store.path().join("packed-refs"),
-        format!("{packed} refs/agent-run/base\n"),
-    )
-    .unwrap();
-    fs::create_dir(&tip).unwrap();
-    fs::write(tip.join("in-the-way"), format!("{packed}\n")).unwrap();
-    let secret = commit(&site.dir, "secret", "secret");
-    ensure().unwrap_err();
-    let has = |store: &BaseStore| {
-        let arguments = ["cat-file", "-e", secret.as_str()];
-        try_git(store.path(), &arguments).status.success()
-    };
-    assert!(has(&site.store), "the fetch was cut short too soon");
-    fs::remove_dir_all(&tip).unwrap();
-    git(&site.dir, &["reset", "-q", "--hard", "HEAD~1"]);
-    let after = ensure().unwrap();
-    assert!(!has(&after));
-    // The next one goes on where this one was.
-    assert_eq!(ensure().unwrap().path(), after.path());
-}
-
-#[test]
 fn a_cut_history_works_inside() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repo");
@@ -283,14 +206,8 @@ fn sixteen_at_once() {
                     let base = site.repository.resolve_base("HEAD~1").unwrap();
                     let run = RunId::new(jiff::Timestamp::UNIX_EPOCH, n);
                     site.repository.pin(&run, &base).unwrap();
-                    BaseStore::ensure(
-                        &site.repository,
-                        &site.scratch.state(),
-                        "HEAD~1",
-                        &base,
-                        None,
-                    )
-                    .unwrap();
+                    BaseStore::ensure(&site.repository, &site.scratch.state(), &base, None)
+                        .unwrap();
                     site.workspace(&format!("t{n}"))
                         .git(&["status", "--porcelain"])
                 })

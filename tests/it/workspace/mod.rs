@@ -5,6 +5,7 @@ mod disk;
 mod hand_off;
 mod layout;
 mod removal;
+mod store;
 mod submodules;
 mod wrapper;
 
@@ -71,7 +72,7 @@ impl Site {
     fn of(scratch: Scratch, dir: PathBuf, depth: Option<u32>) -> Self {
         let repository = scratch.open(&dir);
         let base = repository.resolve_base("HEAD").unwrap();
-        let store = BaseStore::ensure(&repository, &scratch.state(), "HEAD", &base, depth).unwrap();
+        let store = BaseStore::ensure(&repository, &scratch.state(), &base, depth).unwrap();
         Self {
             scratch,
             dir,
@@ -127,7 +128,10 @@ impl Site {
     /// A workspace that starts at `head` and is measured against `base`.
     pub fn workspace_from(&self, task: &str, head: &CommitId, base: &CommitId) -> Inside {
         let start = Start {
-            results: self.scratch.state().results(self.repository.key()),
+            results: self
+                .scratch
+                .state()
+                .results(self.repository.key(), self.store.key()),
             head: head.clone(),
             base: base.clone(),
         };

@@ -171,7 +171,8 @@ fn directories(top: &Path, levels: u32) -> Vec<PathBuf> {
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let begins = ["quarantine-", "tmp_", ".tmp", "incoming-"];
-    begins.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".keep")
+    begins.iter().any(|begin| name.starts_with(begin))
+        || [".keep", ".making"].iter().any(|end| name.ends_with(end))
 }
 
 /// That git finds no fault in a repository, and no object that nothing leads to.

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use super::super::scene::{expect, start};
 use super::{Attack, Expected, Hostile, NO_HAND_OFF};
 
 /// Writes a bundle of `$tip` whose pack holds nothing, and a status that names it.
@@ -129,4 +130,35 @@ fn a_task_that_deletes_all_it_can_harms_no_other() {
             "must_fail rm -rf /agent /workspace ~\necho work > work.txt\n",
         ),
     ]);
+}
+
+/// A second run on a newer commit of the same branch brings that commit's objects into the state
+/// directory: the tasks of the first one, which still run, do not see them.
+#[test]
+fn a_run_on_an_older_commit_reads_no_newer_one() {
+    let hostile = Hostile::new();
+    let scene = &hostile.scene;
+    scene.write("new.txt", "new\n");
+    scene.commit("newer");
+    let newer = scene.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    let spec = |script: &str| {
+        let task = serde_json::json!({ "run": script, "network_mode": "none" });
+        format!("version: 1\ntasks:\n  t: {task}\n")
+    };
+    scene.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    let path = scene.spec(&spec(&format!(
+        "echo ready; until [ -e ~/go ]; do sleep 0.1; done; ! git cat-file -e {newer}"
+    )));
+    let (mut older, mut lines) = start(scene, &["run", path.to_str().expect("a path")]);
+    expect(&mut lines, "| ready");
+    let run = scene.runs().remove(0);
+    scene.git(&["reset", "-q", "--hard", &newer]);
+    let (ended, _) = scene.run(&spec(&format!("git cat-file -e {newer}")));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let go = ["exec", "--run", &run, "t", "touch", "/home/agent/go"];
+    let told = scene.agent_run(&go);
+    assert_eq!(told.code, Some(0), "{told}");
+    let seen: Vec<String> = lines.collect();
+    assert_eq!(older.wait().expect("an end").code(), Some(0), "{seen:#?}");
+    assert_eq!(scene.left(), Vec::<String>::new());
 }
