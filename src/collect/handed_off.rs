@@ -36,6 +36,8 @@ pub(super) struct Status {
     pub(super) head: Option<CommitId>,
     pub(super) changed: bool,
     pub(super) bundle: bool,
+    /// What git said where it could not make a bundle; sanitised.
+    pub(super) bundle_failed: Option<String>,
     pub(super) rebuilt: bool,
     pub(super) leftovers: Leftovers,
     pub(super) leftovers_incomplete: bool,
@@ -162,6 +164,9 @@ pub(super) fn parse_status(bytes: &[u8]) -> Option<Status> {
             ("head", id) => status.head = Some(id.parse().ok()?),
             ("changed", "0" | "1") => status.changed = value == "1",
             ("bundle", "1") => status.bundle = true,
+            ("bundle_failed", said) => {
+                status.bundle_failed = Some(sanitize::line(said.trim().as_bytes(), false));
+            }
             ("rebuilt", "1") => status.rebuilt = true,
             ("leftovers", "committed") => status.leftovers = Leftovers::Committed,
             ("leftovers", "too-large") => status.leftovers = Leftovers::TooLarge,

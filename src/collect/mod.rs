@@ -71,7 +71,8 @@ pub fn needs_collector(workspace: &Workspace) -> bool {
         let folder = HandedOff::open(&workspace.out())?;
         let status = folder.status()?;
         let bundle = folder.bundle(u64::MAX)?;
-        Ok(status.bundle == bundle.is_some())
+        // A collector may have the memory that the task had not.
+        Ok(status.bundle_failed.is_none() && status.bundle == bundle.is_some())
     };
     !look().unwrap_or(false)
 }
@@ -113,6 +114,14 @@ fn collect_or_fail(request: &CollectRequest<'_>) -> Result<BranchReport, Collect
         Some(bundle) => collect_bundle(request, &status, bundle, &mut report)?,
         None if status.bundle => {
             let reason = "the hand-off's bundle is not there".to_owned();
+            return Err(CollectError::NotHandedOff(reason));
+        }
+        None if let Some(said) = &status.bundle_failed => {
+            let reason = format!(
+                "git could not pack the commits inside the container: {said}. They are in the task's \
+                 directory, as is the rest of its work; where memory or disk was too little, run the \
+                 task again with more `mem_limit` or `disk_limit`"
+            );
             return Err(CollectError::NotHandedOff(reason));
         }
         None if status.changed && status.head.as_ref() != Some(request.workspace.base()) => {

@@ -205,11 +205,14 @@ else
     # are the agent's, its configuration stays out of this.
     echo "$tip refs/agent-run/out/head" >>"$work/git/packed-refs"
     # shellcheck disable=SC2086 # the list of refs is ours
-    if GIT_OBJECT_DIRECTORY=$git_dir/objects git --git-dir="$work/git" bundle create -q "$bundle" \
-        refs/agent-run/out/head $refs "^$base"; then
+    if said=$(GIT_OBJECT_DIRECTORY=$git_dir/objects git --git-dir="$work/git" bundle create -q "$bundle" \
+        refs/agent-run/out/head $refs "^$base" 2>&1); then
         mv "$bundle" "$out/result.bundle"
         say "bundle=1"
+    elif ! g merge-base --is-ancestor "$tip" "$base"; then
+        say "bundle_failed=$(printf '%.300s' "$(echo "$said" | tr '\n' ' ')")"
     fi
+    echo "$said"
 fi
 mv "$status" "$out/status"
 rm -rf "$work"

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -375,4 +375,84 @@ fn no_trap_of_the_agents_runs_on_the_host() {
     fs::remove_file(&trace).unwrap();
     agent_run::workspace::remove(&site.scratch.state(), inside.workspace.directory()).unwrap();
     assert!(!trace.exists(), "removing ran a trap");
+}
+
+#[test]
+fn commits_that_git_cannot_pack_are_kept_with_what_it_said() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    commit(&inside.tree(), "c.txt", "c");
+    let blob = inside.git(&["rev-parse", "HEAD:c.txt"]);
+    let (directory, file) = blob.split_at(2);
+    let object = inside.workspace.git_dir().join("objects").join(directory);
+    fs::remove_file(object.join(file)).unwrap();
+    inside.hand_off();
+    assert!(
+        needs_collector(&inside.workspace),
+        "it may have more memory"
+    );
+    let report = collect_as(&site, &inside, "t", CollectLimits::default());
+    let BranchResult::Kept { reason, .. } = &report.result else {
+        panic!("{report:?}")
+    };
+    assert!(reason.contains("inside the container: fatal: "), "{reason}");
+    assert!(
+        reason.contains(&blob) && reason.contains("`mem_limit`"),
+        "{reason}"
+    );
+}
+
+/// Nothing of the task's runs any more then, but the file may be a shared one of somebody's.
+#[test]
+fn a_bundle_that_changes_while_it_is_read_is_refused_or_what_it_was() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    let noise: String = (0..200_000_u32)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_string())
+        .collect();
+    let tip = commit(&inside.tree(), "c.txt", &noise);
+    inside.hand_off();
+    let path = inside.workspace.out().join("result.bundle");
+    let whole = fs::read(&path).unwrap();
+    let mut taken = 0;
+    for (round, change) in (0..24_usize).map(|n| (n, n % 4)) {
+        fs::write(&path, &whole).unwrap();
+        let (path, whole) = (&path, &whole);
+        let report = std::thread::scope(|scope| {
+            let (started, end) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                // Until the collection is over: again and again, whatever it reads at that time.
+                while end.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    match change {
+                        0 => file.set_len(whole.len() as u64 / 2).unwrap(),
+                        1 => file.set_len(1 << 40).unwrap(),
+                        2 => file.write_all_at(b"# v2 git bundle\n\n", 0).unwrap(),
+                        _ => fs::write(path, &whole[whole.len() / 2..]).unwrap(),
+                    }
+                    if change < 2 {
+                        fs::write(path, whole).unwrap();
+                    }
+                }
+            });
+            let report = collect_as(
+                &site,
+                &inside,
+                &format!("t{round}"),
+                CollectLimits::default(),
+            );
+            drop(started);
+            report
+        });
+        match &report.result {
+            BranchResult::Created { commit, .. } => {
+                assert_eq!(*commit, tip);
+                taken += 1;
+            }
+            BranchResult::Rejected { .. } | BranchResult::Kept { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        git(&site.dir, &["fsck", "--strict", "--full"]);
+    }
+    assert!(taken < 24, "nothing changed while it was read");
 }

@@ -230,3 +230,29 @@ fn an_index_or_a_head_that_says_nothing_is_no_clean_worktree() {
         }
     }
 }
+
+#[test]
+fn what_git_said_is_told_where_it_makes_no_bundle() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    commit(&inside.tree(), "c.txt", "c");
+    let blob = inside.git(&["rev-parse", "HEAD:c.txt"]);
+    let (directory, file) = blob.split_at(2);
+    let object = inside.workspace.git_dir().join("objects").join(directory);
+    fs::remove_file(object.join(file)).unwrap();
+    for shell in SHELLS {
+        let status = inside.hand_off_with(shell, &[]);
+        let last = status.lines().last().unwrap();
+        assert!(last.starts_with("bundle_failed="), "{shell:?} {status}");
+        assert!(last.contains(&blob), "{shell:?} {status}");
+    }
+}
+
+#[test]
+fn of_an_older_commit_there_is_no_bundle_and_nothing_failed() {
+    let site = Site::new();
+    let inside = site.workspace("t");
+    inside.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    let status = inside.hand_off();
+    assert!(status.ends_with("changed=1\n"), "{status}");
+}

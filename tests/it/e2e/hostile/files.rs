@@ -186,6 +186,29 @@ fn a_hundred_thousand_files_are_removed() {
     removed_beside_honest_tasks(100_000);
 }
 
+/// What the next attempt writes would go where the links lead, were its directories the same.
+#[test]
+fn links_that_an_attempt_left_are_not_met_by_the_next() {
+    let hostile = Hostile::new();
+    let secret = hostile.canary.secret_file();
+    let beside = secret.parent().expect("a directory").display().to_string();
+    let script = format!(
+        "if [ $AGENT_ATTEMPT = 1 ]; then\n\
+         printf '/d\\n/f\\n' > /agent/git/info/exclude\n\
+         for place in /workspace /home/agent /agent/out /agent/git; do\n\
+         cd $place; ln -s {beside} d; ln -s {} f; done\n\
+         ln -sf {beside} /agent/git/objects/info; exit 7; fi\n\
+         for place in /workspace /home/agent /agent/out /agent/git; do\n\
+         cd $place; test ! -L d; test ! -L f; mkdir d; echo work > d/secret; echo work > f; done\n",
+        secret.display()
+    );
+    let attack = Attack::new("again", Expected::Imported, &script).with("retry", json!(1));
+    let done = hostile.run(&[attack]);
+    assert_eq!(task(&done.result, "again")["attempt"], 2, "{}", done.ended);
+    let work = format!("{}:d/secret", done.branch("again"));
+    assert_eq!(hostile.scene.git(&["show", &work]), "work\n");
+}
+
 #[test]
 fn clean_removes_what_a_killed_run_left() {
     let hostile = Hostile::new();

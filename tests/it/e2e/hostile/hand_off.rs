@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::scene::task;
 use super::{Attack, Expected, Hostile, NO_HAND_OFF, in_every_hand_off};
 
 /// A status that says that there is a bundle.
@@ -54,4 +55,23 @@ fn files_that_are_none_are_refused_or_made_anew() {
     let none = in_every_hand_off("true");
     attacks.push(Attack::new("nothing", Expected::Kept, &none).ends("killed"));
     hostile.run(&attacks);
+}
+
+/// Objects that are damaged, so that git packs nothing: what it said is the reason.
+#[test]
+fn commits_that_cannot_be_packed_are_kept_and_told() {
+    let hostile = Hostile::new();
+    let script = "\
+echo work > work.txt; git add work.txt; git commit -qm work
+blob=$(git rev-parse HEAD:work.txt); file=${blob#??}
+rm -f /agent/git/objects/${blob%$file}/$file
+";
+    let done = hostile.run(&[Attack::new("damaged", Expected::Kept, script)]);
+    let reason = task(&done.result, "damaged")["branch"]["reason"].as_str();
+    let reason = reason.expect("a reason");
+    let told = "git could not pack the commits inside the container: fatal: ";
+    assert!(reason.starts_with(told), "{reason}");
+    assert!(done.ended.stdout.contains(told), "{}", done.ended);
+    let kept = hostile.attempt(&done, "damaged").join("worktree/work.txt");
+    assert_eq!(std::fs::read(kept).expect("the work"), b"work\n");
 }
