@@ -183,10 +183,13 @@ impl Sweep {
                 break fresh;
             }
         };
-        if rustix::fs::renameat(parent, name, &self.bin, &fresh).is_err() {
-            // Moving a directory needs write permission in itself.
-            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            rustix::fs::renameat(parent, name, &self.bin, &fresh)?;
+        match rustix::fs::renameat(parent, name, &self.bin, &fresh) {
+            // Moving a directory needs write permission in itself. What is mounted on one is not ours.
+            Err(Errno::ACCESS | Errno::PERM) if !is_mount_point(parent, name) => {
+                rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+                rustix::fs::renameat(parent, name, &self.bin, &fresh)?;
+            }
+            other => other?,
         }
         self.pending.push(fresh);
         Ok(())
@@ -196,6 +199,13 @@ impl Sweep {
         self.left += 1;
         self.first.get_or_insert(error);
     }
+}
+
+/// Whether another file system is seen at `name`, or it cannot be told.
+fn is_mount_point(parent: &OwnedFd, name: &CString) -> bool {
+    let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    let around = rustix::fs::fstat(parent);
+    !matches!((there, around), (Ok(there), Ok(around)) if there.st_dev == around.st_dev)
 }
 
 /// Opens a directory to list it; no symbolic link to one.

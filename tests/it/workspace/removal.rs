@@ -123,6 +123,8 @@ fn another_file_system_is_not_entered() {
         .status();
     assert!(mount.unwrap().success(), "run this test as root");
     fs::write(mounted.join("precious"), "").unwrap();
+    let mode = fs::Permissions::from_mode(0o1755);
+    fs::set_permissions(&mounted, mode.clone()).unwrap();
     let error = remove(&site.scratch.state(), workspace.directory()).unwrap_err();
     let RemovalError::Left { path, .. } = error else {
         panic!("{error}")
@@ -134,6 +136,8 @@ fn another_file_system_is_not_entered() {
         .unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     let found = Path::new(found.trim());
+    let mode_now = fs::metadata(found.parent().unwrap()).unwrap().mode();
+    assert_eq!(mode_now & 0o7777, mode.mode());
     let unmounted = program("umount")
         .arg(found.parent().unwrap_or(&mounted))
         .status();
