@@ -20,6 +20,7 @@ mod hostile;
 mod init;
 mod logs;
 mod many;
+mod ordinary_user;
 mod others;
 mod pipelines;
 mod outputs;
