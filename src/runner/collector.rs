@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::container::{Launch, collector_config};
+use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::stops::Urgency;
 use super::teardown::Remains;
@@ -32,8 +33,7 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     launch: &Launch<'_, E>,
     remains: &mut Remains,
 ) -> Vec<String> {
-    let (workspace, missing) = (launch.workspace, collect::needs_collector(launch.workspace));
-    if !missing {
+    if !collect::needs_collector(launch.workspace) {
         return Vec::new();
     }
     let image = match collector_image(shared, launch.image).await {
@@ -47,7 +47,6 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     };
     let launch = Launch {
         image: &image,
-        workspace,
         ..*launch
     };
     let config = collector_config(&launch);
@@ -55,6 +54,9 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     let engine = &*shared.context.engine;
     let limit = launch.task.handoff_timeout * PATIENCE;
     let mut stops = shared.stops(&launch.task.id);
+    let limits = shared.context.plan.collect_limits;
+    let more = limits.leftovers.saturating_add(limits.bundle);
+    let disk = DiskWatch::of_collector(engine, &config.name, launch.workspace.clone(), more).await;
     let problem = tokio::select! {
         ended = run_to_end(engine, &config, limit) => match ended {
             Ok(true) => return Vec::new(),
@@ -64,6 +66,11 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
                 return vec![format!("the collector failed: {message}")];
             }
         },
+        _ = disk.over_limit() => format!(
+            "the collector was killed: it wrote more than {} MiB, as much as `collect.limits.leftovers` \
+             and `collect.limits.bundle` allow; git does that where the task's own filters make it",
+            more >> 20
+        ),
         () = stops.asked(Urgency::Forced) => "the collector was interrupted".into(),
     };
     let _ = engine.stop(&config.name, Duration::ZERO).await;

@@ -1,6 +1,7 @@
 //! What the engine is handed for a task: the wrapper, its words, its environment, its mounts. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,7 +30,7 @@ pub(super) struct Launch<'a, E: Engine> {
     pub(super) attempt: &'a AttemptId,
     pub(super) image: &'a PreparedImage,
     pub(super) user: ContainerUser,
-    pub(super) workspace: &'a Workspace,
+    pub(super) workspace: &'a Arc<Workspace>,
 }
 
 /// The task's own container, and what is written to its wrapper's standard input.

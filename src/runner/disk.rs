@@ -1,4 +1,5 @@
-//! What a task has on disk, measured while its container runs, and when that is more than it may use.
+//! What a task has on disk, measured while its container or its collector runs, and when that is more
+//! than it may use.
 //!
 //! A walk over many files takes a while: how long sets how often. So a task is measured for a
 //! twentieth of the time at most, a fifth where its disk is filling.
@@ -27,18 +28,21 @@ const SHORT_PAUSE: u32 = 4;
 /// How many names are looked at before one can stop looking.
 const PIECE: usize = 10_000;
 
-/// A task whose disk is measured.
+/// A container whose disk is measured.
 pub(super) struct DiskWatch<'a, E: Engine> {
     engine: &'a E,
     container: &'a str,
     workspace: Arc<Workspace>,
     /// Whether the container can write in its own file system.
     is_writable: bool,
+    /// What was there when it began, in bytes.
+    there: u64,
     limit: u64,
 }
 
 impl<'a, E: Engine> DiskWatch<'a, E> {
-    pub(super) fn new(
+    /// Of a task, which may have as much as its plan says.
+    pub(super) fn of_task(
         engine: &'a E,
         container: &'a str,
         task: &TaskPlan,
@@ -49,13 +53,34 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
             container,
             workspace,
             is_writable: !task.read_only,
+            there: 0,
             limit: u64::try_from(task.disk_limit).unwrap_or(u64::MAX),
         }
     }
 
-    /// Returns once the task uses more than it may, with how much that is at least, in bytes.
+    /// Of a collector, which may write `more` bytes above what the task has left. It is not started yet.
+    pub(super) async fn of_collector(
+        engine: &'a E,
+        container: &'a str,
+        workspace: Arc<Workspace>,
+        more: u64,
+    ) -> Self {
+        let mut watch = Self {
+            engine,
+            container,
+            workspace,
+            is_writable: true,
+            there: 0,
+            limit: u64::MAX,
+        };
+        watch.there = watch.walk().await;
+        watch.limit = watch.there.saturating_add(more);
+        watch
+    }
+
+    /// Returns once the container uses more than it may, with how much that is at least, in bytes.
     pub(super) async fn over_limit(self) -> u64 {
-        let (mut used, mut took, mut layer) = (0, Duration::ZERO, 0);
+        let (mut used, mut took, mut layer) = (self.there, Duration::ZERO, 0);
         loop {
             pause(took, self.limit - used, || self.free()).await;
             let began = Instant::now();

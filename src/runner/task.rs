@@ -294,7 +294,7 @@ impl<E: Engine> Life<'_, E> {
         &mut self,
         image: &PreparedImage,
         user: ContainerUser,
-        workspace: &Workspace,
+        workspace: &Arc<Workspace>,
         mut network: NetworkAttachment,
     ) -> Result<Option<Running>, StepError> {
         self.remains
@@ -339,7 +339,7 @@ impl<E: Engine> Life<'_, E> {
         &self,
         image: &PreparedImage,
         user: ContainerUser,
-        workspace: &Workspace,
+        workspace: &Arc<Workspace>,
         network: NetworkAttachment,
     ) -> Result<Option<(String, Pumping)>, StepError> {
         let context = &self.shared.context;
@@ -395,7 +395,7 @@ impl<E: Engine> Life<'_, E> {
         } = running;
         let mut stops = self.stops();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
-        let disk = DiskWatch::new(engine, &name, self.task, workspace);
+        let disk = DiskWatch::of_task(engine, &name, self.task, workspace);
         let (wait, disk) = (engine.wait(&name), disk.over_limit());
         tokio::pin!(wait, disk);
         let (stopped, exit) = tokio::select! {

@@ -121,6 +121,45 @@ fn a_disk_is_filled_no_further_than_its_limit() {
     );
 }
 
+/// The wrapper's hand-off is a part of the task; a collector may write as much as a result may be.
+#[test]
+fn hand_offs_fill_a_disk_no_further_than_a_result_may_be() {
+    const FILLS: &str = "git config filter.fills.clean 'head -c 4G /dev/zero >>/agent/out/big'
+      echo '* filter=fills' >.gitattributes";
+    let hostile = [
+        (
+            "by-the-wrapper",
+            "{ disk_limit: 64m, handoff_timeout: 5m }",
+            FILLS,
+        ),
+        (
+            "by-the-collector",
+            "{ disk_limit: 20g, handoff_timeout: 5m }",
+            &format!("{FILLS}\n      kill -9 $PPID; sleep 60"),
+        ),
+    ];
+    let scene = Scene::new();
+    let limits = "collect: { limits: { leftovers: 16m, bundle: 48m } }\n";
+    let (ended, result) = scene.run(&(spec("mem_limit: 256m", &hostile) + limits));
+    assert_eq!(outcome(&result, "by-the-wrapper"), "out_of_disk", "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    for (id, ..) in hostile {
+        let branch = &task(&result, id)["branch"];
+        assert_eq!(branch["result"], "kept", "{branch:#}");
+        let told = "the collector was killed: it wrote more than 64 MiB";
+        assert!(branch["notes"].to_string().contains(told), "{branch:#}");
+        let attempt = scene.state().join(format!("runs/{run}/tasks/{id}/1"));
+        let big = std::fs::metadata(attempt.join("out/big")).expect("the file");
+        assert!(big.len() < 4 << 30, "{id}: {}", big.len());
+        let work = std::fs::read_to_string(attempt.join("worktree/work.txt"));
+        assert_eq!(work.expect("the work"), "work\n", "{id}");
+    }
+    for id in ["first", "last"] {
+        assert_eq!(task(&result, id)["branch"]["result"], "created", "{ended}");
+    }
+    assert_eq!(scene.left().len(), 2, "{:?}", scene.left());
+}
+
 #[test]
 fn memory_has_no_way_around_its_limit() {
     let hostile = [

@@ -158,3 +158,36 @@ async fn an_engine_that_takes_long_is_asked_seldom() {
     // A twentieth of 3000 s, 10 s each.
     assert_eq!(asked.count(), 15);
 }
+
+/// What collects may be made to write without end as well: by the task's own filters.
+#[tokio::test(start_paused = true)]
+async fn a_collector_writes_no_more_than_a_result_may_be() {
+    let yaml = format!("{TWO}collect: {{ limits: {{ leftovers: 1m, bundle: 3m }} }}\n");
+    for (mebibytes, is_killed) in [(3, false), (5, true)] {
+        let killed = Script::exits(137).on_start(|config| {
+            fs::write(host_path(config, "/agent/git").join("x"), vec![1; 3 << 19]).unwrap();
+        });
+        let scene = scene(killed);
+        let collects = hostile("/agent/out", move |out| {
+            fs::write(out.join("x"), vec![1; mebibytes << 20]).unwrap();
+        });
+        let ends = |script: Script| {
+            let nothing_changed = super::scene::nothing_changed;
+            script
+                .after(Duration::from_secs(10))
+                .on_exit(nothing_changed)
+        };
+        let collects = if is_killed { collects } else { ends(collects) };
+        scene.engine.script("collector/a", collects);
+        let summary = scene.run(&yaml).await;
+        let branch = report(&summary, "a").branch.clone().unwrap();
+        let told = "the collector was killed: it wrote more than 4 MiB";
+        let is_told = branch.notes.iter().any(|note| note.contains(told));
+        assert_eq!(is_told, is_killed, "{branch:#?}");
+        let is_kept = matches!(branch.result, BranchResult::Kept { .. });
+        assert_eq!(is_kept, is_killed, "{branch:#?}");
+        assert!(report(&summary, "sibling").is_good());
+        scene.engine.assert_no_leaks();
+        assert_eq!(scene.left_on_disk().len(), usize::from(is_killed));
+    }
+}
