@@ -21,6 +21,8 @@ step "cargo fmt --check"
 cargo fmt --check
 step "cargo clippy"
 cargo clippy --locked --all-targets -- -D warnings
+step "fuzz/Cargo.lock follows Cargo.lock"
+cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 step "cargo doc"
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 step "shellcheck"
