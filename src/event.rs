@@ -253,6 +253,9 @@ pub enum TaskOutcome {
     Skipped {
         /// Why, as a clause.
         reason: String,
+        /// Whether it is since somebody else works on the same: no failure of the run.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        claimed: bool,
     },
     /// We could not do our part.
     Infra {
@@ -483,6 +486,13 @@ impl TaskReport {
     /// Whether it did not go well, and may.
     pub fn is_allowed_failure(&self) -> bool {
         self.allow_failure && !self.is_good()
+    }
+
+    /// Whether the run has failed for it: it is not good, may not fail, and was not skipped since
+    /// somebody else works on the same.
+    pub fn is_failure(&self) -> bool {
+        let elsewhere = matches!(self.outcome, TaskOutcome::Skipped { claimed: true, .. });
+        !self.is_good() && !self.allow_failure && !elsewhere
     }
 }
 

@@ -37,6 +37,7 @@ pub mod plan;
 pub mod git;
 pub mod workspace;
 pub mod journal;
+pub mod claims;
 pub mod collect;
 pub mod runner;
 pub mod report;

@@ -11,7 +11,7 @@ use clap::{
 };
 
 use super::surroundings;
-use crate::id::RunId;
+use crate::id::{ClaimKey, RunId};
 use crate::runner::Pool;
 use crate::spec::{MOST_RETRIES, units};
 
@@ -108,6 +108,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
+    /// List what tasks claim in this repository, or release a claim
+    Claims(ClaimsArgs),
     /// Find out whether agent-run can run here, and what its tasks could reach
     Doctor(DoctorArgs),
     /// Write a spec for this repository that runs as it is
@@ -297,6 +299,39 @@ pub struct PsArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
+}
+
+/// What `claims` takes.
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// What to do; they are listed if nothing is said
+    #[command(subcommand)]
+    pub action: Option<ClaimsAction>,
+    /// Those on this remote of the repository, not those here
+    #[arg(long, value_name = "REMOTE", env = "AGENT_RUN_REMOTE", global = true)]
+    pub remote: Option<String>,
+    /// How they are printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
+}
+
+/// What `claims` does.
+#[derive(Debug, Subcommand)]
+pub enum ClaimsAction {
+    /// Release a claim whose holder is gone
+    Release {
+        /// What is claimed
+        key: ClaimKey,
+        /// Also where its holder may still work on it: his work gets no branch then
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Which task.

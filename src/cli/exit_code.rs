@@ -50,14 +50,10 @@ pub fn of_run(summary: &RunSummary) -> Exit {
         || summary.tasks.iter().any(|t| !t.teardown_errors.is_empty());
     match summary.stopped {
         Some(reason) => of_stop(reason),
-        None if !summary.tasks.iter().all(counts_as_good) => Exit::TasksFailed,
+        None if summary.tasks.iter().any(TaskReport::is_failure) => Exit::TasksFailed,
         None if left_behind => Exit::Unexpected,
         None => Exit::Success,
     }
-}
-
-fn counts_as_good(task: &TaskReport) -> bool {
-    task.is_good() || task.allow_failure
 }
 
 #[cfg(test)]

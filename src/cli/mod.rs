@@ -3,6 +3,7 @@
 
 mod args;
 mod ci;
+mod claims;
 mod clean;
 mod completions;
 mod config;
@@ -76,6 +77,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),
+        Command::Claims(arguments) => claims::claims(&surroundings()?, &arguments),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),

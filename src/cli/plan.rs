@@ -133,6 +133,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         };
         writeln!(text, "  secret    {} as {place}", grant.name)?;
     }
+    if let Some(claim) = &task.claim {
+        writeln!(text, "  claim     {claim}")?;
+    }
     if let Some(artifacts) = &task.artifacts {
         let paths: Vec<&str> = artifacts.paths.iter().map(PathPattern::as_str).collect();
         let when = match artifacts.when {

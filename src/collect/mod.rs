@@ -12,6 +12,7 @@ pub mod fuzz;
 mod handed_off;
 pub mod limits;
 mod open;
+mod place;
 mod policy;
 mod promote;
 mod prune;
@@ -33,6 +34,7 @@ pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use limits::CollectLimits;
+pub use place::{CLAIM_LOST, Place};
 use policy::{Added, Checked};
 pub use promote::name_set_aside;
 pub use prune::{release_packs, remove_unused};
@@ -60,6 +62,8 @@ pub struct CollectRequest<'a> {
     pub attempt: &'a AttemptId,
     /// The branch to make; none for an attempt that another one follows, whose work is set aside.
     pub branch: Option<&'a BranchName>,
+    /// A ref and what it must stand for when the branch is made, else the work is set aside.
+    pub guard: Option<&'a (String, CommitId)>,
     /// What is taken at most.
     pub limits: CollectLimits,
 }

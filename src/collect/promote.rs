@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 
 use super::CollectRequest;
 use super::error::{CollectError, io};
+use super::place::Place;
 use super::quarantine::{Pack, Quarantine};
 use crate::event::{BranchReport, BranchResult};
-use crate::git::{GitError, Repository, RepositoryLock, init_bare};
-use crate::id::{AttemptId, BranchName, CommitId, StateDir};
-use crate::sanitize;
+use crate::git::{GitError, RepositoryLock, init_bare};
+use crate::id::{BranchName, CommitId, StateDir};
 
 /// What is written into the mark that keeps a pack from being repacked away.
 pub(super) const KEEP: &str = "agent-run";
-const NOTHING: &str = "0000000000000000000000000000000000000000";
 
 /// Where a result has ended up.
 pub(super) struct Promoted {
@@ -80,7 +79,12 @@ pub(super) fn promote(
     let result = if tip == workspace.base() {
         BranchResult::NoChange
     } else {
-        place((repository, attempt), request.branch, tip, &mut notes)?
+        let place = Place {
+            repository,
+            attempt,
+            guard: request.guard,
+        };
+        place.put(request.branch, tip, &mut notes)?
     };
     // The work is safe: what stays behind now is only untidy.
     notes.extend(release(&keep).err().map(|e| e.to_string()));
@@ -128,8 +132,7 @@ fn release(keep: &Path) -> Result<(), CollectError> {
 /// branch's name is taken, or on failure, the work stays where it is.
 pub fn name_set_aside(
     state: &StateDir,
-    repository: &Repository,
-    attempt: &AttemptId,
+    place: Place<'_>,
     branch: &BranchName,
     report: &mut BranchReport,
 ) {
@@ -137,9 +140,10 @@ pub fn name_set_aside(
         return;
     };
     let notes = &mut report.notes;
+    let repository = place.repository;
     let placed = RepositoryLock::acquire(state, repository.key())
         .map_err(CollectError::from)
-        .and_then(|_lock| place((repository, attempt), Some(branch), &commit, notes));
+        .and_then(|_lock| place.put(Some(branch), &commit, notes));
     match placed {
         Ok(result) => report.result = result,
         Err(error) => notes.push(error.to_string()),
@@ -152,43 +156,20 @@ pub fn name_set_aside(
     }
 }
 
-/// Makes the branch; where there is none to make, or its name is taken, keeps the result under a ref
-/// of ours.
-fn place(
-    whose: (&Repository, &AttemptId),
-    branch: Option<&BranchName>,
-    tip: &CommitId,
-    notes: &mut Vec<String>,
-) -> Result<BranchResult, CollectError> {
-    let (kept_ref, commit) = (whose.1.kept_ref(0), tip.clone());
-    let Some(branch) = branch.cloned() else {
-        create(whose, &kept_ref, tip)?;
-        return Ok(BranchResult::SetAside { commit, kept_ref });
-    };
-    match create(whose, &branch.full_ref(), tip) {
-        Ok(()) => return Ok(BranchResult::Created { branch, commit }),
-        Err(GitError::Failed { stderr, .. }) => {
-            notes.push(format!("git did not make the branch: {stderr}"));
-        }
-        Err(other) => return Err(other.into()),
-    }
-    create(whose, &kept_ref, tip)?;
-    Ok(BranchResult::Taken {
-        branch,
-        commit,
-        kept_ref,
-    })
-}
-
 fn keep_sides(
     request: &CollectRequest<'_>,
     sides: &[(CommitId, String)],
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, String)>, CollectError> {
     let mut kept = Vec::new();
+    let place = Place {
+        repository: request.repository,
+        attempt: request.attempt,
+        guard: None,
+    };
     for (index, (id, what)) in sides.iter().enumerate() {
         let name = request.attempt.kept_ref(index + 1);
-        match create((request.repository, request.attempt), &name, id) {
+        match place.create(&name, id) {
             Ok(()) => kept.push((name, what.clone())),
             Err(GitError::Failed { stderr, .. }) => {
                 notes.push(format!("{name} was not made: {stderr}"));
@@ -197,23 +178,4 @@ fn keep_sides(
         }
     }
     Ok(kept)
-}
-
-/// Makes a ref that is not there; one that stands at `commit` already is as good.
-fn create(
-    (repository, attempt): (&Repository, &AttemptId),
-    name: &str,
-    commit: &CommitId,
-) -> Result<(), GitError> {
-    let message = format!("agent-run: {attempt}");
-    let call = repository.call(["update-ref", "-m", &message, name, commit.as_str(), NOTHING]);
-    let Err(error) = call.run() else {
-        return Ok(());
-    };
-    let there = repository
-        .call(["rev-parse", "-q", "--verify", name])
-        .run()
-        .unwrap_or_default();
-    let same = sanitize::line(there.trim_ascii(), false) == commit.as_str();
-    if same { Ok(()) } else { Err(error) }
 }

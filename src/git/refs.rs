@@ -1,15 +1,13 @@
-//! Refs of the user's repository that agent-run may remove: those of attempts, and merged branches.
+//! Refs of the user's repository that agent-run may remove: its own, and merged branches.
 
 use super::{GitError, Repository};
-use crate::id::{CommitId, RunId};
+use crate::id::CommitId;
 
 impl Repository {
-    /// The refs that keep work of a run's attempts, each with what it stands for.
-    pub fn attempt_refs(&self, run: &RunId) -> Result<Vec<(String, CommitId)>, GitError> {
+    /// The refs whose names begin with the parts of `prefix`, each with what it stands for.
+    pub fn refs(&self, prefix: &str) -> Result<Vec<(String, CommitId)>, GitError> {
         let format = "--format=%(objectname) %(refname)";
-        let text = self
-            .call(["for-each-ref", format, &run.attempts_prefix()])
-            .run()?;
+        let text = self.call(["for-each-ref", format, prefix]).run()?;
         let text = String::from_utf8_lossy(&text);
         let refs = text.lines().filter_map(|line| {
             let (id, name) = line.split_once(' ')?;

@@ -4,6 +4,7 @@
 //! itself (container, network, ref, directory, label) is computed here and nowhere else, so that
 //! whatever a crash leaves behind can be found again.
 
+mod claim;
 mod layout;
 mod pattern;
 
@@ -126,6 +127,10 @@ name_type! {
 name_type! {
     /// A pattern of paths below a directory, as `reports/**/*.xml`; see [`Part`].
     PathPattern
+}
+name_type! {
+    /// What a task claims for itself: 1 to 80 bytes without control characters or outer blanks.
+    ClaimKey
 }
 name_type! {
     /// Names a repository in the state directory: a readable part and a hash of its git directory.

@@ -5,6 +5,7 @@
 
 mod find;
 pub mod log;
+mod owner;
 mod progress;
 mod records;
 mod requests;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use find::{FoundRun, RunState, read_json};
+pub use owner::{has_ended, host, owner, pid_namespace};
 pub use progress::TaskProgress;
 pub use records::{Journal, JournalReader};
 pub use requests::StopRequest;
@@ -220,18 +222,4 @@ pub fn runs(state: &StateDir) -> Result<Vec<RunId>, JournalError> {
         .collect();
     runs.sort();
     Ok(runs)
-}
-
-/// `boot_id:pid:starttime` of this process, for the owner label.
-///
-/// Start time is field 22 of `/proc/self/stat`, proc(5). Where there is no `/proc`, the two others
-/// stay empty: the lock decides, the label only informs.
-pub fn owner() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let since = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(19))
-        .unwrap_or_default();
-    format!("{}:{}:{since}", boot.trim(), std::process::id())
 }

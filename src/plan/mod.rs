@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collect::limits::CollectLimits;
 use crate::engine::config::{ImageRequest, Limits};
-use crate::id::{BranchName, CommitId, ImageRef, RepoKey, RunId, TaskId};
+use crate::id::{BranchName, ClaimKey, CommitId, ImageRef, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
 use crate::spec::{
     CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units,
@@ -88,6 +88,9 @@ pub struct RunPlan {
     pub secrets: Vec<SecretSource>,
     /// What is taken at most from one attempt.
     pub collect_limits: CollectLimits,
+    /// The remote on which claims are taken too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims_remote: Option<String>,
     /// The tasks, in the order of the spec.
     pub tasks: Vec<TaskPlan>,
     /// What people should know before it starts, each a sentence.
@@ -178,6 +181,9 @@ pub struct TaskPlan {
     pub allow_failure: bool,
     /// The branch that its work becomes.
     pub branch: BranchName,
+    /// What it works on, with nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimKey>,
     /// What is copied out of its worktree, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
@@ -269,6 +275,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         author: spec.author.clone().unwrap_or(inputs.identity_default),
         secrets: secrets.collect(),
         collect_limits: collect_limits(&spec.collect.limits),
+        claims_remote: spec.claims.remote.clone(),
         run: inputs.run,
         repository: inputs.repository,
         tasks,

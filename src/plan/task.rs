@@ -68,6 +68,7 @@ impl Planner<'_> {
             retry: task.retry.clone().unwrap_or_default(),
             allow_failure: task.allow_failure.unwrap_or(false),
             branch: branches::of(task, run),
+            claim: task.claim.as_ref().map(|claim| claim.value.clone()),
             artifacts: task.artifacts.clone(),
             lines: self.lines(),
         })

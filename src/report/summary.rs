@@ -191,7 +191,7 @@ pub(super) fn totals(run: &RunSummary) -> String {
 fn skipped(text: &mut String, run: &RunSummary, paint: Paint) -> std::fmt::Result {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for task in &run.tasks {
-        let TaskOutcome::Skipped { reason } = &task.outcome else {
+        let TaskOutcome::Skipped { reason, .. } = &task.outcome else {
             continue;
         };
         match reasons.iter_mut().find(|(known, _)| known == reason) {

@@ -72,7 +72,7 @@ pub fn cause(outcome: &TaskOutcome) -> Option<String> {
         }
         TaskOutcome::Killed { signal } => format!("killed by signal {signal}"),
         TaskOutcome::Cancelled => "the run was stopped".into(),
-        TaskOutcome::Skipped { reason } => reason.clone(),
+        TaskOutcome::Skipped { reason, .. } => reason.clone(),
         TaskOutcome::Infra { stage, message } => format!("{stage}: {message}"),
     })
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::claim::{self, Refusal};
 use super::stops::{Stops, Urgency};
 use super::task::run_attempt;
 use super::teardown::{Remains, teardown};
-use super::{Shared, collector};
+use super::{Shared, StepError, collector};
 use crate::engine::Engine;
 use crate::event::{EventKind, TaskOutcome, TaskReport};
 use crate::id::AttemptId;
@@ -26,10 +27,38 @@ pub(super) struct TaskDone {
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
-/// Makes attempts at a task until none follows. The first has its slot.
+/// Makes attempts at a task, if it gets what it claims. The first has its slot.
 pub(super) async fn run_task<E: Engine>(
     shared: Arc<Shared<E>>,
     task: TaskPlan,
+    slot: OwnedSemaphorePermit,
+) -> TaskDone {
+    let outcome = match claim::take(&shared, &task).await {
+        Ok(()) => {
+            let done = attempts(&shared, &task, slot).await;
+            claim::release(&shared, &task.id).await;
+            return done;
+        }
+        Err(Refusal::Claimed(reason)) => TaskOutcome::Skipped {
+            reason,
+            claimed: true,
+        },
+        Err(Refusal::Failed(StepError { stage, message })) => TaskOutcome::Infra {
+            stage: stage.to_owned(),
+            message: shared.context.needles.mask(&message),
+        },
+    };
+    TaskDone {
+        report: TaskReport::bare(task.id, outcome),
+        remains: Remains::default(),
+        slot: Some(slot),
+    }
+}
+
+/// Makes attempts at a task until none follows.
+async fn attempts<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
     mut slot: OwnedSemaphorePermit,
 ) -> TaskDone {
     let mut since = shared.began;
@@ -42,7 +71,7 @@ pub(super) async fn run_task<E: Engine>(
         number: past.left.get(&task.id).map_or(1, |left| left.attempt),
     };
     let (mut report, mut remains, slot) = loop {
-        let done = run_attempt(&shared, &task, attempt.clone(), since).await;
+        let done = run_attempt(shared, task, attempt.clone(), since).await;
         if !done.is_retried {
             break (done.report, done.remains, Some(slot));
         }
@@ -54,9 +83,9 @@ pub(super) async fn run_task<E: Engine>(
             .intent(Some(&task.id), EventKind::Retry { report, wait })
             .await;
         drop(slot);
-        not_removed.extend(teardown(&shared, done.remains).await);
-        let Some(next) = next_slot(&shared, shared.stops(&task.id), since + wait).await else {
-            let report = as_the_last(&shared, &task, attempt, done.report).await;
+        not_removed.extend(teardown(shared, done.remains).await);
+        let Some(next) = next_slot(shared, shared.stops(&task.id), since + wait).await else {
+            let report = as_the_last(shared, task, attempt, done.report).await;
             break (report, Remains::default(), None);
         };
         slot = next;
@@ -181,7 +210,10 @@ mod tests {
         for outcome in [
             TaskOutcome::Succeeded,
             TaskOutcome::Cancelled,
-            TaskOutcome::Skipped { reason },
+            TaskOutcome::Skipped {
+                reason,
+                claimed: false,
+            },
         ] {
             assert!(!follows(&retry(10, &[]), 1, &outcome), "{outcome:?}");
         }

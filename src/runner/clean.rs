@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+use super::claim::{self, HeldClaims};
 use super::container::Launch;
 use super::container::volume_config;
 use super::images::Images;
@@ -271,6 +272,7 @@ impl<E: Engine> Cleaner<E> {
             pin: std::sync::Mutex::default(),
             slots: Arc::new(Semaphore::new(0)),
             views: Views::default(),
+            claims: HeldClaims::default(),
             proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
             past: Past::default(),
@@ -442,9 +444,14 @@ fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
 fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId) -> Vec<String> {
     let unpinned = repository.unpin(run);
     let released = collect::release_packs(state, repository);
-    let all = [unpinned, released].into_iter();
-    all.filter_map(Result::err)
-        .map(|error| StepError::new("remove", &error).message)
+    let unclaimed = claim::release_of_run(repository, run);
+    let all = [unpinned, released].into_iter().filter_map(Result::err);
+    all.map(|error| StepError::new("remove", &error).message)
+        .chain(
+            unclaimed
+                .err()
+                .map(|error| StepError::new("remove", &error).message),
+        )
         .collect()
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::claim;
 use super::container::{Launch, collector_config};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::stops::Urgency;
 use super::teardown::Remains;
 use super::{RunContext, Shared, Shutdown, StepError, asked_to_kill, blocking};
-use crate::collect::{self, ArtifactsRequest, CollectRequest};
+use crate::collect::{self, ArtifactsRequest, CollectRequest, Place};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::event::{ArtifactsReport, BranchReport, BranchResult};
@@ -135,18 +136,24 @@ pub(super) async fn collect<E: Engine>(
     attempt: &AttemptId,
     workspace: Arc<Workspace>,
 ) -> BranchReport {
-    let (shared, branch, attempt) = (shared.clone(), branch.cloned(), attempt.clone());
+    let (claim, lost) = claim::hold(shared, &attempt.task).await;
+    let branch = branch.filter(|_| lost.is_none()).cloned();
+    let (shared, attempt) = (shared.clone(), attempt.clone());
     blocking(move || {
         let context = &shared.context;
-        collect::collect(&CollectRequest {
+        let guard = claim.as_ref().and_then(|held| held.guard());
+        let mut report = collect::collect(&CollectRequest {
             state: &context.state,
             repository: &context.repository,
             store: &context.store,
             workspace: &workspace,
             attempt: &attempt,
             branch: branch.as_ref(),
+            guard: guard.as_ref(),
             limits: context.plan.collect_limits,
-        })
+        });
+        report.notes.extend(lost);
+        report
     })
     .await
 }
@@ -199,12 +206,22 @@ pub(super) async fn name_set_aside<E: Engine>(
     attempt: AttemptId,
     mut report: BranchReport,
 ) -> BranchReport {
+    let (claim, lost) = claim::hold(shared, &attempt.task).await;
     let (shared, branch) = (shared.clone(), branch.clone());
     blocking(move || {
         let RunContext {
             state, repository, ..
         } = &shared.context;
-        collect::name_set_aside(state, repository, &attempt, &branch, &mut report);
+        let guard = claim.as_ref().and_then(|held| held.guard());
+        if lost.is_none() {
+            let place = Place {
+                repository,
+                attempt: &attempt,
+                guard: guard.as_ref(),
+            };
+            collect::name_set_aside(state, place, &branch, &mut report);
+        }
+        report.notes.extend(lost);
         report
     })
     .await

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::attempts::{TaskDone, run_task};
+use super::claim::HeldClaims;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
@@ -81,6 +82,7 @@ pub async fn run<E: Engine>(
         pin: std::sync::Mutex::default(),
         slots: Arc::new(Semaphore::new(parallel)),
         views: Views::default(),
+        claims: HeldClaims::default(),
         proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
         past: Past::new(&context.plan, &earlier, &owned),
@@ -434,13 +436,16 @@ impl<E: Engine> Dispatch<E> {
 }
 
 fn skipped(task: &TaskPlan, reason: &str, waited: Duration) -> TaskReport {
-    let reason = reason.into();
+    let outcome = TaskOutcome::Skipped {
+        reason: reason.into(),
+        claimed: false,
+    };
     TaskReport {
         allow_failure: task.allow_failure,
         phases: vec![PhaseTime {
             phase: TaskPhase::Waiting,
             took: waited,
         }],
-        ..TaskReport::bare(task.id.clone(), TaskOutcome::Skipped { reason })
+        ..TaskReport::bare(task.id.clone(), outcome)
     }
 }

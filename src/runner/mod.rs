@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
 
 mod attempts;
+mod claim;
 mod clean;
 mod collector;
 mod container;
@@ -134,6 +135,7 @@ struct Shared<E: Engine> {
     /// As many as tasks may run at once.
     slots: Arc<Semaphore>,
     views: views::Views,
+    claims: claim::HeldClaims,
     proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
     /// What an earlier process left of the run.

@@ -53,7 +53,10 @@ pub(super) fn settle(
             },
             None => {
                 let reason = "the run ended before it began".into();
-                bare(TaskOutcome::Skipped { reason })
+                bare(TaskOutcome::Skipped {
+                    reason,
+                    claimed: false,
+                })
             }
         }
     };
@@ -92,7 +95,7 @@ impl<E: Engine> Cleaner<E> {
             let mut removed = Vec::new();
             if let Some(repository) = repository {
                 let refs = repository
-                    .attempt_refs(&run)
+                    .refs(&run.attempts_prefix())
                     .map_err(|e| StepError::new("remove", &e))?;
                 if !dry_run {
                     let gone = repository.delete_refs(&refs);

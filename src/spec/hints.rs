@@ -24,6 +24,7 @@ pub const TOP_KEYS: &[&str] = &[
     "author",
     "secrets",
     "collect",
+    "claims",
     "defaults",
     "tasks",
 ];
@@ -63,6 +64,7 @@ pub const TASK_KEYS: &[&str] = &[
     "retry",
     "allow_failure",
     "branch",
+    "claim",
     "artifacts",
 ];
 
@@ -71,6 +73,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ArtifactsParts", ARTIFACTS_KEYS),
     ("AuthorParts", AUTHOR_KEYS),
     ("BuildParts", BUILD_KEYS),
+    ("ClaimsSpec", CLAIMS_KEYS),
     ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
     ("CollectSpec", COLLECT_KEYS),
     ("EnvFileParts", ENV_FILE_KEYS),
@@ -84,6 +87,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
 pub(super) const ARTIFACTS_KEYS: &[&str] = &["paths", "when"];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
 pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
+pub(super) const CLAIMS_KEYS: &[&str] = &["remote"];
 pub(super) const COLLECT_KEYS: &[&str] = &["limits"];
 pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
     "bundle",
@@ -112,7 +116,6 @@ const LATER: &[&str] = &[
     "lfs",
     "fail_fast",
     "agents",
-    "claims",
     "platform",
     "agent",
     "model",
@@ -129,7 +132,6 @@ const LATER: &[&str] = &[
     "needs",
     "matrix",
     "profiles",
-    "claim",
     "touches",
     "on_existing",
 ];

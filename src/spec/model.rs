@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::schema;
 use super::source::{At, SourceFile};
 use crate::engine::config::{PullPolicy, Ulimit};
-use crate::id::{BranchName, ImageRef, PathPattern, TaskId};
+use crate::id::{BranchName, ClaimKey, ImageRef, PathPattern, TaskId};
 use crate::secrets::SecretString;
 
 /// A run of agent tasks on one repository, each in a git worktree and a container of its own.
@@ -55,6 +55,9 @@ pub struct RunSpec {
     /// How the tasks' work is taken: `limits`.
     #[schemars(with = "Option<CollectSpec>")]
     pub collect: CollectSpec,
+    /// Where claims are taken besides this repository: `remote`.
+    #[schemars(with = "Option<ClaimsSpec>")]
+    pub claims: ClaimsSpec,
     /// The tasks by id: lower-case letters, digits, `.`, `_` and `-`.
     #[schemars(
         with = "BTreeMap<TaskId, Option<TaskSpec>>",
@@ -164,9 +167,21 @@ pub struct TaskSpec {
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,
+    /// What the task works on with nobody else: while another task has the same claim, of this run or
+    /// another on the same repository, it is skipped. Default: none.
+    #[schemars(with = "Option<String>")]
+    pub claim: Option<At<ClaimKey>>,
     /// Files of the worktree that are copied for you: patterns, or `paths` and `when`. Default: none.
     #[schemars(with = "Option<schema::ArtifactsForm>")]
     pub artifacts: Option<Artifacts>,
+}
+
+/// Where claims are taken besides the repository.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(transform = schema::object)]
+pub struct ClaimsSpec {
+    /// A remote of the repository, so that machines which share only that see each other's claims.
+    pub remote: Option<String>,
 }
 
 /// How the tasks' work is taken.

@@ -123,6 +123,7 @@ pub(super) fn read_task(
         branch: fields
             .get("branch")
             .and_then(|f| reader.name(f, "a branch name")),
+        claim: fields.get("claim").and_then(|f| reader.name(f, "a text")),
         artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
         id: id?,
     })

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use super::Context;
 use super::diagnostic::{Diagnostic, shown};
-use super::hints::{AUTHOR_KEYS, HISTORY_KEYS, Level, SECRET_KEYS, TASK_KEYS, TOP_KEYS};
+use super::hints::{
+    AUTHOR_KEYS, CLAIMS_KEYS, HISTORY_KEYS, Level, SECRET_KEYS, TASK_KEYS, TOP_KEYS,
+};
 use super::limits::collect;
 use super::merge::{merge, normalise, variable_name};
-use super::model::{History, Identity, RunSpec, SecretOrigin, TaskSpec};
+use super::model::{ClaimsSpec, History, Identity, RunSpec, SecretOrigin, TaskSpec};
 use super::reader::{Field, Fields, Reader};
 use super::source::{At, SourceFile, Span};
 use super::task::read_task;
@@ -72,6 +74,10 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
         collect: fields
             .get("collect")
             .and_then(|f| collect(reader, f))
+            .unwrap_or_default(),
+        claims: fields
+            .get("claims")
+            .and_then(|f| claims(reader, f))
             .unwrap_or_default(),
         tasks: tasks(reader, fields, root, &secrets),
         secrets,
@@ -268,6 +274,26 @@ fn base(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<String>> {
         return None;
     }
     Some(base)
+}
+
+fn claims(reader: &mut Reader<'_>, field: Field<'_>) -> Option<ClaimsSpec> {
+    let fields = reader.fields(field, "a map with `remote`", CLAIMS_KEYS)?;
+    let Some(remote) = fields.get("remote") else {
+        let hint = "write a remote of the repository, such as `remote: origin`";
+        reader.problem(field.span(), "`claims` has no `remote`", hint);
+        return None;
+    };
+    let remote = reader.value(remote, "a remote", |text| {
+        let fits =
+            !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace);
+        let hint = "write a remote of the repository, such as origin, or its address";
+        let is_line = fits && !text.contains(char::is_control);
+        is_line
+            .then(|| text.to_owned())
+            .ok_or_else(|| BadValue::new("is no remote", hint))
+    })?;
+    let remote = Some(remote.value);
+    Some(ClaimsSpec { remote })
 }
 
 fn history(reader: &mut Reader<'_>, field: Field<'_>) -> Option<History> {

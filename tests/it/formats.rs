@@ -77,6 +77,7 @@ fn outcomes() -> Vec<TaskOutcome> {
     };
     let skipped = TaskOutcome::Skipped {
         reason: "stopped".into(),
+        claimed: false,
     };
     vec![
         TaskOutcome::Succeeded,

@@ -43,6 +43,7 @@ fn every_ending() {
     };
     let skipped = TaskOutcome::Skipped {
         reason: "the run stopped before it began".into(),
+        claimed: false,
     };
     let out_of_disk = TaskOutcome::OutOfDisk {
         used_bytes: 11 << 30,

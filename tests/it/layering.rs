@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("git", &[]),
     ("workspace", &["git", "engine::config"]),
     ("journal", &["event"]),
+    ("claims", &["git", "journal"]),
     ("collect", &["git", "workspace", "event"]),
     ("publish", &["git", "event"]),
     (
@@ -28,6 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "workspace",
             "engine",
             "journal",
+            "claims",
             "collect",
             "publish",
         ],
@@ -43,6 +45,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "workspace",
             "engine",
             "journal",
+            "claims",
             "collect",
             "publish",
             "runner",

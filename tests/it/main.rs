@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ci;
+mod claims;
 mod collect;
 mod docker;
 mod e2e;

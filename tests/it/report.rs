@@ -108,6 +108,7 @@ fn every_ending() {
     };
     let skipped = TaskOutcome::Skipped {
         reason: "the run was stopped".into(),
+        claimed: false,
     };
     let out_of_disk = TaskOutcome::OutOfDisk {
         used_bytes: 11 << 30,
@@ -198,7 +199,13 @@ fn a_failure_that_is_allowed_is_told_as_one() {
         allowed("good", TaskOutcome::Succeeded),
         allowed("failed", TaskOutcome::Failed { exit_code: 3 }),
         allowed("slow", TaskOutcome::TimedOut),
-        allowed("waited", TaskOutcome::Skipped { reason }),
+        allowed(
+            "waited",
+            TaskOutcome::Skipped {
+                reason,
+                claimed: false,
+            },
+        ),
     ]);
     for line in [
         " 4 tasks: 1 passed, 2 failed (allowed), 1 skipped\n",
@@ -258,6 +265,7 @@ fn tasks_that_never_began_are_told_of_together() {
         };
         let outcome = TaskOutcome::Skipped {
             reason: reason.into(),
+            claimed: false,
         };
         task(&format!("t{n}"), outcome, None)
     };

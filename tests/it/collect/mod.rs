@@ -13,12 +13,33 @@ use std::path::Path;
 use agent_run::collect::limits::CollectLimits;
 use agent_run::collect::{CollectRequest, collect};
 use agent_run::event::BranchReport;
+use agent_run::id::CommitId;
 
 use crate::git::fixture::{attempt, git};
 use crate::workspace::{Inside, Site};
 
 /// Collects the attempt `task`/1 onto the branch `agent/<task>`.
 fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -> BranchReport {
+    collect_guarded(site, inside, task, (limits, None))
+}
+
+/// The same, onto the branch only while a ref stands for that commit.
+pub fn collected_if(
+    site: &Site,
+    inside: &Inside,
+    task: &str,
+    guard: &(String, CommitId),
+) -> BranchReport {
+    let limits = CollectLimits::default();
+    collect_guarded(site, inside, task, (limits, Some(guard)))
+}
+
+fn collect_guarded(
+    site: &Site,
+    inside: &Inside,
+    task: &str,
+    (limits, guard): (CollectLimits, Option<&(String, CommitId)>),
+) -> BranchReport {
     collect(&CollectRequest {
         repository: &site.repository,
         state: &site.scratch.state(),
@@ -26,6 +47,7 @@ fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -
         workspace: &inside.workspace,
         attempt: &attempt(task, 1),
         branch: Some(&format!("agent/{task}").parse().unwrap()),
+        guard,
         limits,
     })
 }

@@ -7,6 +7,7 @@
 mod attempts;
 mod bad_input;
 mod ci;
+mod claims;
 mod clean;
 mod command_line;
 mod commands;

@@ -2,6 +2,7 @@
 //! point, time limits, interrupts, floods. Nothing may be leaked, ever.
 
 mod attempts;
+mod claims;
 mod disk;
 mod examine;
 mod faults;

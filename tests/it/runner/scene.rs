@@ -93,6 +93,10 @@ impl Scene {
         Script::exits(code).on_exit(nothing_changed)
     }
 
+    pub fn repository(&self) -> Repository {
+        self.repository.clone()
+    }
+
     pub fn state(&self) -> StateDir {
         StateDir::new(self.directory.path().join("state"))
     }

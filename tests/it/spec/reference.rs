@@ -26,7 +26,7 @@ fn rows(heading: &str) -> Vec<Vec<&'static str>> {
 #[test]
 fn examples_plan() {
     let blocks: Vec<&str> = REFERENCE.split("```yaml\n").skip(1).collect();
-    assert_eq!(blocks.len(), 8);
+    assert!(blocks.len() >= 8, "{}", blocks.len());
     for block in blocks {
         let (example, _) = block.split_once("```").unwrap();
         assert!(!planned(&good(example)).tasks.is_empty());

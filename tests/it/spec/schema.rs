@@ -69,6 +69,7 @@ fn every_key_is_read() {
         ("history: {", "}", "HistoryDepth"),
         ("collect: {", "}", "CollectSpec"),
         ("collect: {limits: {", "}}", "CollectLimitsSpec"),
+        ("claims: {", "}", "ClaimsSpec"),
         ("secrets: {s: {", "}}", "SecretForm"),
         ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),

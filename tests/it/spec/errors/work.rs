@@ -416,3 +416,68 @@ fn names_of_our_own() {
     agent-run: 1 error in agent-run.yaml
     ");
 }
+
+#[test]
+fn claims() {
+    assert_snapshot!(bad("\
+version: 1
+claims: {}
+tasks:
+  a: { run: x, claim: '' }
+  b: { run: x, claim: \"two\\nlines\" }
+  c: { run: x, claim: [a, b] }
+  d: { run: x, claims: a }
+"), @r#"
+    error: `claims` has no `remote`
+     --> agent-run.yaml:2:9
+      |
+    2 | claims: {}
+      |         ^^ write a remote of the repository, such as `remote: origin`
+
+    error: `claim: ` is empty
+     --> agent-run.yaml:4:23
+      |
+    4 |   a: { run: x, claim: '' }
+      |                       ^^
+
+    error: `claim: two\nlines` holds control characters
+     --> agent-run.yaml:5:23
+      |
+    5 |   b: { run: x, claim: "two\nlines" }
+      |                       ^^^^^^^^^^^^
+
+    error: `claim` must be a text, not a list
+     --> agent-run.yaml:6:23
+      |
+    6 |   c: { run: x, claim: [a, b] }
+      |                       ^^^^^^
+
+    error: unknown key `claims` in task `d`
+     --> agent-run.yaml:7:16
+      |
+    7 |   d: { run: x, claims: a }
+      |                ^^^^^^ a key of the top level
+
+    agent-run: 5 errors in agent-run.yaml
+    "#);
+    assert_snapshot!(bad("\
+version: 1
+claims: { remote: --upload-pack=x, key: y }
+tasks:
+  a: { run: x }
+"), @"
+    error: `remote: --upload-pack=x` is no remote
+     --> agent-run.yaml:2:19
+      |
+    2 | claims: { remote: --upload-pack=x, key: y }
+      |                   ^^^^^^^^^^^^^^^ write a remote of the repository, such as origin, or its address
+
+    error: unknown key `key` in `claims`
+     --> agent-run.yaml:2:36
+      |
+    2 | claims: { remote: --upload-pack=x, key: y }
+      |                                    ^^^
+
+    agent-run: 2 errors in agent-run.yaml
+    ");
+}
