@@ -111,7 +111,7 @@ fn settings_and_hooks_stay_inside() {
         Attack::new(
             "common-dir",
             // The commits are not where the hand-off takes them from.
-            Expected::Refused("descends-from-base"),
+            Expected::Kept,
             &format!("{WORK}{config}{common}"),
         ),
         imported("registration", &registered),
