@@ -6,6 +6,7 @@
 //! As JSON, durations are whole milliseconds and sizes bytes, with the unit in the name; times are
 //! RFC 3339 in UTC.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{BranchName, CommitId, RunId, TaskId};
+use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 
 /// The version of events and results. Within one, fields and kinds are only added.
 pub const VERSION: u32 = 1;
@@ -405,6 +406,9 @@ pub struct ArtifactFile {
 pub struct TaskReport {
     /// The task.
     pub task: TaskId,
+    /// What it has of a matrix, by axis, if it is a cell of one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, CellValue>,
     /// The attempt that decided, from 1; 0 if none began.
     pub attempt: u32,
     /// How it ended.
@@ -451,6 +455,7 @@ impl TaskReport {
     pub fn bare(task: TaskId, outcome: TaskOutcome) -> Self {
         Self {
             task,
+            matrix: BTreeMap::new(),
             attempt: 0,
             outcome,
             allow_failure: false,

@@ -10,10 +10,14 @@ use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod tasks;
+
 use super::surroundings;
 use crate::id::{ClaimKey, RunId};
 use crate::runner::Pool;
-use crate::spec::{MOST_RETRIES, units};
+use crate::spec::units;
+
+pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
 
 /// What `--help` ends with.
 const AFTER_HELP: &str = "\
@@ -153,37 +157,15 @@ pub struct GlobalArgs {
     pub color: When,
 }
 
-/// Which spec, and which of its tasks.
-#[derive(Debug, Args)]
-pub struct SpecArgs {
-    /// The spec (`-`, or a path with a `/` or ending in .yaml or .yml; else agent-run.yaml here or
-    /// above, up to the repository's root), then tasks; all if none
-    #[arg(value_name = "SPEC] [TASK")]
-    pub words: Vec<String>,
-    /// The spec, whatever its name
-    ///
-    /// [env, where no SPEC is given: `AGENT_RUN_FILE`]
-    #[arg(short, long, value_name = "FILE", verbatim_doc_comment)]
-    pub file: Option<PathBuf>,
-}
-
-/// What the command line says in place of the spec.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct OverArgs {
-    /// Tasks that run at once [default: what the engine's CPUs and memory allow]
-    #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
-    /// Attempts that follow a task's first one if that fails: in place of each task's `retry.max`
-    #[arg(long, value_name = "N", env = "AGENT_RUN_RETRIES", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_RETRIES)))]
-    pub retries: Option<u32>,
-}
-
 /// What `plan` takes.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Which spec.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Which of its tasks, where none is named.
+    #[command(flatten)]
+    pub profiles: ProfileArgs,
     /// What stands over the spec.
     #[command(flatten)]
     pub over: OverArgs,
@@ -204,6 +186,9 @@ pub struct RunArgs {
     /// Which spec.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Which of its tasks, where none is named.
+    #[command(flatten)]
+    pub profiles: ProfileArgs,
     /// What stands over the spec.
     #[command(flatten)]
     pub over: OverArgs,

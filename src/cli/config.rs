@@ -10,7 +10,7 @@ use super::{prepare, surroundings};
 use crate::spec::{self, Context};
 
 pub(super) fn config(directory: &Path, arguments: &SpecArgs) -> Result<Exit, Failure> {
-    let asked = prepare::read_spec(directory, arguments)?;
+    let asked = prepare::read_spec(directory, arguments, None)?;
     let context = Context {
         run: &asked.run,
         directory: &asked.directory,

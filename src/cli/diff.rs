@@ -12,6 +12,7 @@ use super::surroundings::{self, Surroundings};
 use super::target::Target;
 use crate::event::BranchResult;
 use crate::git::{Git, Repository};
+use crate::report::quoted;
 use crate::sanitize;
 
 pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<Exit, Failure> {
@@ -30,7 +31,10 @@ pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<
         Some(BranchResult::NoChange) => return Ok(Exit::Success),
         Some(BranchResult::Rejected { .. } | BranchResult::Kept { .. }) | None => {
             let error = anyhow!("task {} of run {} has no branch", task.id, target.found.run);
-            let hint = format!("`agent-run show {}` tells what became of it", task.id);
+            let hint = format!(
+                "`agent-run show {}` tells what became of it",
+                quoted(&task.id)
+            );
             return Err(Failure::new(Exit::NothingSelected, error).hint(hint));
         }
     };

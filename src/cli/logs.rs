@@ -74,12 +74,9 @@ fn places(target: &Target, words: &[String]) -> Result<Vec<usize>, Failure> {
     if words.is_empty() {
         return Ok((0..tasks.len()).collect());
     }
-    let mut places = Vec::new();
-    for word in words {
-        let id = &target.task(word)?.id;
-        places.extend(tasks.iter().position(|task| task.id == *id));
-    }
-    Ok(places)
+    let named = target.tasks(words)?.into_iter();
+    let place = |id: &TaskId| tasks.iter().position(|task| task.id == *id);
+    Ok(named.filter_map(place).collect())
 }
 
 fn no_log(

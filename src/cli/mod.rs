@@ -24,6 +24,7 @@ mod repeat;
 mod resume;
 mod run;
 mod schema;
+mod select;
 mod show;
 mod signals;
 mod stop;
@@ -71,7 +72,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
             block_on(run::run(&surroundings()?, request, &arguments))
         }
         Command::Plan(arguments) => {
-            let asked = prepare::read_spec(&directory, &arguments.spec)?;
+            let asked = prepare::read_spec(&directory, &arguments.spec, Some(&arguments.profiles))?;
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),

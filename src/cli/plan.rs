@@ -117,6 +117,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
     if task.retry.max > 0 {
         writeln!(text, "  retry     {}", retry(&task.retry))?;
     }
+    if task.allow_failure {
+        writeln!(text, "  failure   allowed")?;
+    }
     let network = match task.network_mode {
         NetworkMode::Bridge => "its own, open to the outside",
         NetworkMode::None => "none",

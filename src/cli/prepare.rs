@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::CommandFactory as _;
-
-use super::args::{Cli, OverArgs, RunArgs, SpecArgs};
+use super::args::{OverArgs, ProfileArgs, RunArgs, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::repeat::{self, Repeat};
+use super::select;
 use super::surroundings::{self, Surroundings};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
@@ -19,15 +18,12 @@ use crate::git::{Git, GitError, Repository};
 use crate::id::{CommitId, ImageRef, RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
 use crate::report::limit;
-use crate::sanitize;
 use crate::spec::{self, Context, RunSpec, SourceFile};
 
 /// The names that are looked for where no spec is named.
 pub(super) const DEFAULT_NAMES: [&str; 2] = ["agent-run.yaml", "agent-run.yml"];
 /// What a command gets between TERM and KILL on GitHub, at most.
 const GITHUB_GRACE: Duration = Duration::from_millis(1500);
-/// The most tasks that a hint names.
-const TASKS_SHOWN: usize = 8;
 
 /// A spec as it was asked for.
 pub(super) struct Asked {
@@ -64,8 +60,13 @@ pub(super) fn new_run_id() -> RunId {
     RunId::new(now, entropy)
 }
 
-/// Reads and checks the spec that the words name, and the files that it names.
-pub(super) fn read_spec(here: &Path, arguments: &SpecArgs) -> Result<Asked, Failure> {
+/// Reads and checks the spec that the words name, and the files that it names. Without profiles all of
+/// its tasks are meant where none is named.
+pub(super) fn read_spec(
+    here: &Path,
+    arguments: &SpecArgs,
+    profiles: Option<&ProfileArgs>,
+) -> Result<Asked, Failure> {
     let run = new_run_id();
     let (path, tasks) = split_words(arguments);
     let (source, directory, path) = if path.as_deref() == Some(Path::new("-")) {
@@ -88,8 +89,8 @@ pub(super) fn read_spec(here: &Path, arguments: &SpecArgs) -> Result<Asked, Fail
     };
     let mut spec = spec::parse(&source, &context)?;
     spec::read_files(&mut spec)?;
-    let ids: Vec<&TaskId> = spec.tasks.iter().map(|task| &task.id.value).collect();
-    let select = select(&ids, &name, tasks)?;
+    let profiles = profiles.map(|profiles| profiles.profiles.as_slice());
+    let select = select::of_spec(&spec, &name, tasks, profiles)?;
     Ok(Asked {
         name,
         directory,
@@ -112,51 +113,6 @@ pub(super) fn split_words(arguments: &SpecArgs) -> (Option<PathBuf>, &[String]) 
         (None, Some((spec, tasks))) if is_spec(spec) => (Some(spec.into()), tasks),
         (None, _) => (surroundings::path("AGENT_RUN_FILE"), words),
     }
-}
-
-/// The tasks with these names; a name of none is a mistake in the command line.
-pub(super) fn select(
-    tasks: &[&TaskId],
-    whose: &str,
-    words: &[String],
-) -> Result<Vec<TaskId>, Failure> {
-    let find = |word: &String| find_task(tasks, whose, word).cloned();
-    words.iter().map(find).collect()
-}
-
-/// The task with this name.
-pub(super) fn find_task<'a>(
-    tasks: &[&'a TaskId],
-    whose: &str,
-    word: &str,
-) -> Result<&'a TaskId, Failure> {
-    let found = tasks.iter().find(|id| id.as_str() == word);
-    found.copied().ok_or_else(|| {
-        let word = sanitize::line(word.as_bytes(), false);
-        let error = anyhow::anyhow!("{whose} has no task `{word}`");
-        Failure::new(Exit::Usage, error).hint(near(tasks, &word))
-    })
-}
-
-/// What was meant by the name of no task.
-fn near(tasks: &[&TaskId], word: &str) -> String {
-    let cli = Cli::command();
-    let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
-    if commands.contains(&word) {
-        return format!("the command comes first: agent-run {word} …");
-    }
-    let ids = || tasks.iter().map(|id| id.as_str());
-    let hint = crate::spec::did_you_mean(word, ids().chain(commands.iter().copied()));
-    if !hint.is_empty() {
-        return hint;
-    }
-    let shown: Vec<&str> = ids().take(TASKS_SHOWN).collect();
-    let more = if tasks.len() > TASKS_SHOWN {
-        ", …"
-    } else {
-        ""
-    };
-    format!("its tasks: {}{more}", shown.join(", "))
 }
 
 /// Looks for a spec from here upwards to the repository's root.
@@ -183,7 +139,7 @@ pub(super) fn read(here: &Path, arguments: &RunArgs) -> Result<Request, Failure>
     let spec = &arguments.spec;
     Ok(match &arguments.plan {
         Some(plan) => Request::Plan(Box::new(repeat::read(here, plan, spec)?)),
-        None => Request::Spec(Box::new(read_spec(here, spec)?)),
+        None => Request::Spec(Box::new(read_spec(here, spec, Some(&arguments.profiles))?)),
     })
 }
 
@@ -249,10 +205,6 @@ pub(super) async fn prepare(
         spec_path: asked.path,
     };
     let mut plan = plan::plan(&asked.spec, inputs)?;
-    if plan.tasks.is_empty() {
-        let error = anyhow::anyhow!("no task of {} was selected", asked.name);
-        return Err(Failure::new(Exit::NothingSelected, error));
-    }
     let graces = asked.spec.tasks.iter();
     let graces: Vec<Duration> = graces.filter_map(|task| task.stop_grace_period).collect();
     adapt(&mut plan, &graces, &repository, &info)?;

@@ -9,6 +9,7 @@ use super::args::{OverArgs, SpecArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::prepare::{self, Asked, Prepared};
+use super::select;
 use super::surroundings::Surroundings;
 use crate::engine::config::PullPolicy;
 use crate::engine::docker::DockerEngine;
@@ -37,7 +38,8 @@ pub(super) fn read(here: &Path, file: &Path, arguments: &SpecArgs) -> Result<Rep
         journal::read_json(&here.join(file), plan::VERSION).map_err(|e| unreadable(file, e))?;
     let (spec, words) = prepare::split_words(arguments);
     let ids: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
-    let select = prepare::select(&ids, &name, words)?;
+    let select = select::find_tasks(&ids, &name, words)?;
+    let select: Vec<TaskId> = select.into_iter().cloned().collect();
     let selected = |task: &&TaskPlan| select.is_empty() || select.contains(&task.id);
     let has_variables = |task: &TaskPlan| !task.environment.is_empty();
     let values = if plan.tasks.iter().filter(selected).any(has_variables) {
@@ -84,7 +86,7 @@ fn read_values(
         words: Vec::new(),
         file: Some(file.clone()),
     };
-    let read = prepare::read_spec(here, &arguments);
+    let read = prepare::read_spec(here, &arguments, None);
     read.map_err(|failure| {
         let why = format!(
             "{name} takes the values of variables from {}",

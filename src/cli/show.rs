@@ -19,7 +19,7 @@ use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
 use crate::journal::{RunState, TaskProgress};
 use crate::plan::{RunPlan, TaskPlan};
 use crate::report::{
-    Paint, artifacts, cause, count, ending, limit, padded, since, size, time, verdict, work,
+    Paint, artifacts, cause, count, ending, limit, padded, quoted, since, size, time, verdict, work,
 };
 use crate::spec::units;
 
@@ -305,7 +305,7 @@ fn next(
     report: Option<&TaskReport>,
     paint: Paint,
 ) -> std::fmt::Result {
-    let (task, run) = (shown.task, shown.run);
+    let (task, run) = (quoted(shown.task), shown.run);
     writeln!(text, "\n{}", paint.strong("Next"))?;
     let result = report.and_then(|report| Some(&report.branch.as_ref()?.result));
     match result {

@@ -24,10 +24,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) fn stop(surroundings: &Surroundings, arguments: &StopArgs) -> Result<Exit, Failure> {
     let target = Target::find(surroundings, Some(&arguments.run))?;
     let run = &target.found.run;
-    let mut tasks = HashSet::new();
-    for word in &arguments.tasks {
-        tasks.insert(target.task(word)?.id.clone());
-    }
+    let tasks = target.tasks(&arguments.tasks)?.into_iter();
+    let mut tasks: HashSet<TaskId> = tasks.cloned().collect();
     let whole = tasks.is_empty().then_some(None);
     let asked = tasks.iter().cloned().map(Some).chain(whole);
     let mut is_heard = target.found.state == RunState::Live;

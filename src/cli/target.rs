@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use super::error::Failure;
 use super::exit_code::Exit;
-use super::prepare;
+use super::select;
 use super::surroundings::Surroundings;
 use crate::git::{Git, GitError, Repository};
 use crate::id::{RunId, TaskId};
@@ -30,13 +30,22 @@ impl Target {
 
     /// The run's task with this name.
     pub(super) fn task(&self, word: &str) -> Result<&TaskPlan, Failure> {
-        let ids: Vec<&TaskId> = self.plan.tasks.iter().map(|task| &task.id).collect();
-        let id = prepare::find_task(&ids, &format!("run {}", self.found.run), word)?;
-        let place = ids
-            .iter()
-            .position(|known| *known == id)
-            .unwrap_or_default();
-        Ok(&self.plan.tasks[place])
+        let id = select::find_task(&self.ids(), &self.name(), word)?;
+        let is_it = |task: &&TaskPlan| task.id == *id;
+        Ok(self.plan.tasks.iter().find(is_it).expect("a task of it"))
+    }
+
+    /// The run's tasks that these words mean, each once.
+    pub(super) fn tasks(&self, words: &[String]) -> Result<Vec<&TaskId>, Failure> {
+        select::find_tasks(&self.ids(), &self.name(), words)
+    }
+
+    fn ids(&self) -> Vec<&TaskId> {
+        self.plan.tasks.iter().map(|task| &task.id).collect()
+    }
+
+    fn name(&self) -> String {
+        format!("run {}", self.found.run)
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn promote(
     }
     super::borrow(&results, store)?;
     take_in(&results, &pack)?;
-    let name = format!("refs/results/{attempt}");
+    let name = attempt.result_ref();
     let ours = git2::Repository::open_bare(&results)?;
     for (index, commit) in tips.iter().enumerate() {
         let side = match index {

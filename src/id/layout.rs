@@ -79,21 +79,34 @@ impl StateDir {
 
     /// The log of one attempt.
     pub fn log(&self, attempt: &AttemptId) -> PathBuf {
-        let name = format!("{}.{}.log", attempt.task, attempt.number);
+        let number = attempt.number.to_string();
+        let name = Self::log_prefix(&attempt.task) + &number + Self::LOG_SUFFIX;
         self.logs(&attempt.run).join(name)
+    }
+
+    /// The number of the attempt whose log has this file name, if it is one of this task.
+    pub fn logged_attempt(task: &TaskId, name: &str) -> Option<u32> {
+        let rest = name.strip_prefix(&Self::log_prefix(task))?;
+        rest.strip_suffix(Self::LOG_SUFFIX)?.parse().ok()
+    }
+
+    const LOG_SUFFIX: &str = ".log";
+
+    fn log_prefix(task: &TaskId) -> String {
+        format!("{}.", task.slug())
     }
 
     /// What was copied out of one attempt's worktree.
     pub fn artifacts(&self, attempt: &AttemptId) -> PathBuf {
         let artifacts = self.run(&attempt.run).join("artifacts");
         artifacts
-            .join(attempt.task.as_str())
+            .join(&*attempt.task.slug())
             .join(attempt.number.to_string())
     }
 
     /// All attempts of one task of a run.
     pub fn task(&self, run: &RunId, task: &TaskId) -> PathBuf {
-        self.run(run).join("tasks").join(task.as_str())
+        task_directory(&self.run(run), task)
     }
 
     /// One attempt's directory: worktree, private git directory, home, hand-off.
@@ -110,7 +123,7 @@ impl StateDir {
 
     /// The kernel's own directory for the view of one attempt.
     pub fn view(&self, attempt: &AttemptId) -> PathBuf {
-        let name = format!("{}.{}", attempt.task, attempt.number);
+        let name = format!("{}.{}", attempt.task.slug(), attempt.number);
         self.views(&attempt.run).join(name)
     }
 
@@ -129,4 +142,14 @@ impl StateDir {
         let name = format!("{}.json", hex_hash(image_id.as_bytes(), 32));
         self.0.join("images").join(name)
     }
+}
+
+/// The directories of the tasks of a run, in that run's.
+pub fn task_directories(run: &Path) -> PathBuf {
+    run.join("tasks")
+}
+
+/// All attempts of one task, in the directory of its run.
+pub fn task_directory(run: &Path, task: &TaskId) -> PathBuf {
+    task_directories(run).join(&*task.slug())
 }

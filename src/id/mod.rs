@@ -4,6 +4,7 @@
 //! itself (container, network, ref, directory, label) is computed here and nowhere else, so that
 //! whatever a crash leaves behind can be found again.
 
+mod cell;
 mod claim;
 mod layout;
 mod pattern;
@@ -16,7 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use layout::StateDir;
+pub use cell::{CellValue, is_axis};
+pub use layout::{StateDir, task_directories, task_directory};
 pub use pattern::Part;
 
 /// Longest name that Docker and DNS labels both take, in bytes.
@@ -109,7 +111,8 @@ name_type! {
     RunId
 }
 name_type! {
-    /// A task: `[a-z0-9][a-z0-9._-]{0,47}`, not ending in `.lock` or `.`, without `..`.
+    /// A task: `[a-z0-9][a-z0-9._-]{0,47}`, not ending in `.lock` or `.`, without `..`; or the cell of a
+    /// task with a matrix: `task[axis=value,…]`.
     TaskId
 }
 name_type! {
@@ -189,32 +192,10 @@ impl FromStr for RunId {
     }
 }
 
-impl FromStr for TaskId {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let refuse = |problem| Err(invalid("task id", text, problem));
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        if text.is_empty() {
-            refuse("is empty")
-        } else if text.len() > 48 {
-            refuse("is longer than 48 characters")
-        } else if !plain(text.as_bytes()[0]) {
-            refuse("does not start with a lower-case letter or a digit")
-        } else if !text.bytes().all(|b| plain(b) || b"._-".contains(&b)) {
-            refuse("has characters other than lower-case letters, digits, `.`, `_` and `-`")
-        } else if text.ends_with(".lock") || text.ends_with('.') || text.contains("..") {
-            refuse("ends in `.lock` or `.`, or has `..` in it, which no branch name may")
-        } else {
-            Ok(Self(text.to_owned()))
-        }
-    }
-}
-
 impl BranchName {
-    /// The branch of a task that names none: `agent/<run>/<task>`.
+    /// The branch of a task that names none: `agent/<run>/<task>`, see [`TaskId::slug`].
     pub fn default_for(run: &RunId, task: &TaskId) -> Self {
-        Self(format!("agent/{run}/{task}"))
+        Self(format!("agent/{run}/{}", task.slug()))
     }
 
     /// The full ref name.
@@ -413,6 +394,7 @@ impl AttemptId {
     /// The container that serves this attempt in `role`.
     pub fn container_name(&self, role: Role) -> String {
         let Self { run, task, number } = self;
+        let task = task.word();
         match role {
             Role::Task => fit(&format!("agent-run-{run}-{number}-{task}")),
             other => fit(&format!(
@@ -429,18 +411,20 @@ impl AttemptId {
 
     /// The host name inside the container: the task's id as one DNS label.
     pub fn host_name(&self) -> String {
-        self.task
-            .as_str()
-            .replace(['.', '_'], "-")
-            .trim_end_matches('-')
-            .to_owned()
+        self.task.label()
+    }
+
+    /// The ref of its accepted result, in the repository that has those of all attempts.
+    pub fn result_ref(&self) -> String {
+        let Self { run, task, number } = self;
+        format!("refs/results/{run}/{}/{number}", task.slug())
     }
 
     /// The ref in the user's repository for work that got no branch: number 0 is the result itself.
     pub fn kept_ref(&self, index: usize) -> String {
         let Self { run, task, number } = self;
         let prefix = run.attempts_prefix();
-        format!("{prefix}{task}/{number}/{index}")
+        format!("{prefix}{}/{number}/{index}", task.slug())
     }
 
     /// The labels of a container or volume in `role`, without owner and repository.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{JournalError, io_error, runs};
-use crate::id::{RepoKey, RunId, StateDir};
+use crate::id::{RepoKey, RunId, StateDir, task_directories};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +72,7 @@ impl FoundRun {
 
     /// Whether work of its tasks is still in its directory.
     pub fn holds_work(&self) -> bool {
-        fs::read_dir(self.path.join("tasks")).is_ok_and(|mut tasks| tasks.next().is_some())
+        fs::read_dir(task_directories(&self.path)).is_ok_and(|mut tasks| tasks.next().is_some())
     }
 
     /// The repository that it works on; none where its plan says none, or cannot be read.

@@ -22,11 +22,22 @@ pub(super) fn check(spec: &RunSpec, inputs: &PlanInputs<'_>, problems: &mut Vec<
         .collect();
     for (at, (task, branch)) in named.iter().enumerate() {
         let others = named[..at].iter();
-        problems.extend(others.filter_map(|(other, taken)| {
+        let taken = others.filter_map(|(other, taken)| {
             let title = between_tasks(branch.as_str(), taken.as_str(), other)?;
-            let hint = "give each task a branch of its own";
+            let hint = if task.id.value.is_cell() {
+                "give each cell a branch of its own: write `${task.slug}` or its values into the name"
+            } else {
+                "give each task a branch of its own"
+            };
             Some(Diagnostic::new(place(task), title, hint))
-        }));
+        });
+        // Cells may be many, and one is enough to see it.
+        let shown = if task.id.value.is_cell() {
+            1
+        } else {
+            usize::MAX
+        };
+        problems.extend(taken.take(shown));
         if inputs.select.is_empty() || inputs.select.contains(&task.id.value) {
             let existing = inputs.branches.iter();
             problems.extend(existing.filter_map(|taken| against_existing(task, branch, taken)));

@@ -5,6 +5,7 @@
 
 mod branches;
 mod repeat;
+pub mod select;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collect::limits::CollectLimits;
 use crate::engine::config::{ImageRequest, Limits};
-use crate::id::{BranchName, ClaimKey, CommitId, ImageRef, RepoKey, RunId, TaskId};
+use crate::id::{BranchName, CellValue, ClaimKey, CommitId, ImageRef, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
 use crate::spec::{
     CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units,
@@ -179,6 +180,9 @@ pub struct TaskPlan {
     /// Whether the run succeeds all the same if it fails.
     #[serde(default)]
     pub allow_failure: bool,
+    /// What it has of a matrix, by axis, if it is a cell of one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, CellValue>,
     /// The branch that its work becomes.
     pub branch: BranchName,
     /// What it works on, with nobody else.

@@ -67,6 +67,7 @@ impl Planner<'_> {
             slow_after: task.slow_after.unwrap_or(timeout / 2),
             retry: task.retry.clone().unwrap_or_default(),
             allow_failure: task.allow_failure.unwrap_or(false),
+            matrix: task.matrix.clone(),
             branch: branches::of(task, run),
             claim: task.claim.as_ref().map(|claim| claim.value.clone()),
             artifacts: task.artifacts.clone(),

@@ -28,7 +28,7 @@ pub(super) fn end(report: &TaskReport, now: u64) -> String {
 /// No other attempt's: the names of tasks have no capitals.
 fn name(report: &TaskReport) -> String {
     match report.attempt {
-        0 | 1 => format!("agent_run_{}", report.task),
-        number => format!("agent_run_{}_TRY{number}", report.task),
+        0 | 1 => format!("agent_run_{}", report.task.word()),
+        number => format!("agent_run_{}_TRY{number}", report.task.word()),
     }
 }

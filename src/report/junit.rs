@@ -35,6 +35,10 @@ fn case(task: &TaskReport, hints: &Hints) -> TestCase {
         case.add_property(("branch", branch.as_str()));
         case.add_property(("commit", commit.as_str()));
     }
+    for (axis, value) in &task.matrix {
+        let (name, value) = (format!("matrix.{axis}"), text(&value.to_string()));
+        case.add_property((name.as_str(), value.as_str()));
+    }
     if let Some(usage) = task.usage {
         case.add_property(("cpu_ms", usage.cpu.as_millis().to_string().as_str()));
         case.add_property(("peak_memory_bytes", usage.peak_memory.to_string().as_str()));

@@ -10,6 +10,7 @@ use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
 use super::words::{self, allowed, amount, attempt_verdict, cause, time, verdict, work};
 use super::{Hints, Paint};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
+use crate::id::task_directory;
 use crate::sanitize;
 
 /// Failures are told in full until the text is this long, in bytes: GitHub takes 1 MiB a step.
@@ -217,7 +218,7 @@ fn left_in(run: &RunSummary, attempt: &TaskReport) -> Option<String> {
         BranchResult::NoChange | BranchResult::Taken { .. } | BranchResult::SetAside { .. }
     );
     (report.content_left_behind && is_untold).then(|| {
-        let place = run.directory.join("tasks").join(attempt.task.as_str());
+        let place = task_directory(&run.directory, &attempt.task);
         place
             .join(attempt.attempt.to_string())
             .display()

@@ -31,8 +31,8 @@ pub use paint::Paint;
 pub use summary::{Hints, Limit, Limits, summary};
 pub use table::Table;
 pub use words::{
-    Totals, artifacts, attempt_verdict, cause, count, ending, gain, limit, padded, since, size,
-    time, verdict, work,
+    Totals, artifacts, attempt_verdict, cause, count, ending, gain, limit, padded, quoted, since,
+    size, time, verdict, work,
 };
 
 /// How a run is shown while it runs.

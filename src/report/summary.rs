@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
-use super::words::{self, Totals, cause, count, ending, gain, padded, size, time, verdict, work};
+use super::words::{
+    self, Totals, cause, count, ending, gain, padded, quoted, size, time, verdict, work,
+};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
-use crate::id::TaskId;
+use crate::id::{TaskId, task_directory};
 
 /// The most files that a branch's diffstat shows.
 const FILES_SHOWN: usize = 5;
@@ -252,9 +254,10 @@ fn failure(
         let line = paint.foreign(line);
         writeln!(text, "             {} {line}", paint.faint("|"))?;
     }
-    writeln!(text, "             next  agent-run show {}", task.task)?;
+    let id = quoted(&task.task);
+    writeln!(text, "             next  agent-run show {id}")?;
     if task.log.is_some() {
-        writeln!(text, "                   agent-run logs {}", task.task)?;
+        writeln!(text, "                   agent-run logs {id}")?;
     }
     Ok(())
 }
@@ -341,7 +344,7 @@ fn left_behind(
     let Some(report) = task.branch.as_ref().filter(|b| b.content_left_behind) else {
         return Ok(());
     };
-    let place = run.directory.join("tasks").join(task.task.as_str());
+    let place = task_directory(&run.directory, &task.task);
     match &report.result {
         // These say the place themselves.
         BranchResult::Rejected { .. } | BranchResult::Kept { .. } => return Ok(()),

@@ -1,10 +1,12 @@
 //! The words for outcomes, times and results. Those of cargo-nextest where it has one.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
 use super::Paint;
 use crate::event::{ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport};
+use crate::id::TaskId;
 
 /// The words for how a task ended, painted: where it was tried several times, with the number of the
 /// attempt that decided.
@@ -211,6 +213,11 @@ impl std::fmt::Display for Totals {
         }
         Ok(())
     }
+}
+
+/// A task's id as a shell takes it for one word.
+pub fn quoted(task: &TaskId) -> Cow<'_, str> {
+    shell_words::quote(task.as_str())
 }
 
 /// A number and its noun.

@@ -3,6 +3,7 @@
 //! A run is dead when its lock can be taken. Only runs of this state directory are touched: by their
 //! directories, their labels on the engine, and their refs. Never a bare prune.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +28,9 @@ use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
 use crate::git::{GitError, Repository};
-use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label};
+use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
 use crate::journal::log::logged_attempts;
-use crate::journal::{JournalError, RunDirectory};
+use crate::journal::{FoundRun, JournalError, RunDirectory};
 use crate::plan::{self, History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
 use crate::workspace::{
@@ -87,9 +88,9 @@ impl<E: Engine> Cleaner<E> {
         let directory = RunDirectory::take_over(&self.state, run)?;
         let mut report = CleanReport::default();
         let objects = self.objects_of(run);
-        let (attempts, kept) = self.attempts(run, &directory)?;
-        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
         let plan: Option<RunPlan> = directory.read_json("plan.json", plan::VERSION)?;
+        let (attempts, kept) = self.attempts(run, &directory, plan.as_ref())?;
+        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
         let repository = plan.as_ref().map(open).transpose();
         if dry_run {
             let named = objects.iter().map(|o| format!("{:?} {}", o.kind, o.name));
@@ -132,7 +133,7 @@ impl<E: Engine> Cleaner<E> {
                     .problems
                     .push(format!("work of {run} is kept: {why}"));
             }
-            (None, _) if !attempts.is_empty() => {
+            (None, _) if FoundRun::of(&self.state, run)?.holds_work() => {
                 let why = "its plan cannot be read";
                 report
                     .problems
@@ -152,6 +153,7 @@ impl<E: Engine> Cleaner<E> {
         &self,
         run: &RunId,
         directory: &RunDirectory,
+        plan: Option<&RunPlan>,
     ) -> Result<(Vec<AttemptId>, Vec<AttemptId>), JournalError> {
         let result: Option<RunSummary> = directory.read_json("result.json", event::VERSION)?;
         let decided = |attempt: &AttemptId| {
@@ -164,7 +166,9 @@ impl<E: Engine> Cleaner<E> {
             };
             branch.is_some_and(left)
         };
-        let (kept, open) = attempts(&self.state, run).into_iter().partition(decided);
+        let (kept, open) = attempts(&self.state, run, plan)
+            .into_iter()
+            .partition(decided);
         Ok((open, kept))
     }
 
@@ -406,36 +410,44 @@ async fn collect_one<E: Engine>(
     Ok((Some(report), teardown(shared, remains).await))
 }
 
-/// The attempts of a run that still have a directory.
-fn attempts(state: &StateDir, run: &RunId) -> Vec<AttemptId> {
-    let names = |path: PathBuf| -> Vec<String> {
-        let entries = std::fs::read_dir(path).into_iter().flatten();
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect()
-    };
-    let mut attempts = Vec::new();
-    for task in names(state.run(run).join("tasks")) {
-        let Ok(task) = task.parse::<TaskId>() else {
-            continue;
-        };
-        for number in names(state.task(run, &task)) {
-            attempts.extend(number.parse().ok().map(|number| AttemptId {
-                run: run.clone(),
-                task: task.clone(),
-                number,
-            }));
-        }
-    }
+/// The attempts of a run that still have a directory; those of cells only where the plan is known.
+fn attempts(state: &StateDir, run: &RunId, plan: Option<&RunPlan>) -> Vec<AttemptId> {
+    let tasks = plan.iter().flat_map(|plan| &plan.tasks);
+    let by_slug: HashMap<_, _> = tasks.map(|task| (task.id.slug(), &task.id)).collect();
+    let names = names(task_directories(&state.run(run))).into_iter();
+    let tasks = names.filter_map(|name| {
+        let known = by_slug.get(name.as_str()).map(|task| (*task).clone());
+        known.or_else(|| name.parse().ok())
+    });
+    let mut attempts: Vec<AttemptId> = tasks.flat_map(|task| of_task(state, run, &task)).collect();
     attempts.sort_by(|a, b| (&a.task, a.number).cmp(&(&b.task, b.number)));
     attempts
+}
+
+/// The attempts at a task that still have a directory.
+fn of_task(state: &StateDir, run: &RunId, task: &TaskId) -> Vec<AttemptId> {
+    let numbers = names(state.task(run, task)).into_iter();
+    let numbers = numbers.filter_map(|number| number.parse().ok());
+    let attempt = |number| AttemptId {
+        run: run.clone(),
+        task: task.clone(),
+        number,
+    };
+    numbers.map(attempt).collect()
+}
+
+/// The names of what is in a directory.
+fn names(path: PathBuf) -> Vec<String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect()
 }
 
 /// Whether no later attempt at the task has left anything: then the branch is its own.
 fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
     let AttemptId { run, task, number } = attempt;
-    let directories = attempts(state, run).into_iter();
-    let directories = directories.filter(|a| a.task == *task).map(|a| a.number);
+    let directories = of_task(state, run, task).into_iter().map(|a| a.number);
     let logs = logged_attempts(state, run, task).unwrap_or_default();
     directories.chain(logs).all(|other| other <= *number)
 }

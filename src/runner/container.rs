@@ -50,6 +50,10 @@ pub(super) fn task_config<E: Engine>(
     config.working_dir.clone_from(&launch.task.working_dir);
     config.read_only = launch.task.read_only;
     config.environment.extend(limits_environment(launch));
+    for (axis, value) in &launch.task.matrix {
+        let name = format!("AGENT_MATRIX_{}", axis.to_ascii_uppercase());
+        config.environment.push((name, value.to_string()));
+    }
     for (name, value) in &launch.task.environment {
         config
             .environment

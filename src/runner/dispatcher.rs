@@ -16,6 +16,7 @@ use super::claim::HeldClaims;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
+use super::outcome;
 use super::past::{Past, Record};
 use super::prepare;
 use super::record::{Stamp, Writer};
@@ -344,7 +345,7 @@ impl<E: Engine> Dispatch<E> {
         }
     }
 
-    /// Skips what has not begun once somebody has asked to stop, or no task can run.
+    /// Skips what has not begun once nothing more is started.
     async fn skip_if_over(&mut self) {
         let stopping = *self.shared.shutdown.borrow() != Shutdown::None;
         if !stopping && self.shared.fatal.get().is_none() {
@@ -356,7 +357,7 @@ impl<E: Engine> Dispatch<E> {
             "no task can run here"
         };
         while let Some(task) = self.queue.pop_front() {
-            let report = skipped(&task, reason, self.shared.began.elapsed());
+            let report = skipped(&task, &reason, self.shared.began.elapsed());
             self.report(report).await;
         }
     }
@@ -441,11 +442,10 @@ fn skipped(task: &TaskPlan, reason: &str, waited: Duration) -> TaskReport {
         claimed: false,
     };
     TaskReport {
-        allow_failure: task.allow_failure,
         phases: vec![PhaseTime {
             phase: TaskPhase::Waiting,
             took: waited,
         }],
-        ..TaskReport::bare(task.id.clone(), outcome)
+        ..outcome::bare_report(task, outcome)
     }
 }

@@ -1,7 +1,8 @@
 //! From how a container ended to what became of its task. Pure.
 
 use crate::engine::Exit;
-use crate::event::TaskOutcome;
+use crate::event::{TaskOutcome, TaskReport};
+use crate::plan::TaskPlan;
 
 /// Why agent-run itself ended a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,15 @@ pub(super) fn outcome(stopped: Option<StoppedBy>, exit: Exit) -> TaskOutcome {
             },
         ) => TaskOutcome::Killed { signal: code - 128 },
         (None, Exit { code, .. }) => TaskOutcome::Failed { exit_code: code },
+    }
+}
+
+/// A report of a task that says no more than its plan and its outcome.
+pub(super) fn bare_report(task: &TaskPlan, outcome: TaskOutcome) -> TaskReport {
+    TaskReport {
+        matrix: task.matrix.clone(),
+        allow_failure: task.allow_failure,
+        ..TaskReport::bare(task.id.clone(), outcome)
     }
 }
 

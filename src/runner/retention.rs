@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::clean::{CleanReport, Cleaner};
+use super::outcome::bare_report;
 use super::{StepError, blocking};
 use crate::engine::Engine;
 use crate::event::{
@@ -30,10 +31,7 @@ pub(super) fn settle(
     };
     let report = |plan: &TaskPlan| {
         let task = &plan.id;
-        let bare = |outcome| TaskReport {
-            allow_failure: plan.allow_failure,
-            ..TaskReport::bare(task.clone(), outcome)
-        };
+        let bare = |outcome| bare_report(plan, outcome);
         let mut reports = events.iter().rev().filter_map(|event| match &event.kind {
             EventKind::TaskFinished { report } if report.task == *task => Some(report),
             _ => None,

@@ -549,6 +549,7 @@ impl<E: Engine> Life<'_, E> {
         self.leave_phase(TaskPhase::Finished);
         TaskReport {
             task: self.task.id.clone(),
+            matrix: self.task.matrix.clone(),
             attempt: self.attempt.number,
             last_lines: match outcome {
                 TaskOutcome::Succeeded => Vec::new(),

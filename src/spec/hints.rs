@@ -63,6 +63,8 @@ pub const TASK_KEYS: &[&str] = &[
     "slow_after",
     "retry",
     "allow_failure",
+    "matrix",
+    "profiles",
     "branch",
     "claim",
     "artifacts",
@@ -79,6 +81,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("EnvFileParts", ENV_FILE_KEYS),
     ("GrantParts", GRANT_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
+    ("MatrixParts", MATRIX_KEYS),
     ("PromptFile", PROMPT_KEYS),
     ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
@@ -104,6 +107,7 @@ pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
 pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
+pub(super) const MATRIX_KEYS: &[&str] = &["include", "exclude"];
 pub(super) const PROMPT_KEYS: &[&str] = &["file"];
 pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file"];
@@ -130,8 +134,6 @@ const LATER: &[&str] = &[
     "ports",
     "cache",
     "needs",
-    "matrix",
-    "profiles",
     "touches",
     "on_existing",
 ];

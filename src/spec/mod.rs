@@ -8,6 +8,7 @@ mod files;
 mod hints;
 mod interpolate;
 mod limits;
+mod matrix;
 mod merge;
 mod model;
 mod reader;
@@ -27,6 +28,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use files::read_files;
 pub(crate) use hints::did_you_mean;
 pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
+pub use matrix::MOST_CELLS;
 pub use model::{
     Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
     NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskSpec, When,

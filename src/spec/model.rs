@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::schema;
 use super::source::{At, SourceFile};
 use crate::engine::config::{PullPolicy, Ulimit};
-use crate::id::{BranchName, ClaimKey, ImageRef, PathPattern, TaskId};
+use crate::id::{BranchName, CellValue, ClaimKey, ImageRef, PathPattern, TaskId};
 use crate::secrets::SecretString;
 
 /// A run of agent tasks on one repository, each in a git worktree and a container of its own.
@@ -164,6 +164,13 @@ pub struct TaskSpec {
     pub retry: Option<Retry>,
     /// Whether the run succeeds all the same if this task fails. Default: false.
     pub allow_failure: Option<bool>,
+    /// Runs it once for each cell of a matrix: each value of each axis with each of the others, less
+    /// `exclude`, and `include`. Here the values of one cell by axis.
+    #[schemars(with = "Option<schema::MatrixParts>")]
+    pub matrix: BTreeMap<String, CellValue>,
+    /// It is run only where one of these is asked for, or it is named itself. Default: always.
+    #[schemars(with = "Option<schema::OneOrMany>")]
+    pub profiles: Vec<String>,
     /// The branch that its work becomes. Default: `agent/<run>/<task>`.
     #[schemars(with = "Option<String>")]
     pub branch: Option<At<BranchName>>,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::Context;
 use super::diagnostic::{Diagnostic, shown};
 use super::hints::{Level, unknown_key};
-use super::interpolate::interpolate;
+use super::interpolate::{Names, interpolate};
 use super::source::{At, SourceFile, Span};
 use super::tree::{Entry, Node, Value};
 use super::units::BadValue;
@@ -52,8 +52,8 @@ impl<'n> Fields<'n> {
 pub(super) struct Reader<'a> {
     pub source: &'a SourceFile,
     pub context: &'a Context<'a>,
-    /// The value of `${task.id}`.
-    pub task: Option<String>,
+    /// What names with a dot stand for.
+    pub names: Names,
     pub problems: Vec<Diagnostic>,
 }
 
@@ -102,9 +102,11 @@ impl Reader<'_> {
 
     /// Interpolates a text of a field.
     pub fn interpolate(&mut self, field: Field<'_>, text: &str) -> Option<String> {
-        match interpolate(text, self.context, self.task.as_deref()) {
-            Ok(text) if !text.contains('\0') => Some(text),
-            Ok(_) => {
+        match interpolate(text, self.context, &self.names) {
+            Ok(Some(text)) if !text.contains('\0') => Some(text),
+            // Whoever takes it over finds what is wrong with it.
+            Ok(None) => None,
+            Ok(Some(_)) => {
                 let title = format!("`{}` holds a NUL character", shown(field.key));
                 self.problem(field.span(), title, "");
                 None

@@ -7,9 +7,10 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_yaml::LitStr;
 
 use super::diagnostic::Diagnostics;
+use super::interpolate::{CLOSE, MatrixNames, Names, OPEN, kept};
 use super::merge::{merge, normalise};
 use super::model::RunSpec;
-use super::reader::{Field, Reader};
+use super::reader::{Field, Fields, Reader};
 use super::source::SourceFile;
 use super::tree::{self, Entry, Node, Value};
 use super::{Context, parse};
@@ -34,7 +35,7 @@ pub fn resolved(
         reader: Reader {
             source: &source,
             context,
-            task: None,
+            names: Names::default(),
             problems,
         },
     };
@@ -128,19 +129,18 @@ impl Writer<'_> {
     }
 
     fn tasks(&mut self, node: &Node, defaults: &[Entry], select: &[TaskId]) -> Written {
-        let selected =
-            |e: &&Entry| select.is_empty() || select.iter().any(|id| id.as_str() == e.key);
+        let selected = |e: &&Entry| select.is_empty() || select.iter().any(|id| id.task() == e.key);
         let tasks = entries_of(node).iter().filter(|e| !e.key.starts_with("x-"));
         let tasks = tasks.filter(selected).map(|entry| {
-            self.reader.task = Some(entry.key.clone());
             let own = normalise(&mut self.reader, &entry.node, defaults);
             let keys = merge(defaults, &own);
+            self.reader.names = names(&entry.key, Fields(&keys).get("matrix").is_some());
             let keys = keys.iter().filter(|e| is_meant(e));
             let keys = keys.map(|entry| (entry.key.clone(), self.task_value(entry)));
             (entry.key.clone(), Written::Map(keys.collect()))
         });
         let tasks = tasks.collect();
-        self.reader.task = None;
+        self.reader.names = Names::default();
         Written::Map(tasks)
     }
 
@@ -253,8 +253,28 @@ impl Writer<'_> {
             }
             _ => text,
         };
-        // Each run has an id of its own.
-        escaped(&text).replace(self.reader.context.run.as_str(), "${run.id}")
+        // Each run has an id of its own, and so has each cell.
+        let text = escaped(&text).replace(self.reader.context.run.as_str(), "${run.id}");
+        text.replace(OPEN, "${").replace(CLOSE, "}")
+    }
+}
+
+/// A matrix has values of its own for its names in each cell: they stay as they are.
+fn names(task: &str, has_matrix: bool) -> Names {
+    let own = |name: &str| {
+        if has_matrix {
+            kept(name)
+        } else {
+            task.to_owned()
+        }
+    };
+    Names {
+        task: Some((own("task.id"), own("task.slug"))),
+        matrix: if has_matrix {
+            MatrixNames::Kept
+        } else {
+            MatrixNames::None
+        },
     }
 }
 

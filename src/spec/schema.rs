@@ -302,6 +302,26 @@ pub(super) struct RetryParts {
     backoff: Option<DurationForm>,
 }
 
+/// Axes, each a list of values.
+#[derive(JsonSchema)]
+#[schemars(transform = matrix)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct MatrixParts {
+    /// Values that are added to the cells that agree with them, or further cells.
+    include: Option<Vec<BTreeMap<String, Scalar>>>,
+    /// Values whose cells are left out.
+    exclude: Option<Vec<BTreeMap<String, Scalar>>>,
+}
+
+/// A map with keys of ours and axes.
+fn matrix(schema: &mut Schema) {
+    object(schema);
+    let scalar = json!({ "type": ["string", "number", "boolean"] });
+    let axis = json!({ "anyOf": [{ "type": "array", "items": scalar, "minItems": 1 }, { "type": "null" }] });
+    let patterns = json!({ "^x-": true, "^(?!include$|exclude$)[a-z][a-z0-9_]{0,39}$": axis });
+    schema.insert("patternProperties".into(), patterns);
+}
+
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a form of the file")]

@@ -118,6 +118,11 @@ pub(super) fn read_task(
         network_mode: fields
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
+        matrix: BTreeMap::new(),
+        profiles: fields
+            .get("profiles")
+            .map(|f| profiles(reader, f))
+            .unwrap_or_default(),
         retry: fields.get("retry").and_then(|f| retry(reader, f)),
         allow_failure: fields.get("allow_failure").and_then(|f| reader.claim(f)),
         branch: fields
@@ -373,6 +378,23 @@ fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {
     }
     let paths = patterns;
     (!paths.is_empty()).then_some(Artifacts { paths, when })
+}
+
+/// Names as compose takes them.
+fn profiles(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let mut profiles = Vec::new();
+    for item in reader.one_or_many(field, "a name or a list of names") {
+        let name = reader.value(item, "a name", |text| {
+            if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
+                return Ok(text.to_owned());
+            }
+            let hint = "letters, digits, `_`, `.` and `-`, a letter or digit first";
+            Err(BadValue::new("cannot be the name of a profile", hint))
+        });
+        profiles.extend(name.map(|at| at.value));
+    }
+    profiles
 }
 
 fn working_dir(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {

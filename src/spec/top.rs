@@ -1,7 +1,8 @@
 //! Reads the top level of a spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Context;
@@ -9,7 +10,9 @@ use super::diagnostic::{Diagnostic, shown};
 use super::hints::{
     AUTHOR_KEYS, CLAIMS_KEYS, HISTORY_KEYS, Level, SECRET_KEYS, TASK_KEYS, TOP_KEYS,
 };
+use super::interpolate::{MatrixNames, Names};
 use super::limits::collect;
+use super::matrix::{Cell, cells};
 use super::merge::{merge, normalise, variable_name};
 use super::model::{ClaimsSpec, History, Identity, RunSpec, SecretOrigin, TaskSpec};
 use super::reader::{Field, Fields, Reader};
@@ -19,8 +22,11 @@ use super::tree::{self, Entry, Node, Value};
 use super::units::{self, BadValue};
 use crate::id::TaskId;
 
-/// The value of `${task.id}` where there is no task, or none with an id.
+/// The id in place of one that is none, and of that of no task.
 const NO_TASK: &str = "task";
+
+/// Most cells of all matrices of a spec.
+const MOST_CELLS_OF_ALL: usize = 2048;
 
 /// Most tasks that run at once.
 const MOST_PARALLEL: i64 = 10_000;
@@ -35,7 +41,7 @@ pub(super) fn read(
     let mut reader = Reader {
         source,
         context,
-        task: None,
+        names: Names::default(),
         problems,
     };
     let spec = root.and_then(|root| read_root(&mut reader, source, &root));
@@ -134,11 +140,24 @@ fn tasks(
     if matches!(&field.node.value, Value::Map(e) if e.is_empty()) {
         reader.problem(field.span(), "`tasks` is empty", "write at least one task");
     }
-    let mut tasks = Vec::new();
+    let mut tasks: Vec<TaskSpec> = Vec::new();
+    let mut cells = 0;
     for entry in entries.iter().filter(|e| !e.key.starts_with("x-")) {
-        tasks.extend(task(reader, entry, &defaults, &declared));
+        let read = task(reader, entry, &defaults, &declared);
+        cells += read.iter().filter(|task| task.id.value.is_cell()).count();
+        tasks.extend(read);
+        if cells > MOST_CELLS_OF_ALL {
+            let title =
+                format!("the matrices of this spec have more than {MOST_CELLS_OF_ALL} cells");
+            reader.problem(
+                entry.key_span,
+                title,
+                "leave some out, or make several runs of it",
+            );
+            break;
+        }
     }
-    reader.task = None;
+    reader.names = Names::default();
     tasks
 }
 
@@ -147,26 +166,30 @@ fn defaults(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> Vec
     let entries = reader.entries(field, "a map of a task's keys");
     reader.check_keys(entries, "in `defaults`", TASK_KEYS, Level::Task);
     let entries = normalise(reader, field.node, &[]);
-    reader.task = Some(NO_TASK.to_owned());
-    read_task(reader, None, &merge(&[], &entries), declared);
-    reader.task = None;
+    let none = no_task();
+    reader.names = Names::of(&none);
+    let merged = merge(&[], &entries);
+    if let Some(field) = Fields(&merged).get("matrix") {
+        cells(reader, &none, field);
+    }
+    reader.names.matrix = MatrixNames::Later;
+    read_task(reader, None, &merged, declared);
+    reader.names = Names::default();
     entries
 }
 
+fn no_task() -> TaskId {
+    TaskId::plain(NO_TASK).expect("an id")
+}
+
+/// Reads a task; one with a matrix to a task for each cell.
 fn task(
     reader: &mut Reader<'_>,
     entry: &Entry,
     defaults: &[Entry],
     declared: &[&str],
-) -> Option<TaskSpec> {
-    let id = match entry.key.parse::<TaskId>() {
-        Ok(id) => Some(id),
-        Err(refused) => {
-            let hint = "write a name such as fix-login";
-            reader.problem(entry.key_span, refused.to_string(), hint);
-            None
-        }
-    };
+) -> Vec<TaskSpec> {
+    let id = task_id(reader, entry);
     let place = format!("task `{}`", shown(&entry.key));
     let node = &*entry.node;
     match &node.value {
@@ -177,10 +200,11 @@ fn task(
         _ => {
             let title = format!("{place} must be a map of keys");
             reader.problem(node.span, title, "write `run` and a script below it");
-            return None;
+            return Vec::new();
         }
     }
-    reader.task = Some(id.as_ref().map_or(NO_TASK, TaskId::as_str).to_owned());
+    let known_id = id.as_ref().map_or_else(no_task, |id| id.value.clone());
+    reader.names = Names::of(&known_id);
     let own = normalise(reader, node, defaults);
     let merged = merge(defaults, &own);
     let fields = Fields(&merged);
@@ -189,11 +213,59 @@ fn task(
         let hint = "give it `run`, or an `image` with a command of its own";
         reader.problem(entry.key_span, format!("{place} has nothing to run"), hint);
     }
-    let id = id.map(|value| At {
-        value,
-        span: entry.key_span,
-    });
-    read_task(reader, id, &merged, declared)
+    let Some(matrix) = fields.get("matrix") else {
+        let task = read_task(reader, id, &merged, declared);
+        return task.into_iter().collect();
+    };
+    let cells = cells(reader, &known_id, matrix);
+    let Some((cells, id)) = cells.zip(id) else {
+        reader.names.matrix = MatrixNames::Later;
+        read_task(reader, None, &merged, declared);
+        return Vec::new();
+    };
+    read_cells(reader, cells, id.span, &merged, declared)
+}
+
+fn task_id(reader: &mut Reader<'_>, entry: &Entry) -> Option<At<TaskId>> {
+    match TaskId::plain(&entry.key) {
+        Ok(value) => Some(At {
+            value,
+            span: entry.key_span,
+        }),
+        Err(refused) => {
+            let hint = "write a name such as fix-login";
+            reader.problem(entry.key_span, refused.to_string(), hint);
+            None
+        }
+    }
+}
+
+/// Reads a task once for each cell of its matrix.
+fn read_cells(
+    reader: &mut Reader<'_>,
+    cells: Vec<Cell>,
+    span: Span,
+    merged: &[Entry],
+    declared: &[&str],
+) -> Vec<TaskSpec> {
+    let known = cells.iter().flat_map(|cell| cell.values.keys().cloned());
+    let known: Rc<BTreeSet<String>> = Rc::new(known.collect());
+    let mut tasks = Vec::new();
+    for Cell { id, values } in cells {
+        reader.names = Names::of(&id);
+        let texts = values.iter();
+        let texts = texts.map(|(name, value)| (name.clone(), value.to_string()));
+        reader.names.matrix = MatrixNames::Cell {
+            values: texts.collect(),
+            known: Rc::clone(&known),
+        };
+        let task = read_task(reader, Some(At { value: id, span }), merged, declared);
+        tasks.extend(task.map(|task| TaskSpec {
+            matrix: values,
+            ..task
+        }));
+    }
+    tasks
 }
 
 fn secrets(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, At<SecretOrigin>> {

@@ -10,6 +10,7 @@ use agent_run::event::{
     PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport, Usage, Versioned,
     events_schema, result_schema,
 };
+use agent_run::id::CellValue;
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
 
@@ -173,6 +174,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         teardown_errors: Vec::new(),
         earlier_attempts: Vec::new(),
         allow_failure: true,
+        matrix: [("model".to_owned(), CellValue::Text("small".into()))].into(),
     }
 }
 

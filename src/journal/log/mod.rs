@@ -85,10 +85,7 @@ impl<'a> LogRecord<'a> {
 
 /// The numbers of the attempts of a task that have a log, in order.
 pub fn logged_attempts(state: &StateDir, run: &RunId, task: &TaskId) -> io::Result<Vec<u32>> {
-    let number = |name: &str| -> Option<u32> {
-        let rest = name.strip_prefix(task.as_str())?.strip_prefix('.')?;
-        rest.strip_suffix(".log")?.parse().ok()
-    };
+    let number = |name: &str| StateDir::logged_attempt(task, name);
     let entries = match fs::read_dir(state.logs(run)) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -21,6 +21,7 @@ mod hostile;
 mod init;
 mod logs;
 mod many;
+mod matrix;
 mod ordinary_user;
 mod others;
 mod pipelines;

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use super::scene::{Scene, Seen, report};
 use crate::fake::Script;
 
-const YAML: &str = "version: 1\nmax_parallel: 1\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
+const YAML: &str =
+    "version: 1\nmax_parallel: 1\ntasks:\n  a: { run: x }\n  b: { run: x, matrix: { n: [1] } }\n";
+const CELL: &str = "b[n=1]";
 /// Shorter than the time after which a task is measured first.
 const LIFE: Duration = Duration::from_millis(40);
 
@@ -42,7 +44,7 @@ type Starts = Arc<Mutex<HashMap<String, u32>>>;
 fn scene() -> (Scene, Starts) {
     let scene = Scene::new();
     let starts = Starts::default();
-    for (task, code) in [("a", 0), ("b", 3)] {
+    for (task, code) in [("a", 0), (CELL, 3)] {
         let counted = starts.clone();
         let script = Scene::hands_off(code).after(LIFE).on_start(move |_| {
             *counted.lock().unwrap().entry(task.to_owned()).or_default() += 1;
@@ -81,7 +83,7 @@ async fn at_every_event() -> usize {
 fn assert_outcomes(summary: &RunSummary, starts: &Starts, at: usize) {
     for (task, outcome) in [
         ("a", TaskOutcome::Succeeded),
-        ("b", TaskOutcome::Failed { exit_code: 3 }),
+        (CELL, TaskOutcome::Failed { exit_code: 3 }),
     ] {
         let report = report(summary, task);
         assert_eq!(report.outcome, outcome, "{task}, killed at {at}");
@@ -100,7 +102,7 @@ async fn resumes(later: bool) {
         let mut seen = Seen::default();
         let summary = scene.resumed(YAML, &mut seen).await.unwrap();
         assert_outcomes(&summary, &starts, at);
-        for task in ["a", "b"] {
+        for task in ["a", CELL] {
             let log = scene.log(task);
             assert_eq!(log, format!("{task} begins\n"), "killed at {at}");
         }
@@ -168,7 +170,7 @@ async fn a_container_that_is_gone_is_told_of_and_its_work_is_collected() {
     };
     assert!(message.contains("does not have container"), "{message}");
     assert!(a.branch.is_some(), "{a:?}");
-    let b = &report(&summary, "b").outcome;
+    let b = &report(&summary, CELL).outcome;
     assert_eq!(*b, TaskOutcome::Failed { exit_code: 3 });
     scene.assert_nothing_left();
 }

@@ -8,7 +8,7 @@ use agent_run::engine::config::ContainerConfig;
 use agent_run::engine::{Engine as _, EngineInfo};
 use agent_run::event::{Event, RunSummary, TaskReport};
 use agent_run::git::{Git, Repository};
-use agent_run::id::{RunId, StateDir};
+use agent_run::id::{AttemptId, RunId, StateDir};
 use agent_run::journal::RunDirectory;
 use agent_run::journal::log::{LogReader, LogRecord};
 use agent_run::plan::{
@@ -103,7 +103,11 @@ impl Scene {
 
     /// What a task's log says, without what stands before each record.
     pub fn log(&self, task: &str) -> String {
-        let path = self.state().logs(&self.run).join(format!("{task}.1.log"));
+        let path = self.state().log(&AttemptId {
+            run: self.run.clone(),
+            task: task.parse().unwrap(),
+            number: 1,
+        });
         let mut text = Vec::new();
         let each = |record: LogRecord<'_>| {
             text.extend_from_slice(record.text);

@@ -3,5 +3,6 @@
 mod artifacts;
 mod keys;
 mod limits;
+mod matrix;
 mod syntax;
 mod work;

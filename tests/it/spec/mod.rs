@@ -4,6 +4,7 @@ mod bounds;
 mod errors;
 mod files;
 mod interpolation;
+mod matrix;
 mod meaning;
 mod reference;
 mod resolved;

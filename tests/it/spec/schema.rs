@@ -75,6 +75,7 @@ fn every_key_is_read() {
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
+        ("tasks: {u: {matrix: {", "}}}", "MatrixParts"),
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
         ("tasks: {u: {retry: {", "}}}", "RetryParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),
