@@ -85,6 +85,10 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
     writeln!(text, "commits by  {name} <{email}>")?;
     let tasks = count(plan.tasks.len() as u64, "task");
     writeln!(text, "at a time   {} of {tasks}", plan.parallel)?;
+    if let Some(most) = plan.max_fail {
+        let failures = count(most.into(), "failure");
+        writeln!(text, "fail fast   after {failures} nothing more is started")?;
+    }
     if let Some(timeout) = plan.timeout {
         writeln!(text, "time limit  {}", limit(timeout))?;
     }

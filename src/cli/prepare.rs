@@ -200,8 +200,7 @@ pub(super) async fn prepare(
             email: email.to_owned(),
         },
         select: &asked.select,
-        jobs: over.jobs.map(usize::from),
-        retries: over.retries,
+        over: over.into(),
         spec_path: asked.path,
     };
     let mut plan = plan::plan(&asked.spec, inputs)?;

@@ -158,8 +158,7 @@ impl Repeat {
             repository: place,
             branches: &repository.branches()?,
             select: &self.select,
-            jobs: over.jobs.map(usize::from),
-            retries: over.retries,
+            over: over.into(),
             variable: &variable,
         };
         let repeated = plan::repeat(self.plan.clone(), inputs);

@@ -44,12 +44,31 @@ pub struct PlanInputs<'a> {
     pub identity_default: Identity,
     /// The tasks to run; all of them if empty.
     pub select: &'a [TaskId],
-    /// How many tasks run at once, if the command line says so.
-    pub jobs: Option<usize>,
-    /// How many attempts follow a task's first at most, if the command line says so.
-    pub retries: Option<u32>,
+    /// What the command line says in place of the spec.
+    pub over: Over,
     /// The file that the spec was read from, absolute; none where it was no file.
     pub spec_path: Option<PathBuf>,
+}
+
+/// What the command line says in place of a spec or a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Over {
+    /// How many tasks run at once.
+    pub jobs: Option<usize>,
+    /// How many attempts follow a task's first at most.
+    pub retries: Option<u32>,
+    /// Whether nothing more is started after the first failure.
+    pub fail_fast: Option<bool>,
+    /// After how many failures nothing more is started; wins over `fail_fast`.
+    pub max_fail: Option<u32>,
+}
+
+impl Over {
+    /// After how many failures nothing more is started, where it would be `otherwise`.
+    fn max_fail(self, otherwise: Option<u32>) -> Option<u32> {
+        let fail_fast = self.fail_fast.map(|is_asked| is_asked.then_some(1));
+        self.max_fail.or(fail_fast.unwrap_or(otherwise))
+    }
 }
 
 /// What an engine's containers can use altogether.
@@ -81,6 +100,9 @@ pub struct RunPlan {
     pub repository: RepositoryPlan,
     /// How many tasks run at once.
     pub parallel: usize,
+    /// After how many failures nothing more is started; none where all tasks are run in any case.
+    #[serde(default)]
+    pub max_fail: Option<u32>,
     /// Time limit of the whole run.
     pub timeout: Option<Duration>,
     /// Who the commits are by.
@@ -244,7 +266,8 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     branches::check(spec, &inputs, &mut problems);
     let selected = |t: &&TaskSpec| inputs.select.is_empty() || inputs.select.contains(&t.id.value);
     let mut tasks = Vec::new();
-    let retried = |task: &mut TaskPlan| task.retry.max = inputs.retries.unwrap_or(task.retry.max);
+    let retried =
+        |task: &mut TaskPlan| task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
     for task in spec.tasks.iter().filter(selected) {
         let mut planner = task::Planner {
             task,
@@ -275,6 +298,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         spec: spec.source.name().to_owned(),
         spec_path: inputs.spec_path,
         parallel,
+        max_fail: inputs.over.max_fail(spec.fail_fast.then_some(1)),
         timeout: spec.timeout,
         author: spec.author.clone().unwrap_or(inputs.identity_default),
         secrets: secrets.collect(),
@@ -318,7 +342,10 @@ fn unknown_selection(spec: &RunSpec, select: &[TaskId]) -> Vec<Diagnostic> {
 /// The command line, else the spec, else what the engine's CPUs and four fifths of its memory
 /// carry; never more than there are tasks, never less than one.
 fn parallel(spec: &RunSpec, inputs: &PlanInputs<'_>, tasks: &[TaskPlan]) -> usize {
-    let asked = inputs.jobs.or(spec.max_parallel.as_ref().map(|m| m.value));
+    let asked = inputs
+        .over
+        .jobs
+        .or(spec.max_parallel.as_ref().map(|m| m.value));
     let fitting = || {
         let most = tasks.iter().map(|t| t.limits.memory).max().unwrap_or(1);
         let by_memory = inputs.engine.memory / 5 * 4 / most.max(1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{RepositoryPlan, RunPlan, TaskPlan, branches};
+use super::{Over, RepositoryPlan, RunPlan, TaskPlan, branches};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::id::{BranchName, ImageRef, RunId, TaskId};
 use crate::secrets::SecretString;
@@ -17,10 +17,8 @@ pub struct RepeatInputs<'a> {
     pub branches: &'a [String],
     /// The tasks to run; all of the plan if empty.
     pub select: &'a [TaskId],
-    /// How many tasks run at once, if the command line says so.
-    pub jobs: Option<usize>,
-    /// How many attempts follow a task's first at most, if the command line says so.
-    pub retries: Option<u32>,
+    /// What the command line says in place of the plan.
+    pub over: Over,
     /// The values of tasks' variables, which no plan holds.
     pub variable: &'a dyn Fn(&TaskId, &str) -> Option<SecretString>,
 }
@@ -63,7 +61,7 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
-        task.retry.max = inputs.retries.unwrap_or(task.retry.max);
+        task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
         refuse_taken(&task, inputs.branches)?;
         if let Some(image) = &task.pinned_image {
             task.image = pinned(image);
@@ -78,7 +76,13 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
     Ok(RunPlan {
         secrets: secrets.cloned().collect(),
-        parallel: inputs.jobs.unwrap_or(plan.parallel).min(tasks.len()).max(1),
+        parallel: inputs
+            .over
+            .jobs
+            .unwrap_or(plan.parallel)
+            .min(tasks.len())
+            .max(1),
+        max_fail: inputs.over.max_fail(plan.max_fail),
         run: inputs.run,
         repository: inputs.repository,
         warnings: Vec::new(),

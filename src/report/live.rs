@@ -1,6 +1,6 @@
 //! A run while it runs, in words: what is printed for each event and for each line of output.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::area::Area;
@@ -23,6 +23,8 @@ pub struct Progress {
     width: usize,
     area: Area,
     stopping: bool,
+    /// The reasons that were told of one task.
+    skipped_for: HashSet<String>,
     tails: HashMap<TaskId, Tail>,
     /// The numbers of attempts that are not the first.
     attempts: HashMap<TaskId, u32>,
@@ -46,6 +48,7 @@ impl Progress {
             width: longest.min(NAME_WIDTH),
             area: Area::new(look.mode, inert, table),
             stopping: false,
+            skipped_for: HashSet::new(),
             tails: HashMap::new(),
             attempts: HashMap::new(),
         }
@@ -136,7 +139,9 @@ impl Progress {
     }
 
     fn finished(&mut self, report: &TaskReport) {
-        if self.stopping && matches!(report.outcome, TaskOutcome::Skipped { .. }) {
+        if let TaskOutcome::Skipped { reason, .. } = &report.outcome
+            && (self.stopping || !self.skipped_for.insert(reason.clone()))
+        {
             // They may be many, and the summary tells of them together.
             return;
         }

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::claim::{self, Refusal};
+use super::outcome::bare_report;
 use super::stops::{Stops, Urgency};
 use super::task::run_attempt;
 use super::teardown::{Remains, teardown};
@@ -49,7 +50,7 @@ pub(super) async fn run_task<E: Engine>(
         },
     };
     TaskDone {
-        report: TaskReport::bare(task.id, outcome),
+        report: bare_report(&task, outcome),
         remains: Remains::default(),
         slot: Some(slot),
     }
@@ -101,7 +102,7 @@ async fn attempts<E: Engine>(
     }
 }
 
-/// A slot, not before that time; none if the task is to stop first.
+/// A slot, not before that time; none if the task is to stop first, or nothing more is to start.
 async fn next_slot<E: Engine>(
     shared: &Shared<E>,
     mut stops: Stops,
@@ -114,6 +115,7 @@ async fn next_slot<E: Engine>(
     tokio::select! {
         biased;
         () = stops.asked(Urgency::Graceful) => None,
+        () = shared.failures.are_enough() => None,
         slot = slot => slot.filter(|_| shared.fatal.get().is_none()),
     }
 }

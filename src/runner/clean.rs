@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::claim::{self, HeldClaims};
 use super::container::Launch;
 use super::container::volume_config;
+use super::failures::Failures;
 use super::images::Images;
 use super::measure::Allowance;
 use super::past::Past;
@@ -279,6 +280,7 @@ impl<E: Engine> Cleaner<E> {
             claims: HeldClaims::default(),
             proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
+            failures: Failures::new(None, &[]),
             past: Past::default(),
             unwritable: Notify::new(),
         })

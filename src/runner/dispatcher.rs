@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::attempts::{TaskDone, run_task};
 use super::claim::HeldClaims;
+use super::failures::Failures;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
@@ -71,6 +72,7 @@ pub async fn run<E: Engine>(
     let (lines, mut line_receiver) = mpsc::channel(LINES_WAITING);
     let (stop, run_shutdown) = watch::channel(Shutdown::None);
     let stop = Arc::new(stop);
+    let past = Past::new(&context.plan, &earlier, &owned);
     let parallel = context.plan.parallel.min(context.plan.tasks.len()).max(1);
     let shared = Arc::new(Shared {
         notes,
@@ -86,7 +88,8 @@ pub async fn run<E: Engine>(
         claims: HeldClaims::default(),
         proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
-        past: Past::new(&context.plan, &earlier, &owned),
+        failures: Failures::new(context.plan.max_fail, &past.finished),
+        past,
         unwritable: Notify::new(),
         context,
     });
@@ -347,19 +350,22 @@ impl<E: Engine> Dispatch<E> {
 
     /// Skips what has not begun once nothing more is started.
     async fn skip_if_over(&mut self) {
-        let stopping = *self.shared.shutdown.borrow() != Shutdown::None;
-        if !stopping && self.shared.fatal.get().is_none() {
-            return;
-        }
-        let reason = if stopping {
-            "the run stopped before it began"
-        } else {
-            "no task can run here"
-        };
+        let Some(reason) = self.is_over() else { return };
         while let Some(task) = self.queue.pop_front() {
             let report = skipped(&task, &reason, self.shared.began.elapsed());
             self.report(report).await;
         }
+    }
+
+    /// Why nothing more is started: somebody has asked to stop, no task can run, or enough have failed.
+    fn is_over(&self) -> Option<String> {
+        if *self.shared.shutdown.borrow() != Shutdown::None {
+            return Some("the run stopped before it began".into());
+        }
+        if self.shared.fatal.get().is_some() {
+            return Some("no task can run here".into());
+        }
+        self.shared.failures.reason()
     }
 
     async fn finish(&mut self, done: Result<TaskDone, tokio::task::JoinError>) {
@@ -407,6 +413,7 @@ impl<E: Engine> Dispatch<E> {
             }
             self.shared.event(Some(&report.task), finished(&report));
         }
+        self.shared.failures.count(&report);
         self.reports.insert(self.places[&report.task], report);
     }
 

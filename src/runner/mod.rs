@@ -12,6 +12,7 @@ mod container;
 mod disk;
 mod dispatcher;
 mod examine;
+mod failures;
 mod images;
 mod measure;
 mod mounts;
@@ -138,6 +139,7 @@ struct Shared<E: Engine> {
     claims: claim::HeldClaims,
     proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
+    failures: failures::Failures,
     /// What an earlier process left of the run.
     past: past::Past,
     /// Told once the journal cannot be written, so that the run must stop.

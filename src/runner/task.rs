@@ -177,7 +177,9 @@ impl<E: Engine> Life<'_, E> {
     }
 
     fn is_retried(&mut self, outcome: &TaskOutcome) -> bool {
-        let goes_on = self.stops().now() == Urgency::None && self.shared.fatal.get().is_none();
+        let goes_on = self.stops().now() == Urgency::None
+            && self.shared.fatal.get().is_none()
+            && self.shared.failures.reason().is_none();
         let (retry, number) = (&self.task.retry, self.attempt.number);
         let decide = || goes_on && attempts::follows(retry, number, outcome);
         *self.is_retried.get_or_insert_with(decide)

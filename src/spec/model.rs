@@ -40,6 +40,9 @@ pub struct RunSpec {
     /// How many tasks run at once. Default: what the engine's CPUs and memory allow.
     #[schemars(range(min = 1))]
     pub max_parallel: Option<At<usize>>,
+    /// Whether nothing more is started after the first failure. Default: false.
+    #[schemars(with = "Option<bool>")]
+    pub fail_fast: bool,
     /// Time limit of the whole run. Default: none.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub timeout: Option<Duration>,

@@ -75,6 +75,10 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
         max_parallel: fields
             .get("max_parallel")
             .and_then(|f| max_parallel(reader, f)),
+        fail_fast: fields
+            .get("fail_fast")
+            .and_then(|f| reader.claim(f))
+            .unwrap_or(false),
         timeout: timeout.map(|t| t.value),
         author: fields.get("author").and_then(|f| author(reader, f)),
         collect: fields

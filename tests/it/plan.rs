@@ -3,7 +3,7 @@
 use agent_run::engine::config::{BuildConfig, PullPolicy};
 use agent_run::id::{CommitId, RepoKey, TaskId};
 use agent_run::plan::{
-    EngineCapacity, Identity, PlanInputs, RepositoryPlan, RetryCause, RunPlan, Work, plan,
+    EngineCapacity, Identity, Over, PlanInputs, RepositoryPlan, RetryCause, RunPlan, Work, plan,
 };
 use agent_run::spec::{Diagnostics, History, RunSpec};
 use insta::assert_snapshot;
@@ -37,8 +37,7 @@ fn inputs<'a>(branches: &'a [String], select: &'a [TaskId]) -> PlanInputs<'a> {
         },
         select,
         spec_path: None,
-        jobs: None,
-        retries: None,
+        over: Over::default(),
     }
 }
 
@@ -301,7 +300,7 @@ fn parallel_is_what_is_said_or_what_fits() {
     assert_eq!(planned(&spec("1g", "max_parallel: 7")).parallel, 7);
     assert_eq!(planned(&spec("1g", "max_parallel: 70")).parallel, 20);
     let mut asked = inputs(&[], &[]);
-    asked.jobs = Some(3);
+    asked.over.jobs = Some(3);
     let plan = plan(&spec("4g", "max_parallel: 7"), asked).unwrap();
     assert_eq!(plan.parallel, 3);
     assert_eq!(
@@ -317,7 +316,7 @@ fn retries_of_the_command_line_are_those_of_every_task() {
     );
     let maxes = |retries| {
         let mut asked = inputs(&[], &[]);
-        asked.retries = retries;
+        asked.over.retries = retries;
         let plan = plan(&spec, asked).unwrap();
         assert_eq!(plan.tasks[1].retry.when, [RetryCause::Oom]);
         plan.tasks.iter().map(|t| t.retry.max).collect::<Vec<_>>()

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
+use crate::plan::Over;
 use crate::spec::MOST_RETRIES;
 
 /// Which spec, and which of its tasks.
@@ -42,4 +44,31 @@ pub struct OverArgs {
     /// Attempts that follow a task's first one if that fails: in place of each task's `retry.max`
     #[arg(long, value_name = "N", env = "AGENT_RUN_RETRIES", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_RETRIES)))]
     pub retries: Option<u32>,
+    /// Start nothing more after the first failure; what runs goes on to its end
+    ///
+    /// `--fail-fast=false` is for a spec with `fail_fast: true`.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        env = "AGENT_RUN_FAIL_FAST",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub fail_fast: Option<bool>,
+    /// Start nothing more after so many failures; wins over `--fail-fast`
+    #[arg(long, value_name = "N", env = "AGENT_RUN_MAX_FAIL", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_fail: Option<u32>,
+}
+
+impl From<OverArgs> for Over {
+    fn from(arguments: OverArgs) -> Self {
+        Self {
+            jobs: arguments.jobs.map(usize::from),
+            retries: arguments.retries,
+            fail_fast: arguments.fail_fast,
+            max_fail: arguments.max_fail,
+        }
+    }
 }

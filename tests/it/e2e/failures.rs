@@ -56,3 +56,34 @@ fn a_failure_that_is_allowed_is_none_of_the_run() {
     }
     assert_eq!(scene.left(), Vec::<String>::new());
 }
+
+#[test]
+fn nothing_more_is_started_after_so_many_failures() {
+    let scene = Scene::new();
+    let spec = scene.spec(
+        "version: 1\nmax_parallel: 1\ndefaults: { network_mode: none }\ntasks:\n  a: { run: exit 3 }\n  b: { run: exit 4, allow_failure: true }\n  c: { run: exit 5 }\n  d: { run: echo > d.txt }\n",
+    );
+    let spec = spec.to_str().expect("a path");
+    let ended = scene.agent_run(&["run", spec, "--max-fail", "2"]);
+    assert_eq!(ended.code, Some(100), "{ended}");
+    let told = "4 tasks: 0 passed, 2 failed, 1 failed (allowed), 1 skipped";
+    assert!(ended.stdout.contains(told), "{ended}");
+    let result = scene.checked_result(&ended);
+    let reason = "2 tasks failed, and nothing is started after that";
+    assert_eq!(task(&result, "d")["outcome"]["reason"], reason);
+    let ended = scene.agent_run(&["run", spec, "--fail-fast"]);
+    assert_eq!(ended.code, Some(100), "{ended}");
+    assert!(
+        ended.stdout.contains("0 passed, 1 failed, 3 skipped"),
+        "{ended}"
+    );
+    assert!(ended.stdout.contains("b, c, d: a task failed"), "{ended}");
+    assert_eq!(scene.left(), Vec::<String>::new());
+    let planned = scene.agent_run(&["plan", spec, "--fail-fast"]);
+    assert!(
+        planned.stdout.contains("after 1 failure nothing more"),
+        "{planned}"
+    );
+    let planned = scene.agent_run(&["plan", spec, "--fail-fast=false"]);
+    assert!(!planned.stdout.contains("nothing more"), "{planned}");
+}

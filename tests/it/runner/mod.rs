@@ -5,6 +5,7 @@ mod attempts;
 mod claims;
 mod disk;
 mod examine;
+mod failures;
 mod faults;
 mod journal;
 mod killed;

@@ -12,7 +12,7 @@ use agent_run::id::{AttemptId, RunId, StateDir};
 use agent_run::journal::RunDirectory;
 use agent_run::journal::log::{LogReader, LogRecord};
 use agent_run::plan::{
-    self, EngineCapacity, History, Identity, PlanInputs, RepositoryPlan, RunPlan,
+    self, EngineCapacity, History, Identity, Over, PlanInputs, RepositoryPlan, RunPlan,
 };
 use agent_run::runner::{
     self, CleanReport, Cleaner, LogLine, Observer, Pool, Record, RunContext, RunError, Shutdown,
@@ -34,6 +34,7 @@ pub struct Scene {
     pub shutdown: watch::Sender<Shutdown>,
     pub patience: Option<Duration>,
     pub stops: watch::Sender<TaskStops>,
+    pub over: Over,
     repository: Repository,
     pub run: RunId,
     /// What the latest run works with.
@@ -82,6 +83,7 @@ impl Scene {
             shutdown: watch::channel(Shutdown::None).0,
             patience: None,
             stops: watch::channel(TaskStops::new()).0,
+            over: Over::default(),
             repository,
             run: "261120-101500-abcd".parse().unwrap(),
             world: Mutex::default(),
@@ -148,8 +150,7 @@ impl Scene {
                 email: "a@example.org".into(),
             },
             select: &[],
-            jobs: None,
-            retries: None,
+            over: self.over,
             spec_path: None,
         };
         plan::plan(&spec, inputs).unwrap_or_else(|e| panic!("{e}"))

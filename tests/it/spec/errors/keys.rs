@@ -111,7 +111,7 @@ fn keys_from_elsewhere() {
      |     ^^^^^^ write `mem_limit`, such as `mem_limit: 2g`
      |     ^^^ write `cpus`
      |     ^^^^^^^^^^^^^^^^^ write `allow_failure: true`
-     |     ^^^^^^^^ its name is `matrix`, which this version does not support
+     |     ^^^^^^^^ write `matrix` in the task, `max_parallel` and `fail_fast` at the top level
      |     ^^^^^^^^^^^ write `max_parallel` at the top level
      |     ^^^^^^^ write `retry`, such as `retry: 2`
      |     ^^^^^^^ write `network_mode`: bridge or none
