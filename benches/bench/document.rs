@@ -13,8 +13,8 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md"
 const BEGIN: &str = "<!-- written by `make bench` -->\n";
 const END: &str = "<!-- end of what `make bench` wrote -->\n";
 
-/// Replaces what an earlier run wrote.
-pub fn write(scene: &Scene, rows: &[Row]) -> Result<()> {
+/// Replaces what an earlier run wrote. Comparisons that failed are named.
+pub fn write(scene: &Scene, rows: &[Row], failed: &[&str]) -> Result<()> {
     let document = fs::read_to_string(DOCUMENT)?;
     let parts = document.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
@@ -22,8 +22,9 @@ pub fn write(scene: &Scene, rows: &[Row]) -> Result<()> {
     });
     let (before, after) = parts.with_context(|| format!("{DOCUMENT} has lost its marks"))?;
     let text = format!(
-        "{before}{BEGIN}\n{}\n{}\n{END}{after}",
+        "{before}{BEGIN}\n{}\n{}{}\n{END}{after}",
         table(rows),
+        not_measured(failed),
         machine(scene)?
     );
     fs::write(DOCUMENT, text)?;
@@ -41,6 +42,13 @@ fn table(rows: &[Row]) -> String {
         )
     };
     head.to_owned() + &rows.iter().map(row).collect::<String>()
+}
+
+fn not_measured(failed: &[&str]) -> String {
+    match failed {
+        [] => String::new(),
+        failed => format!("Not measured, for an error: {}.\n\n", failed.join(", ")),
+    }
 }
 
 /// What it was measured on, and when.

@@ -2,7 +2,7 @@
 //! `cargo bench --bench bench -- --only loop,first --rounds 9`.
 //!
 //! Each comparison makes its pairs in turn, in one run, on a tmpfs. A whole run writes what it
-//! measured to `docs/benchmarks.md`.
+//! measured to `docs/benchmarks.md`. A comparison that fails keeps no other from being made.
 #![expect(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -11,6 +11,7 @@
 
 mod document;
 mod events;
+mod idle;
 mod logs;
 mod loops;
 mod many;
@@ -22,7 +23,7 @@ mod sleepers;
 mod terminal;
 mod trees;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser as _;
 use peak_alloc::PeakAlloc;
 
@@ -50,7 +51,7 @@ struct Options {
 /// A comparison: its name, how many rounds of it count, and what makes it.
 type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
 
-const COMPARISONS: [Comparison; 12] = [
+const COMPARISONS: [Comparison; 13] = [
     ("loop", 4, loops::forty),
     ("one", 8, loops::one),
     ("first", 8, loops::first),
@@ -60,6 +61,7 @@ const COMPARISONS: [Comparison; 12] = [
     ("many", 1, many::compare),
     ("trees", 4, trees::compare),
     ("sleepers", 2, sleepers::compare),
+    ("idle", 1, idle::compare),
     ("logs", 3, logs::compare),
     ("events", 3, events::compare),
     ("terminal", 1, terminal::compare),
@@ -86,19 +88,32 @@ fn compare(options: &Options) -> Result<()> {
         );
     }
     let scene = Scene::new()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for (name, rounds, compare) in COMPARISONS {
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            println!("{name}");
-            let made = compare(&scene, options.rounds.unwrap_or(rounds))?;
-            for row in &made {
-                println!("  {row}");
+        if !options.only.is_empty() && options.only.iter().all(|only| only != name) {
+            continue;
+        }
+        println!("{name}");
+        match compare(&scene, options.rounds.unwrap_or(rounds)) {
+            Ok(made) => {
+                for row in &made {
+                    println!("  {row}");
+                }
+                rows.extend(made);
             }
-            rows.extend(made);
+            Err(error) => {
+                eprintln!("bench: {name} failed: {error:#}");
+                failed.push(name);
+                scene.clean_up();
+                scene::refuse_if_interrupted()?;
+            }
         }
     }
     if options.only.is_empty() {
-        document::write(&scene, &rows)?;
+        document::write(&scene, &rows, &failed)?;
+    }
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
 }

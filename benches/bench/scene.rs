@@ -1,5 +1,5 @@
-//! Where everything is compared: a directory in memory, repositories, agent-run on them. What is
-//! left on the engine when a comparison fails is removed with it.
+//! Where everything is compared: a directory in memory, repositories, agent-run on them. What a
+//! comparison that fails leaves on the engine is removed at once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -139,7 +139,8 @@ impl Scene {
         command.arg("--state-dir").arg(self.state());
     }
 
-    fn state(&self) -> PathBuf {
+    /// agent-run's state directory.
+    pub fn state(&self) -> PathBuf {
         self.path("state")
     }
 
@@ -173,12 +174,14 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        INTERRUPTED.store(false, Ordering::Relaxed);
+impl Scene {
+    /// Removes what a comparison that failed left: runs, and what the shell loop has on the engine.
+    pub fn clean_up(&self) {
+        let interrupted = INTERRUPTED.swap(false, Ordering::Relaxed);
         if self.state().join("runs").exists() {
             let mut clean = command(env!("CARGO_BIN_EXE_agent-run"));
             tell(run(clean.arg("clean").arg("--state-dir").arg(self.state())));
+            tell(self.forget_runs());
         }
         let labelled = format!("label={}", self.label);
         for (kind, list, remove) in [
@@ -195,10 +198,17 @@ impl Drop for Scene {
                 tell(run(command("docker").arg(kind).args(remove).args(names)));
             }
         }
+        INTERRUPTED.fetch_or(interrupted, Ordering::Relaxed);
     }
 }
 
-fn tell(removed: Result<Output>) {
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.clean_up();
+    }
+}
+
+fn tell<T>(removed: Result<T>) {
     if let Err(error) = removed {
         eprintln!("bench: not removed: {error:#}");
     }

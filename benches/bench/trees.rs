@@ -1,11 +1,15 @@
-//! What worktrees of a large repository take, against `git worktree add`: a checkout, a view of a
-//! shared one, and twenty views at once.
+//! What worktrees of a large repository take, against `git worktree add`: a checkout, made by the
+//! function that makes it for a task; a view of a shared one, with its container; and twenty views at
+//! once.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use agent_run::git::{Git, Repository};
+use agent_run::id::{AttemptId, BranchName, RunId, StateDir};
+use agent_run::workspace::{self, BaseStore, Timing, Workspace, WorkspaceRequest};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -16,6 +20,8 @@ use crate::scene::{Scene, command, git, refuse_if_interrupted, run};
 
 const FILES: u32 = 60_000;
 const AT_ONCE: usize = 20;
+/// Whom root gives a task's files to.
+const OWNER: (u32, u32) = (10_001, 10_001);
 
 pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
     let repository = scene.repository("large", FILES)?;
@@ -25,10 +31,11 @@ pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
         phase(&scene.run(&spec, 1)?.result, "preparing")
     };
     let (mut checkouts, mut views) = (Vec::new(), Vec::new());
+    let checkout = Checkout::new(scene, &repository)?;
     for _ in 0..=rounds {
         let (theirs, _) = worktrees(scene, &repository, 1)?;
         checkouts.push(Pair {
-            ours: preparing("checkout")?,
+            ours: checkout.make()?,
             theirs,
         });
         views.push(Pair {
@@ -36,8 +43,8 @@ pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
             theirs,
         });
     }
-    let what = format!("a worktree of {FILES} files, and its container made");
-    let view = format!("the same with `workspace: overlay`, of {FILES} files");
+    let what = format!("a worktree of {FILES} files, `workspace: checkout`, without its container");
+    let view = format!("a worktree of {FILES} files, `workspace: overlay`, and its container made");
     let add = "`git worktree add`";
     let mut rows = vec![
         Row::ratio(&what, add, Goal::AtMost(1.1), &checkouts),
@@ -45,6 +52,72 @@ pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
     ];
     rows.extend(at_once(scene, &repository)?);
     Ok(rows)
+}
+
+/// What checkouts are made from.
+struct Checkout<'a> {
+    scene: &'a Scene,
+    repository: Repository,
+    store: BaseStore,
+    attempt: AttemptId,
+}
+
+impl<'a> Checkout<'a> {
+    fn new(scene: &'a Scene, directory: &Path) -> Result<Self> {
+        let state = StateDir::new(scene.state());
+        let search_path = std::env::var_os("PATH").context("no PATH")?;
+        let git = Git::new(&search_path, &scene.path("git"))?;
+        let repository = Repository::open(&git, directory)?;
+        let base = repository.resolve_base("HEAD")?;
+        let store = BaseStore::ensure(&repository, &state, "HEAD", &base, None)?;
+        let attempt = AttemptId {
+            run: RunId::new(jiff::Timestamp::now(), 0),
+            task: "t0".parse()?,
+            number: 1,
+        };
+        Ok(Self {
+            scene,
+            repository,
+            store,
+            attempt,
+        })
+    }
+
+    /// Makes a task's worktree, with the git directory of its own, and removes it; how long the former
+    /// took, in seconds.
+    fn make(&self) -> Result<f64> {
+        let state = StateDir::new(self.scene.state());
+        let branch = BranchName::default_for(&self.attempt.run, &self.attempt.task);
+        let second = Duration::from_secs(1);
+        let request = WorkspaceRequest {
+            git: self.repository.git(),
+            state: &state,
+            attempt: &self.attempt,
+            branch: &branch,
+            store: &self.store,
+            start: None,
+            shared: None,
+            owner: rustix::process::geteuid().is_root().then_some(OWNER),
+            author: ("bench", "bench@localhost"),
+            exclude: b"",
+            script: Some("true"),
+            prompt: None,
+            passwd: "",
+            group: "",
+            hosts: None,
+            working_dir: "/workspace",
+            timing: Timing {
+                deadline: second,
+                grace: second,
+                handoff: second,
+            },
+        };
+        let began = Instant::now();
+        Workspace::create(&request)?;
+        let took = began.elapsed().as_secs_f64();
+        workspace::remove(&state, &state.run(&self.attempt.run))?;
+        Ok(took)
+    }
 }
 
 /// Seconds and KiB that so many worktrees take git. One after the other: in parallel some fail.
@@ -73,7 +146,7 @@ fn at_once(scene: &Scene, repository: &Path) -> Result<Vec<Row>> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let took = until_all_run(&events, &mut agent_run);
+    let took = until_all_run(&events, &mut agent_run, AT_ONCE);
     let ours_disk = scene.run_directory().and_then(|run| disk(&run));
     kill_process(Pid::from_child(&agent_run), Signal::INT)?;
     agent_run.wait()?;
@@ -106,7 +179,7 @@ fn at_once(scene: &Scene, repository: &Path) -> Result<Vec<Row>> {
 }
 
 /// Waits until all tasks run; how long that took from when the first was prepared, in seconds.
-fn until_all_run(events: &Path, agent_run: &mut Child) -> Result<f64> {
+pub fn until_all_run(events: &Path, agent_run: &mut Child, tasks: usize) -> Result<f64> {
     loop {
         let text = fs::read_to_string(events).unwrap_or_default();
         let times = |phase: &str| -> Vec<f64> {
@@ -119,7 +192,7 @@ fn until_all_run(events: &Path, agent_run: &mut Child) -> Result<f64> {
                 .collect()
         };
         let running = times("running");
-        if running.len() == AT_ONCE {
+        if running.len() == tasks {
             let first = times("preparing")
                 .first()
                 .copied()
