@@ -1,44 +1,67 @@
 //! What a task's container uses, asked of the engine while it runs. Never an error of the task.
 //!
 //! An engine spends some twenty milliseconds of CPU time on each answer, so that all tasks of a run
-//! share one allowance, with which agent-run and the engine together stay below 1 % of a core: beyond
-//! its first measurement a task is measured every 2.5 seconds alone, every 125 among fifty. Docker 20.10
-//! measures once a second for all who ask, so that a shorter task may end before it is its turn.
+//! share one allowance, with which agent-run and the engine together stay below 1 % of a core: a task is
+//! measured every 2.5 seconds alone, every 125 among fifty. Only its first measurement does not wait
+//! longer than some seconds, so that all but short tasks of busy runs have one. Docker 20.10 measures
+//! once a second for all who ask: a task that is shorter than that may end before it is its turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use crate::engine::{ContainerUsage, Engine};
 use crate::event::{EventKind, Usage};
 use crate::id::TaskId;
 
-/// When a task is measured for the first time, beyond the allowance: so that a short one is measured
-/// at all, and the shortest do not wait for an engine that is busy with measuring.
+/// When a task is measured for the first time: so that a short one is measured at all, and the shortest
+/// do not wait for an engine that is busy with measuring.
 const FIRST: Duration = Duration::from_millis(250);
+/// When at the latest, beyond the allowance.
+const LATEST_FIRST: Duration = Duration::from_secs(3);
 /// How far apart the measurements of a task are at least.
 const PAUSE: Duration = Duration::from_millis(400);
 /// How far apart the later measurements of all tasks of a run are at least.
 const ALLOWANCE: Duration = Duration::from_millis(2500);
 
-/// When the next measurement of any task of the run may be.
+/// What the tasks of a run share: one measurement in `ALLOWANCE`, and one more at once. Holds when all
+/// that was taken is earned.
 #[derive(Default)]
 pub(super) struct Allowance(Mutex<Option<Instant>>);
 
 impl Allowance {
+    /// Takes the time of the first measurement of a task that was started just now. One that cannot
+    /// wait until that is free takes nothing.
+    fn first(&self) -> Instant {
+        let now = Instant::now();
+        let mut earned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match take(*earned, now + FIRST) {
+            (at, _) if at > now + LATEST_FIRST => now + LATEST_FIRST,
+            (at, then) => {
+                *earned = Some(then);
+                at
+            }
+        }
+    }
+
     /// Takes the next free time.
-    fn take(&self) -> Instant {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = next
-            .unwrap_or_else(Instant::now)
-            .max(Instant::now() + PAUSE);
-        *next = Some(at + ALLOWANCE);
+    fn next(&self) -> Instant {
+        let mut earned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, then) = take(*earned, Instant::now() + PAUSE);
+        *earned = Some(then);
         at
     }
+}
+
+/// The next free time, not before `soonest`, and when that is earned as well.
+fn take(earned: Option<Instant>, soonest: Instant) -> (Instant, Instant) {
+    let earned = earned.unwrap_or(soonest);
+    let at = soonest.max(earned.checked_sub(ALLOWANCE).unwrap_or(soonest));
+    (at, earned.max(at) + ALLOWANCE)
 }
 
 /// A container being measured, until this is dropped.
@@ -82,7 +105,7 @@ async fn measure<E: Engine>(
 ) {
     let started = Instant::now();
     let mut peak = Peak::default();
-    sleep(FIRST).await;
+    sleep_until(shared.measurements.first()).await;
     loop {
         // What cannot be told now may be told next time.
         if let Ok(Some(sample)) = shared.context.engine.usage(&container).await {
@@ -97,7 +120,7 @@ async fn measure<E: Engine>(
             latest.send_replace(Some(usage));
             shared.event(Some(&task), EventKind::Usage { usage });
         }
-        sleep_until(shared.measurements.take()).await;
+        sleep_until(shared.measurements.next()).await;
     }
 }
 
@@ -161,14 +184,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_fifty_tasks_two_are_measured_soon_and_all_within_seconds() {
+        let began = Instant::now();
+        let allowance = Allowance::default();
+        let times: Vec<_> = (0..50).map(|_| allowance.first() - began).collect();
+        assert_eq!(times[..3], [FIRST, FIRST, FIRST + ALLOWANCE]);
+        assert!(times[3..].iter().all(|time| *time == LATEST_FIRST));
+        // The next time is that of the allowance.
+        assert_eq!(allowance.next() - began, FIRST + 2 * ALLOWANCE);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn fifty_tasks_are_not_measured_more_often_together_than_one() {
         let began = Instant::now();
         let allowance = Allowance::default();
-        sleep_until(allowance.take()).await;
+        sleep_until(allowance.next()).await;
         assert_eq!(began.elapsed(), PAUSE);
-        sleep_until(allowance.take()).await;
+        sleep_until(allowance.next()).await;
+        assert_eq!(began.elapsed(), 2 * PAUSE);
+        sleep_until(allowance.next()).await;
         assert_eq!(began.elapsed(), PAUSE + ALLOWANCE);
-        let times: Vec<_> = (0..50).map(|_| allowance.take()).collect();
+        let times: Vec<_> = (0..50).map(|_| allowance.next()).collect();
         assert_eq!(times[49].duration_since(times[0]), 49 * ALLOWANCE);
     }
 }

@@ -50,14 +50,14 @@ async fn a_task_is_measured_soon_and_then_as_often_as_the_run_may() {
     let summary = scene.observed(TWO, &mut seen).await.unwrap();
     let usages = usages(&seen.events, "a");
     let after: Vec<u128> = usages.iter().map(|u| u.after.as_millis()).collect();
-    assert_eq!(after[..5], [250, 650, 3150, 5650, 8150], "{after:?}");
-    assert_eq!(*after.last().unwrap(), 58_150, "{after:?}");
+    assert_eq!(after[..5], [250, 650, 2750, 5250, 7750], "{after:?}");
+    assert_eq!(*after.last().unwrap(), 57_750, "{after:?}");
     let a = report(&summary, "a");
     assert_eq!(a.usage, usages.last().copied());
     assert_eq!(
         a.usage.unwrap(),
         Usage {
-            after: Duration::from_millis(58_150),
+            after: Duration::from_millis(57_750),
             cpu: Duration::from_millis(1500),
             memory: 200 << 20,
             peak_memory: 800 << 20,
