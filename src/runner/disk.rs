@@ -2,7 +2,8 @@
 //! than it may use.
 //!
 //! A walk over many files takes a while: how long sets how often. So a task is measured for a
-//! twentieth of the time at most, a fifth where its disk is filling.
+//! twentieth of the time at most, a fifth where its disk is filling; and less often while it writes
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 const PAUSE: u32 = 19;
 /// The same where the disk lost as much meanwhile as the task has left.
 const SHORT_PAUSE: u32 = 4;
+/// The pause after a measurement that found no more than the one before it, unless the disk lost as much.
+const QUIET: Duration = Duration::from_secs(15);
 /// How many names are looked at before one can stop looking.
 const PIECE: usize = 10_000;
 
@@ -80,10 +83,11 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
 
     /// Returns once the container uses more than it may, with how much that is at least, in bytes.
     pub(super) async fn over_limit(self) -> u64 {
-        let (mut used, mut took, mut layer) = (self.there, Duration::ZERO, 0);
+        let (mut used, mut layer) = (self.there, 0);
+        let (mut took, mut quiet) = (Duration::ZERO, Duration::ZERO);
         loop {
-            pause(took, self.limit - used, || self.free()).await;
-            let began = Instant::now();
+            pause((took, quiet), self.limit - used, || self.free()).await;
+            let (began, before) = (Instant::now(), used);
             used = self.walk().await;
             if used <= self.limit && self.is_writable {
                 // What cannot be told now may be told next time.
@@ -96,6 +100,11 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
                 return used;
             }
             took = began.elapsed();
+            quiet = if used == before {
+                QUIET
+            } else {
+                Duration::ZERO
+            };
         }
     }
 
@@ -125,16 +134,21 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
     }
 }
 
-/// Waits for the next measurement, after one that took so long, `left` bytes below the limit.
-async fn pause<F: Future<Output = u64>>(took: Duration, left: u64, free: impl Fn() -> F) {
+/// Waits for the next measurement, after one that took so long, `left` bytes below the limit; so much
+/// longer if nothing happens.
+async fn pause<F: Future<Output = u64>>(
+    (took, quiet): (Duration, Duration),
+    left: u64,
+    free: impl Fn() -> F,
+) {
     let (began, free_then) = (Instant::now(), free().await);
-    let not_before = Duration::from_secs(left / FASTEST).min(LONGEST);
-    sleep(INTERVAL.max(not_before).max(took * SHORT_PAUSE)).await;
-    while began.elapsed() < took * PAUSE {
+    let interval = INTERVAL.max(Duration::from_secs(left / FASTEST).min(LONGEST));
+    sleep(interval.max(took * SHORT_PAUSE)).await;
+    while began.elapsed() < quiet.max(took * PAUSE) {
         if free_then.saturating_sub(free().await) > left {
             return;
         }
-        sleep(INTERVAL).await;
+        sleep(interval).await;
     }
 }
 
@@ -148,8 +162,22 @@ mod tests {
 
     async fn paused(took: Duration, left: u64, free: impl Fn() -> u64) -> Duration {
         let began = Instant::now();
-        pause(took, left, || std::future::ready(free())).await;
+        let pauses = (took, Duration::ZERO);
+        pause(pauses, left, || std::future::ready(free())).await;
         began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_writes_nothing_is_measured_seldom_unless_the_disk_fills() {
+        let free = Cell::new(u64::MAX);
+        let quiet = || async {
+            let began = Instant::now();
+            let pauses = (Duration::ZERO, QUIET);
+            pause(pauses, 10 << 30, || std::future::ready(free.replace(0))).await;
+            began.elapsed()
+        };
+        assert_eq!(quiet().await, 5 * SECOND);
+        assert_eq!(quiet().await, QUIET);
     }
 
     #[tokio::test(start_paused = true)]
