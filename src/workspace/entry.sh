@@ -59,7 +59,9 @@ done
 trap '' TERM INT HUP
 kill -s KILL -- -1
 
-sh "$root/agent/handoff" >"$root/agent/out/handoff.log" 2>&1 3>&- &
+# In this shell's own copy, which spares a program.
+# shellcheck source=src/workspace/handoff.sh
+(. "$root/agent/handoff") >"$root/agent/out/handoff.log" 2>&1 3>&- &
 handoff=$!
 (exec 3>&- >/dev/null; sleep "${AGENT_HANDOFF:-20}"; kill -s KILL "$handoff") &
 wait "$handoff"

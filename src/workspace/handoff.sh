@@ -197,6 +197,7 @@ $moved
 END
 
 say "head=$tip"
+made=
 if [ "$tip" = "$base" ] && [ -z "$refs" ]; then
     say "changed=0"
 else
@@ -207,12 +208,12 @@ else
     # shellcheck disable=SC2086 # the list of refs is ours
     if said=$(GIT_OBJECT_DIRECTORY=$git_dir/objects git --git-dir="$work/git" bundle create -q "$bundle" \
         refs/agent-run/out/head $refs "^$base" 2>&1); then
-        mv "$bundle" "$out/result.bundle"
         say "bundle=1"
+        made=$bundle
     elif ! g merge-base --is-ancestor "$tip" "$base"; then
         say "bundle_failed=$(printf '%.300s' "$(echo "$said" | tr '\n' ' ')")"
     fi
     echo "$said"
 fi
-mv "$status" "$out/status"
+mv ${made:+"$made"} "$status" "$out"
 rm -rf "$work"
