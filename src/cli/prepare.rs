@@ -1,6 +1,7 @@
 //! From arguments to a plan: finds and reads the spec, the repository and the engine.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,7 +175,12 @@ pub(super) async fn prepare(
         read_repository(surroundings, place, base_ref.to_owned()),
         reach_engine(surroundings)
     );
-    let (repository, base, branches) = read?;
+    let Read {
+        repository,
+        base,
+        branches,
+        uncommitted,
+    } = read?;
     refuse_state_inside(surroundings, &repository)?;
     let base = base?;
     let (engine, info) = reached?;
@@ -206,7 +212,8 @@ pub(super) async fn prepare(
     let mut plan = plan::plan(&asked.spec, inputs)?;
     let graces = asked.spec.tasks.iter();
     let graces: Vec<Duration> = graces.filter_map(|task| task.stop_grace_period).collect();
-    adapt(&mut plan, &graces, &repository, &info)?;
+    let uncommitted = uncommitted?;
+    adapt(&mut plan, &graces, (&repository, uncommitted), &info);
     pin_images(&engine, &mut plan.tasks).await?;
     Ok(Prepared {
         plan,
@@ -216,12 +223,13 @@ pub(super) async fn prepare(
     })
 }
 
-/// A repository, its base and its local branches.
-type Read = (
-    Repository,
-    Result<CommitId, GitError>,
-    Result<Vec<String>, GitError>,
-);
+/// A repository, its base, its local branches, and what is not committed in it.
+struct Read {
+    repository: Repository,
+    base: Result<CommitId, GitError>,
+    branches: Result<Vec<String>, GitError>,
+    uncommitted: Result<Option<String>, GitError>,
+}
 
 async fn read_repository(
     surroundings: &Surroundings,
@@ -232,9 +240,19 @@ async fn read_repository(
     let own = surroundings.state.path().join("git");
     let reading = tokio::task::spawn_blocking(move || {
         let repository = open(&Git::new(&search_path, &own)?, &place)?;
-        let base = repository.resolve_base(&base_ref);
-        let branches = repository.branches();
-        Ok((repository, base, branches))
+        // It looks at each file: beside the rest.
+        let (base, branches, uncommitted) = std::thread::scope(|scope| {
+            let uncommitted = scope.spawn(|| repository.uncommitted());
+            let (base, branches) = (repository.resolve_base(&base_ref), repository.branches());
+            let uncommitted = uncommitted.join().unwrap_or_else(|p| resume_unwind(p));
+            (base, branches, uncommitted)
+        });
+        Ok(Read {
+            repository,
+            base,
+            branches,
+            uncommitted,
+        })
     });
     let read = reading.await;
     read.map_err(|error| Failure::new(Exit::Unexpected, error))?
@@ -280,20 +298,26 @@ async fn look_up(engine: &DockerEngine, name: &ImageRef) -> Result<Option<ImageR
 }
 
 /// Adapts a plan to where it will run, and adds what people should know of that before it starts.
-/// `graces` are those that the spec says itself.
+/// `graces` are those that the spec says itself; with the repository comes what is not committed in it.
 pub(super) fn adapt(
     plan: &mut RunPlan,
     graces: &[Duration],
-    repository: &Repository,
+    (repository, uncommitted): (&Repository, Option<String>),
     info: &EngineInfo,
-) -> Result<(), Failure> {
+) {
     if surroundings::is_github() {
         plan.warnings.extend(less_grace(graces, &mut plan.tasks));
     }
-    plan.warnings.extend(uncommitted(repository, plan)?);
+    let base = plan.repository.base.short();
+    let uncommitted = uncommitted.map(|what| {
+        format!(
+            "not committed in {}: {what}; tasks start from {base} without it",
+            repository.directory().display()
+        )
+    });
+    plan.warnings.extend(uncommitted);
     plan.warnings.extend(missing_limits(info));
     plan.warnings.extend(foreign_repository(repository));
-    Ok(())
 }
 
 /// An agent could otherwise reach our own files through a commit, and git would list them.
@@ -353,16 +377,6 @@ fn less_grace(explicit: &[Duration], tasks: &mut [TaskPlan]) -> Option<String> {
         let grace = limit(GITHUB_GRACE);
         format!("on GitHub `stop_grace_period` is {grace} at most: a cancelled step has 7.5 s")
     })
-}
-
-fn uncommitted(repository: &Repository, plan: &RunPlan) -> Result<Option<String>, Failure> {
-    let base = plan.repository.base.short();
-    Ok(repository.uncommitted()?.map(|what| {
-        format!(
-            "not committed in {}: {what}; tasks start from {base} without it",
-            repository.directory().display()
-        )
-    }))
 }
 
 /// What root makes in somebody's repository is root's: he could not delete the branches.

@@ -173,7 +173,8 @@ impl Repeat {
         });
         let unpinned: Vec<String> = unpinned.collect();
         plan.warnings.extend(unpinned);
-        prepare::adapt(&mut plan, &[], &repository, &info)?;
+        let uncommitted = repository.uncommitted()?;
+        prepare::adapt(&mut plan, &[], (&repository, uncommitted), &info);
         Ok(Prepared {
             plan,
             repository,

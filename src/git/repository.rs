@@ -2,7 +2,9 @@
 //! since libgit2 opens neither reftable nor partial clones.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use super::{Git, GitCall, GitError};
@@ -35,7 +37,13 @@ impl Repository {
         let directory = fs::canonicalize(directory).map_err(|_| GitError::NotARepository {
             path: directory.to_owned(),
         })?;
-        let answer = ask(git, &directory)?;
+        // Beside it: nothing of that is needed until it has answered.
+        let (answer, settings) = thread::scope(|scope| {
+            let settings = scope.spawn(|| settings(git, &directory));
+            let answer = ask(git, &directory);
+            (answer, settings.join().unwrap_or_else(|p| resume_unwind(p)))
+        });
+        let answer = answer?;
         let mut lines = answer.lines();
         let mut next = || lines.next().unwrap_or_default();
         let git_dir = canonical(Path::new(next()))?;
@@ -53,7 +61,7 @@ impl Repository {
         let work_tree = way.transpose()?;
         let mut trusted = vec![directory.as_path(), &git_dir, &common_dir];
         trusted.extend(work_tree.as_deref());
-        let (partial, user_email) = settings(git, &directory)?;
+        let (partial, user_email) = settings?;
         let repository = Self {
             git: git.trusting(&trusted)?,
             key: RepoKey::of(&common_dir),
