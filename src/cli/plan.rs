@@ -143,6 +143,11 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
     if let Some(claim) = &task.claim {
         writeln!(text, "  claim     {claim}")?;
     }
+    if let Some(touches) = &task.touches {
+        let paths: Vec<&str> = touches.paths.iter().map(PathPattern::as_str).collect();
+        let strict = if touches.strict { ", nothing else" } else { "" };
+        writeln!(text, "  touches   {}{strict}", paths.join(", "))?;
+    }
     if let Some(artifacts) = &task.artifacts {
         let paths: Vec<&str> = artifacts.paths.iter().map(PathPattern::as_str).collect();
         let when = match artifacts.when {

@@ -9,6 +9,7 @@ mod diffstat;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod ground;
 mod handed_off;
 pub mod limits;
 mod open;
@@ -32,6 +33,7 @@ use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::workspace::{BaseStore, Workspace};
 pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
+pub use ground::Ground;
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use limits::CollectLimits;
 pub use place::{CLAIM_LOST, Place};
@@ -64,6 +66,8 @@ pub struct CollectRequest<'a> {
     pub branch: Option<&'a BranchName>,
     /// A ref and what it must stand for when the branch is made, else the work is set aside.
     pub guard: Option<&'a (String, CommitId)>,
+    /// What the task may change; all of it if nothing is said.
+    pub ground: Option<Ground<'a>>,
     /// What is taken at most.
     pub limits: CollectLimits,
 }
@@ -173,6 +177,11 @@ fn collect_bundle(
     let mut checked = added.check(&quarantine, (store, workspace), &limits)?;
     report.commits = added.commits(tip)?;
     let few_paths = look_for_risks(&quarantine, store, &mut checked, report)?;
+    if let Some(ground) = request.ground {
+        let trees = (checked.base_tree, checked.tip_tree);
+        let outside = ground::check(ground, &checked.trees, trees)?;
+        report.risky_paths.extend(outside);
+    }
     let promoted = promote::promote(request, &quarantine, tip, &sides)?;
     report.result = promoted.result;
     report.side_refs = promoted.side_refs;

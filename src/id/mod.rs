@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 pub use cell::{CellValue, is_axis};
 pub use layout::{StateDir, task_directories, task_directory};
-pub use pattern::Part;
+pub use pattern::{Area, Part};
 
 /// Longest name that Docker and DNS labels both take, in bytes.
 const NAME_LIMIT: usize = 63;

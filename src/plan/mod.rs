@@ -4,6 +4,7 @@
 //! value of an environment variable or secret.
 
 mod branches;
+mod ground;
 mod repeat;
 pub mod select;
 mod task;
@@ -25,8 +26,8 @@ use crate::spec::{
 pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
 
 pub use crate::spec::{
-    Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin, When,
-    WorkspaceMode,
+    Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin,
+    Touches, When, WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.
@@ -210,6 +211,9 @@ pub struct TaskPlan {
     /// What it works on, with nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimKey>,
+    /// What it may change; anything if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touches: Option<Touches>,
     /// What is copied out of its worktree, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
@@ -281,6 +285,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     tasks.iter_mut().for_each(retried);
     Diagnostics::check(&spec.source, problems)?;
     let parallel = parallel(spec, &inputs, &tasks);
+    warnings.extend(ground::overlaps(&tasks, parallel));
     warnings.extend(overcommitment(parallel, inputs.engine, &tasks));
     let granted: BTreeSet<&str> = tasks
         .iter()

@@ -70,6 +70,7 @@ impl Planner<'_> {
             matrix: task.matrix.clone(),
             branch: branches::of(task, run),
             claim: task.claim.as_ref().map(|claim| claim.value.clone()),
+            touches: task.touches.clone(),
             artifacts: task.artifacts.clone(),
             lines: self.lines(),
         })

@@ -13,7 +13,7 @@ use super::images::PreparedImage;
 use super::stops::Urgency;
 use super::teardown::Remains;
 use super::{RunContext, Shared, Shutdown, StepError, asked_to_kill, blocking};
-use crate::collect::{self, ArtifactsRequest, CollectRequest, Place};
+use crate::collect::{self, ArtifactsRequest, CollectRequest, Ground, Place};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::event::{ArtifactsReport, BranchReport, BranchResult};
@@ -150,12 +150,23 @@ pub(super) async fn collect<E: Engine>(
             attempt: &attempt,
             branch: branch.as_ref(),
             guard: guard.as_ref(),
+            ground: ground(context, &attempt),
             limits: context.plan.collect_limits,
         });
         report.notes.extend(lost);
         report
     })
     .await
+}
+
+/// What the task of an attempt may change, if the spec says.
+fn ground<'a, E: Engine>(context: &'a RunContext<E>, attempt: &AttemptId) -> Option<Ground<'a>> {
+    let task = context.plan.tasks.iter().find(|t| t.id == attempt.task)?;
+    let touches = task.touches.as_ref()?;
+    Some(Ground {
+        paths: &touches.paths,
+        strict: touches.strict,
+    })
 }
 
 /// Copies what the spec wants out of the worktree after such an ending.

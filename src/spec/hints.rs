@@ -68,6 +68,8 @@ pub const TASK_KEYS: &[&str] = &[
     "profiles",
     "branch",
     "claim",
+    "touches",
+    "touches_strict",
     "artifacts",
 ];
 
@@ -134,7 +136,6 @@ const LATER: &[&str] = &[
     "ports",
     "cache",
     "needs",
-    "touches",
     "on_existing",
 ];
 

@@ -181,6 +181,12 @@ pub struct TaskSpec {
     /// another on the same repository, it is skipped. Default: none.
     #[schemars(with = "Option<String>")]
     pub claim: Option<At<ClaimKey>>,
+    /// What the task may change: patterns; a directory stands for everything in it. What it changes
+    /// besides is told as worth a look. Default: anything.
+    #[schemars(with = "Option<schema::OneOrMany>")]
+    pub touches: Option<Touches>,
+    /// Whether a result that changes something else than `touches` is refused. Default: false.
+    pub touches_strict: Option<bool>,
     /// Files of the worktree that are copied for you: patterns, or `paths` and `when`. Default: none.
     #[schemars(with = "Option<schema::ArtifactsForm>")]
     pub artifacts: Option<Artifacts>,
@@ -339,6 +345,15 @@ pub struct Artifacts {
     pub paths: Vec<PathPattern>,
     /// After which endings.
     pub when: When,
+}
+
+/// What a task may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touches {
+    /// Paths; a directory stands for everything in it.
+    pub paths: Vec<PathPattern>,
+    /// Whether a result that changes others is refused.
+    pub strict: bool,
 }
 
 /// The endings of a task after which something is done.

@@ -8,7 +8,8 @@ use super::hints::{
 use super::limits;
 use super::merge::{container_variable, variable_name};
 use super::model::{
-    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, When, WorkspaceMode,
+    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, Touches, When,
+    WorkspaceMode,
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
@@ -16,7 +17,7 @@ use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
 use crate::engine::config::PullPolicy;
-use crate::id::{InvalidName, TaskId};
+use crate::id::{InvalidName, PathPattern, TaskId};
 use crate::secrets::SecretString;
 
 const PULL_POLICIES: &[(&str, PullPolicy)] = &[
@@ -55,6 +56,8 @@ pub(super) fn read_task(
     let environment = environment.unwrap_or_default();
     let secrets = fields.get("secrets");
     let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
+    let strict = fields.get("touches_strict");
+    let strict = strict.and_then(|f| reader.claim(f));
     let mut time = |key| {
         let field = fields.get(key)?;
         reader.value(field, "a duration", units::duration)
@@ -129,6 +132,8 @@ pub(super) fn read_task(
             .get("branch")
             .and_then(|f| reader.name(f, "a branch name")),
         claim: fields.get("claim").and_then(|f| reader.name(f, "a text")),
+        touches: touches(reader, fields, strict),
+        touches_strict: strict,
         artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
         id: id?,
     })
@@ -367,8 +372,13 @@ fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {
     } else {
         (field, When::default())
     };
+    let paths = patterns(reader, paths);
+    (!paths.is_empty()).then_some(Artifacts { paths, when })
+}
+
+fn patterns(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<PathPattern> {
     let mut patterns = Vec::new();
-    for item in reader.one_or_many(paths, "a pattern or a list of patterns") {
+    for item in reader.one_or_many(field, "a pattern or a list of patterns") {
         let pattern = reader.value(item, "a pattern", |text| {
             let hint = "write a pattern such as reports/**/*.xml, relative to /workspace";
             text.parse()
@@ -376,8 +386,20 @@ fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {
         });
         patterns.extend(pattern.map(|at| at.value));
     }
-    let paths = patterns;
-    (!paths.is_empty()).then_some(Artifacts { paths, when })
+    patterns
+}
+
+fn touches(reader: &mut Reader<'_>, fields: Fields<'_>, strict: Option<bool>) -> Option<Touches> {
+    let strict = strict.unwrap_or(false);
+    let Some(field) = fields.get("touches") else {
+        if let Some(field) = fields.get("touches_strict").filter(|_| strict) {
+            let hint = "write what the task may change, such as `touches: [src/api]`";
+            reader.problem(field.span(), "`touches_strict` without `touches`", hint);
+        }
+        return None;
+    };
+    let paths = patterns(reader, field);
+    (!paths.is_empty()).then_some(Touches { paths, strict })
 }
 
 /// Names as compose takes them.

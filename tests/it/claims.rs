@@ -12,7 +12,7 @@ use agent_run::id::{ClaimKey, RunId, TaskId};
 use agent_run::journal;
 use jiff::Timestamp;
 
-use crate::collect::collected_if;
+use crate::collect::{Asked, collect_with};
 use crate::git::fixture::{Scratch, commit, git, program};
 use crate::workspace::Site;
 
@@ -286,7 +286,11 @@ fn who_has_lost_a_claim_gets_no_branch_and_loses_no_work() {
         let inside = site.workspace(task);
         commit(&inside.tree(), "a.txt", "work\n");
         inside.hand_off();
-        let report = collected_if(&site, &inside, task, &guard);
+        let asked = Asked {
+            guard: Some(&guard),
+            ..Asked::default()
+        };
+        let report = collect_with(&site, &inside, task, &asked);
         let branch = format!("refs/heads/agent/{task}");
         let made = git(&site.dir, &["for-each-ref", &branch]);
         assert_eq!(made.is_empty(), !is_held, "{report:?}");

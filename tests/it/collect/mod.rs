@@ -2,6 +2,7 @@
 
 mod artifacts;
 pub mod forged;
+mod ground;
 mod honest;
 mod hostile;
 mod start;
@@ -11,35 +12,23 @@ use std::fs;
 use std::path::Path;
 
 use agent_run::collect::limits::CollectLimits;
-use agent_run::collect::{CollectRequest, collect};
+use agent_run::collect::{CollectRequest, Ground, collect};
 use agent_run::event::BranchReport;
 use agent_run::id::CommitId;
 
 use crate::git::fixture::{attempt, git};
 use crate::workspace::{Inside, Site};
 
+/// What a collection is asked for besides.
+#[derive(Default)]
+pub struct Asked<'a> {
+    pub guard: Option<&'a (String, CommitId)>,
+    pub ground: Option<Ground<'a>>,
+    pub limits: CollectLimits,
+}
+
 /// Collects the attempt `task`/1 onto the branch `agent/<task>`.
-fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -> BranchReport {
-    collect_guarded(site, inside, task, (limits, None))
-}
-
-/// The same, onto the branch only while a ref stands for that commit.
-pub fn collected_if(
-    site: &Site,
-    inside: &Inside,
-    task: &str,
-    guard: &(String, CommitId),
-) -> BranchReport {
-    let limits = CollectLimits::default();
-    collect_guarded(site, inside, task, (limits, Some(guard)))
-}
-
-fn collect_guarded(
-    site: &Site,
-    inside: &Inside,
-    task: &str,
-    (limits, guard): (CollectLimits, Option<&(String, CommitId)>),
-) -> BranchReport {
+pub fn collect_with(site: &Site, inside: &Inside, task: &str, asked: &Asked<'_>) -> BranchReport {
     collect(&CollectRequest {
         repository: &site.repository,
         state: &site.scratch.state(),
@@ -47,9 +36,18 @@ fn collect_guarded(
         workspace: &inside.workspace,
         attempt: &attempt(task, 1),
         branch: Some(&format!("agent/{task}").parse().unwrap()),
-        guard,
-        limits,
+        guard: asked.guard,
+        ground: asked.ground,
+        limits: asked.limits,
     })
+}
+
+fn collect_as(site: &Site, inside: &Inside, task: &str, limits: CollectLimits) -> BranchReport {
+    let asked = Asked {
+        limits,
+        ..Asked::default()
+    };
+    collect_with(site, inside, task, &asked)
 }
 
 fn collected(site: &Site, inside: &Inside, task: &str) -> BranchReport {

@@ -481,3 +481,52 @@ tasks:
     agent-run: 2 errors in agent-run.yaml
     ");
 }
+
+#[test]
+fn grounds() {
+    assert_snapshot!(bad("\
+version: 1
+tasks:
+  a: { run: x, touches: [/src, ../x, 'a[', ''] }
+  b: { run: x, touches_strict: true }
+  c: { run: x, touches: src, touches_strict: maybe }
+"), @r"
+    error: `touches: /src` is not relative to /workspace
+     --> agent-run.yaml:3:26
+      |
+    3 |   a: { run: x, touches: [/src, ../x, 'a[', ''] }
+      |                          ^^^^ write a pattern such as reports/**/*.xml, relative to /workspace
+
+    error: `touches: ../x` has `..` in it
+     --> agent-run.yaml:3:32
+      |
+    3 |   a: { run: x, touches: [/src, ../x, 'a[', ''] }
+      |                                ^^^^ write a pattern such as reports/**/*.xml, relative to /workspace
+
+    error: `touches: a[` has an open `[`, `{` or `\`; `{…}` may hold no `/`
+     --> agent-run.yaml:3:38
+      |
+    3 |   a: { run: x, touches: [/src, ../x, 'a[', ''] }
+      |                                      ^^^^ write a pattern such as reports/**/*.xml, relative to /workspace
+
+    error: `touches: ` is empty
+     --> agent-run.yaml:3:44
+      |
+    3 |   a: { run: x, touches: [/src, ../x, 'a[', ''] }
+      |                                            ^^ write a pattern such as reports/**/*.xml, relative to /workspace
+
+    error: `touches_strict` without `touches`
+     --> agent-run.yaml:4:32
+      |
+    4 |   b: { run: x, touches_strict: true }
+      |                                ^^^^ write what the task may change, such as `touches: [src/api]`
+
+    error: `touches_strict: maybe` is not a truth value
+     --> agent-run.yaml:5:46
+      |
+    5 |   c: { run: x, touches: src, touches_strict: maybe }
+      |                                              ^^^^^ write true or false
+
+    agent-run: 6 errors in agent-run.yaml
+    ");
+}
