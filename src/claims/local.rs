@@ -31,8 +31,8 @@ impl Local<'_> {
         let refs = self.0.refs(ClaimKey::PREFIX)?;
         let names: Vec<&str> = refs.iter().map(|(name, _)| name.as_str()).collect();
         let found = self.read(&names)?;
-        let named = names.iter().map(|name| (*name).to_owned()).zip(found);
-        Ok(named
+        let all = names.iter().map(|name| (*name).to_owned()).zip(found);
+        Ok(all
             .filter_map(|(name, found)| Some((name, found?)))
             .collect())
     }
@@ -54,9 +54,7 @@ impl Local<'_> {
             .output_limit(names.len().saturating_mul(LONGEST))
             .run()?;
         let mut rest = answer.as_slice();
-        let found = names
-            .iter()
-            .map(|_| take_object(&mut rest).ok_or_else(misunderstood));
+        let found = names.iter().map(|_| take_object(&mut rest));
         Ok(found.collect::<Result<_, _>>()?)
     }
 
@@ -110,22 +108,28 @@ fn misunderstood() -> GitError {
 }
 
 /// Takes one answer of `git cat-file --batch`: nothing where there is no such object.
-fn take_object(answer: &mut &[u8]) -> Option<Option<FoundClaim>> {
-    let end = memchr::memchr(b'\n', answer)?;
-    let (line, rest) = answer.split_at(end);
-    let line = std::str::from_utf8(line).ok()?;
-    *answer = &rest[1..];
+fn take_object(answer: &mut &[u8]) -> Result<Option<FoundClaim>, GitError> {
+    let end = memchr::memchr(b'\n', answer).ok_or_else(misunderstood)?;
+    let line = String::from_utf8_lossy(&answer[..end]).into_owned();
+    *answer = &answer[end + 1..];
     if line.ends_with(" missing") {
-        return Some(None);
+        return Ok(None);
     }
-    let mut words = line.split(' ');
-    let (id, kind, size) = (words.next()?, words.next()?, words.next()?);
-    let (content, rest) = answer.split_at_checked(size.parse().ok()?)?;
-    *answer = rest.strip_prefix(b"\n")?;
-    let record = match kind {
-        "commit" => ClaimRecord::of_commit(content),
-        other => Err(format!("it is a {other}")),
+    let words: Vec<&str> = line.split(' ').collect();
+    let [id, kind, size] = words[..] else {
+        return Err(misunderstood());
     };
-    let commit = id.parse().ok()?;
-    Some(Some(FoundClaim { commit, record }))
+    let content = size.parse().ok().and_then(|size| {
+        let (content, rest) = answer.split_at_checked(size)?;
+        *answer = rest.strip_prefix(b"\n")?;
+        Some(content)
+    });
+    let content = content.ok_or_else(misunderstood)?;
+    Ok(Some(FoundClaim {
+        commit: id.parse().map_err(|_| misunderstood())?,
+        record: match kind {
+            "commit" => ClaimRecord::of_commit(content),
+            other => Err(format!("it is a {other}")),
+        },
+    }))
 }

@@ -79,7 +79,7 @@ pub enum Taken {
     /// It is the task's now.
     Ours(Claim),
     /// Somebody else has it.
-    Theirs(Box<ClaimRecord>),
+    Theirs(ClaimRecord),
 }
 
 /// A claim that a task of this process has.
@@ -123,13 +123,13 @@ impl<'a> Claims<'a> {
             let here = self.local.find(&name)?;
             let mut before = match holder(&name, here.as_ref(), wanted, now)? {
                 Ok(fence) => fence,
-                Err(other) => return Ok(Taken::Theirs(other)),
+                Err(other) => return Ok(Taken::Theirs(*other)),
             };
             let there = self.remote.map(|remote| remote.find(&name)).transpose()?;
             let there = there.flatten();
             match holder(&name, there.as_ref(), wanted, now)? {
                 Ok(fence) => before = before.max(fence),
-                Err(other) => return Ok(Taken::Theirs(other)),
+                Err(other) => return Ok(Taken::Theirs(*other)),
             }
             let record = ClaimRecord::new(wanted, before, now);
             let commit = self.local.write(&record, now)?;

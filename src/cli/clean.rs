@@ -54,7 +54,7 @@ pub(super) async fn clean(
     let mut problems = 0;
     let mut found = 0;
     for run in &runs {
-        let report = match cleaner.clean(run, open, arguments.dry_run).await {
+        let report = match Box::pin(cleaner.clean(run, open, arguments.dry_run)).await {
             Err(JournalError::Live(_)) if arguments.run.is_none() => {
                 print_result(&format!("{run}  is running; left alone\n"));
                 continue;

@@ -36,7 +36,7 @@ struct Held {
 /// A claim as far as is known here.
 pub(super) enum State {
     /// It is ours; since when that is known.
-    Ours(Claim, Instant),
+    Ours(Box<Claim>, Instant),
     /// It is somebody else's, or was given back.
     Gone,
 }
@@ -100,13 +100,13 @@ pub(super) async fn take<E: Engine>(
     });
     let had_begun = shared.past.left.contains_key(&task.id);
     let state = match taken.await {
-        Ok(Taken::Ours(claim)) => State::Ours(claim, Instant::now()),
+        Ok(Taken::Ours(claim)) => State::Ours(Box::new(claim), Instant::now()),
         _ if had_begun => State::Gone,
         Ok(Taken::Theirs(other)) => {
             let since = format!("{:.0}", other.taken);
             let ClaimRecord {
                 run, task, host, ..
-            } = *other;
+            } = other;
             let host = sanitize::line(host.as_bytes(), false);
             let who = format!("claimed by {task} of run {run} on {host} since {since}");
             return Err(Refusal::Claimed(who));
