@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{ClientVersion, Docker};
 use serde::Deserialize;
 
 use super::registry::url_safe_credentials;
@@ -71,12 +71,12 @@ impl Endpoint {
         !self.url.starts_with("unix://")
     }
 
-    /// A client of it. Says nothing about whether an engine answers.
-    pub(super) fn open(&self) -> Result<Docker, ErrorKind> {
+    /// A client of it that speaks this version. Says nothing about whether an engine answers.
+    pub(super) fn open(&self, version: &ClientVersion) -> Result<Docker, ErrorKind> {
         let docker = if self.remote() {
-            Docker::connect_with_http(&self.url, 0, API_DEFAULT_VERSION)
+            Docker::connect_with_http(&self.url, 0, version)
         } else {
-            Docker::connect_with_unix(&self.url, 0, API_DEFAULT_VERSION)
+            Docker::connect_with_unix(&self.url, 0, version)
         };
         match docker {
             Ok(docker) => Ok(docker

@@ -23,7 +23,7 @@ mod volume;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::Docker;
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 
 pub use endpoint::EngineLocator;
 pub use registry::configured_logins;
@@ -89,7 +89,7 @@ impl DockerEngine {
 
     /// Connects to one endpoint and checks the API version that it speaks.
     async fn reach(endpoint: Endpoint, locator: &EngineLocator) -> Result<Self, ErrorKind> {
-        let docker = endpoint.open()?;
+        let docker = endpoint.open(API_DEFAULT_VERSION)?;
         let call = Call::new(Operation::Connect, &endpoint.url);
         let version = match call.within(CONNECT_DEADLINE, docker.version()).await {
             Ok(version) => version,
@@ -97,13 +97,19 @@ impl DockerEngine {
         };
         let components = info::components(&version);
         let api_version = version.api_version.unwrap_or_default();
-        match parse_api_version(&api_version) {
-            Some(api) if api >= OLDEST_API => {}
+        let spoken = match parse_api_version(&api_version) {
+            Some(api) if api >= OLDEST_API => ClientVersion {
+                major_version: api.0,
+                minor_version: api.1,
+            },
             Some(_) => return Err(ErrorKind::TooOld(api_version)),
             None => return Err(ErrorKind::Broken(not_an_engine())),
-        }
-        let negotiated = call.within(CONNECT_DEADLINE, docker.negotiate_version());
-        let docker = negotiated.await.map_err(|error| error.kind)?;
+        };
+        let docker = if spoken < *API_DEFAULT_VERSION {
+            endpoint.open(&spoken)?
+        } else {
+            docker
+        };
         let own_mounts = own::mounts(&docker).await;
         Ok(Self {
             docker,
