@@ -45,45 +45,65 @@ pub fn remove(state: &StateDir, directory: &Path) -> Result<(), RemovalError> {
         path: directory.to_owned(),
         source,
     };
-    if matches!(fs::symlink_metadata(directory), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+    let is_gone =
+        || matches!(fs::symlink_metadata(directory), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    if is_gone() {
         return Ok(());
     }
     fs::create_dir_all(state.trash()).map_err(failed)?;
-    let _in_use = lock_trash(state, FlockOperation::LockShared).map_err(failed)?;
-    let bin = tempfile::Builder::new()
-        .prefix("bin-")
-        .tempdir_in(state.trash())
-        .map_err(failed)?;
-    let bin = bin.keep();
-    if let Err(source) = fs::rename(directory, bin.join("0")) {
-        let _ = fs::remove_dir(&bin);
-        return Err(failed(source));
+    loop {
+        let mut name = tempfile::Builder::new();
+        let bin = name.prefix("bin-").tempdir_in(state.trash());
+        let bin = bin.map_err(failed)?.keep();
+        let moved = lock(&bin, FlockOperation::LockExclusive).and_then(|in_use| {
+            fs::rename(directory, bin.join("0"))?;
+            Ok(in_use)
+        });
+        match moved {
+            Ok(_in_use) => return empty(&bin),
+            // Somebody emptied the trash before the bin was locked.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !bin.exists() => {}
+            Err(source) => {
+                let _ = fs::remove_dir(&bin);
+                return if is_gone() {
+                    Ok(())
+                } else {
+                    Err(failed(source))
+                };
+            }
+        }
     }
-    empty(&bin)
 }
 
-/// Deletes what earlier removals left in the trash. Does nothing while others remove something:
-/// two that empty one directory would each take the other's progress for a failure.
+/// Deletes what earlier removals left in the trash. Leaves alone what is being removed just now: two
+/// that empty one directory would each take the other's progress for a failure.
 pub fn empty_trash(state: &StateDir) -> Result<(), RemovalError> {
     let trash = state.trash();
     let failed = |source| RemovalError::Io {
         path: trash.clone(),
         source,
     };
-    let _alone = match lock_trash(state, FlockOperation::NonBlockingLockExclusive) {
+    let bins = match fs::read_dir(&trash) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        other => other.map_err(failed)?,
+        bins => bins.map_err(failed)?,
     };
-    for bin in fs::read_dir(&trash).map_err(failed)? {
-        empty(&bin.map_err(failed)?.path())?;
+    let mut first = Ok(());
+    for bin in bins {
+        let bin = bin.map_err(failed)?.path();
+        let emptied = match lock(&bin, FlockOperation::NonBlockingLockExclusive) {
+            Ok(_alone) => empty(&bin),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(failed(error)),
+        };
+        first = first.and(emptied);
     }
-    Ok(())
+    first
 }
 
-/// Locks the trash until the handle is dropped: shared to remove something, alone to empty it.
-fn lock_trash(state: &StateDir, how: FlockOperation) -> io::Result<OwnedFd> {
-    let handle = open_directory(CWD, state.trash())?;
+/// Locks a directory of the trash until the handle is dropped.
+fn lock(bin: &Path, how: FlockOperation) -> io::Result<OwnedFd> {
+    let handle = open_directory(CWD, bin)?;
     rustix::fs::flock(&handle, how)?;
     Ok(handle)
 }

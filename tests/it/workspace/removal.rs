@@ -80,7 +80,7 @@ fn the_trash_is_not_emptied_while_something_is_being_removed() {
     let site = Site::new();
     let trash = site.scratch.state().trash();
     fs::create_dir_all(trash.join("bin-x/0/deep")).unwrap();
-    let remover = fs::File::open(&trash).unwrap();
+    let remover = fs::File::open(trash.join("bin-x")).unwrap();
     remover.lock_shared().unwrap();
     empty_trash(&site.scratch.state()).unwrap();
     assert!(trash.join("bin-x/0/deep").exists());
