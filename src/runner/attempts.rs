@@ -147,11 +147,14 @@ pub(super) fn follows(retry: &Retry, attempt: u32, outcome: &TaskOutcome) -> boo
         let codes = &retry.exit_codes;
         codes.is_empty() || codes.iter().any(|known| i64::from(*known) == code)
     };
+    let of_any = attempt <= retry.max && retry.when.is_empty();
     let cause = match outcome {
         TaskOutcome::Succeeded | TaskOutcome::Cancelled | TaskOutcome::Skipped { .. } => {
             return false;
         }
         TaskOutcome::Infra { stage, .. } if stage == "image" => RetryCause::PullFailure,
+        // The image cannot run it, this time or the next.
+        TaskOutcome::Infra { stage, .. } if stage == "command" => return of_any,
         TaskOutcome::Infra { .. } => RetryCause::InfraFailure,
         TaskOutcome::TimedOut => RetryCause::Timeout,
         TaskOutcome::OutOfMemory => RetryCause::Oom,
@@ -159,9 +162,9 @@ pub(super) fn follows(retry: &Retry, attempt: u32, outcome: &TaskOutcome) -> boo
         TaskOutcome::Killed { signal } if of_codes(128 + signal) => RetryCause::ExitCode,
         TaskOutcome::Failed { .. } | TaskOutcome::Killed { .. } => return false,
         // It has no word of its own.
-        TaskOutcome::OutOfDisk { .. } => return attempt <= retry.max && retry.when.is_empty(),
+        TaskOutcome::OutOfDisk { .. } => return of_any,
     };
-    attempt <= retry.max && (retry.when.is_empty() || retry.when.contains(&cause))
+    of_any || (attempt <= retry.max && retry.when.contains(&cause))
 }
 
 #[cfg(test)]
@@ -203,6 +206,16 @@ mod tests {
                 let followed = follows(&retry(1, &[cause]), 1, &outcome);
                 assert_eq!(followed, wanted, "{outcome:?} {cause:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_has_no_cause_of_its_own_is_tried_again_after_any_failure_only() {
+        let every: Vec<_> = failures().into_iter().map(|(_, cause)| cause).collect();
+        let used_bytes = 1;
+        for outcome in [infra("command"), TaskOutcome::OutOfDisk { used_bytes }] {
+            assert!(follows(&retry(1, &[]), 1, &outcome), "{outcome:?}");
+            assert!(!follows(&retry(1, &every), 1, &outcome), "{outcome:?}");
         }
     }
 

@@ -181,7 +181,7 @@ fn needs_no_shell<E: Engine>(
     let reference = &launch.task.image.reference;
     let refuse = |what: &str| {
         Err(StepError {
-            stage: "image",
+            stage: "command",
             message: format!("image {reference} has no /bin/sh, which {what} needs"),
         })
     };
@@ -211,7 +211,7 @@ fn words<E: Engine>(launch: &Launch<'_, E>) -> Result<Vec<String>, StepError> {
     };
     if words.is_empty() {
         return Err(StepError {
-            stage: "image",
+            stage: "command",
             message: format!(
                 "image {} has no command; give the task `run` or `command`",
                 task.image.reference

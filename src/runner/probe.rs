@@ -117,7 +117,7 @@ async fn probe<E: Engine>(
     let mut config = prober.config("image", &image.id, QUESTIONS);
     config.environment = vec![("AGENT_MARK".into(), MARK.into())];
     let answer = prober.ask(&config).await;
-    let answer = answer.map_err(StepError::engine("image"))?;
+    let answer = answer.map_err(StepError::engine("probe"))?;
     Ok(answer.map(|text| facts(&text)).unwrap_or_default())
 }
 

@@ -20,6 +20,9 @@ const WORDS: &[(&str, Option<RetryCause>)] = &[
     ("any", None),
 ];
 
+/// What people know from elsewhere, and would wait for in vain.
+const SERVICES: &str = "service_failure";
+
 pub(super) fn retry(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Retry> {
     if matches!(field.node.value, Value::Scalar { .. }) {
         return Some(Retry {
@@ -64,7 +67,7 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
         let hint = "write `any`, or `max: 0` for no further attempt";
         reader.problem(field.span(), "`when` is empty", hint);
     }
-    let causes: Vec<_> = words.iter().map(|f| reader.word(*f, WORDS)).collect();
+    let causes: Vec<_> = words.iter().map(|f| cause(reader, *f)).collect();
     let causes: Vec<Option<RetryCause>> = causes.into_iter().collect::<Option<_>>()?;
     let any = causes.contains(&None);
     (!causes.is_empty()).then(|| {
@@ -74,6 +77,18 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
             causes.into_iter().flatten().collect()
         }
     })
+}
+
+/// A cause; none for any.
+fn cause(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Option<RetryCause>> {
+    if let Value::Scalar { text, .. } = &field.node.value
+        && text == SERVICES
+    {
+        let hint = "tasks have no services yet, so that none fails by one: leave it out";
+        reader.problem(field.span(), format!("`{SERVICES}` cannot happen"), hint);
+        return None;
+    }
+    reader.word(field, WORDS)
 }
 
 /// The exit codes, which say which of those are meant that `when` names.

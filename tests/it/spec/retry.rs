@@ -94,11 +94,11 @@ tasks:
     5 |   b: { retry: { max: many, when: service_failure } }
       |                      ^^^^
 
-    error: `when: service_failure` is not known
+    error: `service_failure` cannot happen
      --> agent-run.yaml:5:34
       |
     5 |   b: { retry: { max: many, when: service_failure } }
-      |                                  ^^^^^^^^^^^^^^^ write one of: infra_failure, pull_failure, timeout, oom, exit_code, any
+      |                                  ^^^^^^^^^^^^^^^ tasks have no services yet, so that none fails by one: leave it out
 
     error: `when` is empty
      --> agent-run.yaml:6:23
