@@ -85,7 +85,7 @@ pub(super) async fn clean(
             ));
         }
     } else {
-        let (networks, not_removed) = cleaner.remove_networks().await;
+        let (networks, not_removed) = cleaner.remove_networks(|_| true).await;
         found += networks.len();
         problems += not_removed.len();
         for network in networks {
@@ -203,13 +203,14 @@ fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) ->
     let mut text = String::new();
     let removed = if dry_run { "would remove" } else { "removed" };
     // Writing to a string cannot fail.
-    for (task, branch) in &report.collected {
+    for (attempt, branch) in &report.collected {
+        let task = &attempt.task;
         let _ = writeln!(text, "{run}  collected {task}: {}", report::work(branch));
         for note in &branch.notes {
             let _ = writeln!(text, "{run}    note {note}");
         }
         if branch.content_left_behind {
-            let place = state.task(run, task);
+            let place = state.attempt(attempt);
             let _ = writeln!(text, "{run}    kept in {}", place.display());
         }
     }

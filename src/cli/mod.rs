@@ -7,6 +7,7 @@ mod claims;
 mod clean;
 mod completions;
 mod config;
+mod dead;
 mod diff;
 mod doctor;
 mod error;
@@ -35,6 +36,7 @@ mod validate;
 
 use std::borrow::Cow;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use args::Cli;
 use args::{Command, GlobalArgs};
@@ -43,6 +45,9 @@ use exit_code::Exit;
 use surroundings::Surroundings;
 
 use crate::report;
+
+/// How long work that can be cut off is waited for at the end.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -101,7 +106,10 @@ fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
         .enable_all()
         .build()
         .map_err(|e| Failure::new(Exit::Unexpected, e))?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    // What tidies up beside a run may be in the middle of something large.
+    runtime.shutdown_timeout(LAST_WORK);
+    ended
 }
 
 /// Nobody may be reading standard error any more; the exit code says it too.

@@ -17,17 +17,19 @@ use super::prepare::{self, Prepared, Request};
 use super::signals::{Controls, Signals};
 use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
-use super::{ci, plan, print_error, print_result};
+use super::{ci, dead, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
-use crate::journal::{self, FoundRun, JournalError, RunDirectory, RunState};
+use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
 use crate::report::{
-    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, count, limit, summary,
+    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
 };
-use crate::runner::{self, LogLine, Observer, Pool, Record, RunContext, Shutdown, TaskStops};
+use crate::runner::{
+    self, LogLine, Observer, Patience, Pool, Record, RunContext, Shutdown, TaskStops,
+};
 use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
 use crate::workspace::BaseStore;
@@ -52,7 +54,7 @@ pub(super) async fn run(
         return plan::print(surroundings, prepared, Format::Text);
     }
     let ready = Ready::new(surroundings, &mut prepared, &arguments.view)?;
-    tell_of_the_dead(&surroundings.state)?;
+    dead::tell(surroundings)?;
     let directory = RunDirectory::create(&surroundings.state, &prepared.plan.run)?;
     directory.write_json("plan.json", &prepared.plan)?;
     let record = directory.journal()?.into();
@@ -112,6 +114,7 @@ pub(super) async fn carry_out(
     } = ready;
     let outputs = &arguments.outputs;
     let run = prepared.plan.run.clone();
+    let tidying = dead::begin(surroundings, &prepared, arguments.network_pool)?;
     let store = {
         let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
         let plan = prepared.plan.repository.clone();
@@ -156,26 +159,20 @@ pub(super) async fn carry_out(
     failed.extend(ci::tell(&ended, &hints).err());
     // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
     let _ = directory.write_json("plan.json", &pinned(plan, &ended));
+    let patience = match ended.stopped {
+        Some(_) => Patience::None,
+        None => Patience::ForTheBegun,
+    };
+    let tidied = tidying.end(patience).await;
+    if !arguments.quiet {
+        print_error(&dead::told(&tidied));
+    }
     if outputs.take_stdout() {
         print_error(&summary(&ended, &hints, paint));
     } else {
         print_result(&summary(&ended, &hints, surroundings.result_paint));
     }
     Ok(told(failed, of_run(&ended), paint))
-}
-
-/// Runs that died and left work are told of: a start waits for no collection of old work.
-fn tell_of_the_dead(state: &StateDir) -> Result<(), Failure> {
-    let mut dead = FoundRun::all(state)?;
-    dead.retain(|run| run.state == RunState::Interrupted && run.holds_work());
-    if let Some(last) = dead.last() {
-        let runs = count(dead.len() as u64, "interrupted run");
-        print_error(&format!(
-            "work is left of {runs}: agent-run resume {} goes on, agent-run clean collects it\n",
-            last.run
-        ));
-    }
-    Ok(())
 }
 
 /// Tells what could not be written. The work is safe: where tasks failed, their exit code says more.

@@ -1,7 +1,7 @@
 //! Refs of the user's repository that agent-run may remove: its own, and merged branches.
 
 use super::{GitError, Repository};
-use crate::id::CommitId;
+use crate::id::{CommitId, RunId};
 
 impl Repository {
     /// The refs whose names begin with the parts of `prefix`, each with what it stands for.
@@ -14,6 +14,13 @@ impl Repository {
             Some((name.to_owned(), id.parse().ok()?))
         });
         Ok(refs.collect())
+    }
+
+    /// The runs whose bases are kept from being pruned.
+    pub fn pinned(&self) -> Result<Vec<RunId>, GitError> {
+        let refs = self.refs(RunId::PINS)?.into_iter();
+        let runs = refs.filter_map(|(name, _)| name.strip_prefix(RunId::PINS)?.parse().ok());
+        Ok(runs.collect())
     }
 
     /// The local branches that are merged into HEAD and checked out nowhere, without `refs/heads/`,

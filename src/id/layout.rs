@@ -127,6 +127,11 @@ impl StateDir {
         self.views(&attempt.run).join(name)
     }
 
+    /// Whose lock the process holds that tidies up after runs which died.
+    pub fn tidy_lock(&self) -> PathBuf {
+        self.0.join("tidy.lock")
+    }
+
     /// Directories that are being deleted.
     pub fn trash(&self) -> PathBuf {
         self.0.join("trash")

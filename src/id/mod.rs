@@ -141,9 +141,12 @@ name_type! {
 }
 
 impl RunId {
+    /// What the refs begin with that keep base commits from being pruned.
+    pub const PINS: &str = "refs/agent-run/base/";
+
     /// The ref in the user's repository that keeps the base commit from being pruned.
     pub fn pin_ref(&self) -> String {
-        format!("refs/agent-run/base/{self}")
+        format!("{}{self}", Self::PINS)
     }
 
     /// What the names of the refs begin with that keep work of its attempts in the user's repository.
@@ -162,9 +165,14 @@ impl RunId {
         Self(text)
     }
 
+    /// The part of the id that says when the run started. As text it is in the order of time.
+    pub fn second(&self) -> &str {
+        &self.0[..13]
+    }
+
     /// When the run started, as its id says; none where that is no date.
     pub fn started(&self) -> Option<jiff::Timestamp> {
-        let at = jiff::civil::DateTime::strptime("%y%m%d-%H%M%S", &self.0[..13]).ok()?;
+        let at = jiff::civil::DateTime::strptime("%y%m%d-%H%M%S", self.second()).ok()?;
         let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         Some(at.timestamp())
     }

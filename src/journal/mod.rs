@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -28,6 +29,10 @@ pub use requests::StopRequest;
 
 use crate::event::Event;
 use crate::id::{RunId, StateDir};
+
+/// How long a run is waited for that somebody tidies up after, and how often it is looked at.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What can go wrong with a run's directory.
 #[derive(Debug, thiserror::Error)]
@@ -110,13 +115,37 @@ impl RunDirectory {
         Ok(directory)
     }
 
-    /// Locks the directory of a run that has ended or died.
+    /// Locks the directory of a run that has ended or died. Waits for those who only look at it or
+    /// tidy up after it.
     pub fn take_over(state: &StateDir, run: &RunId) -> Result<Self, JournalError> {
-        Self::lock(state.run(run), run)
+        let began = Instant::now();
+        loop {
+            match Self::lock(state.run(run), run) {
+                Err(JournalError::Live(_)) if began.elapsed() < PATIENCE => {}
+                taken => return taken,
+            }
+            // One that lives holds it alone.
+            drop(Self::visit(state, run)?);
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Locks the directory of a run that has ended or died against those who would go on with it or
+    /// remove it, and not against those who look: it stays what it is. Only the holder of
+    /// [`TidyLock`] does so for longer than a moment.
+    pub fn visit(state: &StateDir, run: &RunId) -> Result<Self, JournalError> {
+        let how = FlockOperation::NonBlockingLockShared;
+        Self::lock_so(state.run(run), run, how)
     }
 
     fn lock(path: PathBuf, run: &RunId) -> Result<Self, JournalError> {
+        let how = FlockOperation::NonBlockingLockExclusive;
+        Self::lock_so(path, run, how)
+    }
+
+    fn lock_so(path: PathBuf, run: &RunId, how: FlockOperation) -> Result<Self, JournalError> {
         let file = path.join("lock");
+        // Never written to: it was made when the run began, and that is what its time says.
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -124,7 +153,7 @@ impl RunDirectory {
             .mode(0o600)
             .open(&file)
             .map_err(|e| io_error("open", &file, e))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&lock, how) {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(Errno::WOULDBLOCK) => Err(JournalError::Live(run.clone())),
             Err(e) => Err(io_error("lock", &file, e)),
@@ -175,6 +204,31 @@ impl RunDirectory {
     }
 }
 
+/// Held by the one process of a state directory that tidies up after runs which died.
+#[derive(Debug)]
+pub struct TidyLock {
+    _file: File,
+}
+
+impl TidyLock {
+    /// Takes it; none while another process has it.
+    pub fn take(state: &StateDir) -> Result<Option<Self>, JournalError> {
+        let path = state.tidy_lock();
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        let file = open.map_err(|e| io_error("open", &path, e))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(io_error("lock", &path, e)),
+        }
+    }
+}
+
 /// Has the names in a directory on the disk.
 fn sync_directory(path: &Path) -> Result<(), JournalError> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
@@ -220,6 +274,14 @@ pub fn runs(state: &StateDir) -> Result<Vec<RunId>, JournalError> {
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    runs.sort();
+    runs.sort_by_cached_key(|run| began(state, run));
     Ok(runs)
+}
+
+/// By what runs are put in order: the second that is in the id, and within it when the lock was made,
+/// which nothing writes to.
+fn began(state: &StateDir, run: &RunId) -> (String, Option<SystemTime>, RunId) {
+    let lock = fs::metadata(state.run(run).join("lock"));
+    let made = lock.and_then(|lock| lock.modified());
+    (run.second().to_owned(), made.ok(), run.clone())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
-use super::claim::{self, HeldClaims};
+use super::claim::HeldClaims;
 use super::container::Launch;
 use super::container::volume_config;
 use super::failures::Failures;
@@ -22,12 +22,12 @@ use super::prepare::user_of;
 use super::probe::Prober;
 use super::stops::TaskStops;
 use super::task::unknown_image;
-use super::teardown::{Remains, teardown};
+use super::teardown::{Remains, Removed, Torn, teardown};
 use super::views::{self, Views};
-use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, retention};
+use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, settle};
 use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
-use crate::event::{self, BranchReport, BranchResult, RunSummary, TaskReport};
+use crate::event::{self, BranchReport, BranchResult, RunSummary};
 use crate::git::{GitError, Repository};
 use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
 use crate::journal::log::logged_attempts;
@@ -46,12 +46,12 @@ const STORE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What became of one run's leftovers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CleanReport {
-    /// Work that was found: the task and what became of it.
-    pub collected: Vec<(TaskId, BranchReport)>,
+    /// Work that was found: of which attempt, and what became of it.
+    pub collected: Vec<(AttemptId, BranchReport)>,
     /// Work that was collected as far as it can be and is kept: its directory.
     pub kept: Vec<PathBuf>,
-    /// What was removed, or would be: a kind and a name.
-    pub removed: Vec<String>,
+    /// What was removed, or would be.
+    pub removed: Vec<Removed>,
     /// What could not be removed or collected, each a sentence.
     pub problems: Vec<String>,
 }
@@ -86,59 +86,40 @@ impl<E: Engine> Cleaner<E> {
         open: impl Fn(&RunPlan) -> Result<Repository, String> + Send,
         dry_run: bool,
     ) -> Result<CleanReport, JournalError> {
-        let directory = RunDirectory::take_over(&self.state, run)?;
+        let directory = Arc::new(RunDirectory::take_over(&self.state, run)?);
         let mut report = CleanReport::default();
-        let objects = self.objects_of(run);
         let plan: Option<RunPlan> = directory.read_json("plan.json", plan::VERSION)?;
-        let (attempts, kept) = self.attempts(run, &directory, plan.as_ref())?;
-        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
-        let repository = plan.as_ref().map(open).transpose();
+        let result: Option<RunSummary> = directory.read_json("result.json", event::VERSION)?;
+        let past = plan.as_ref().map(|plan| self.past(result, plan));
+        let past = past.transpose()?;
         if dry_run {
-            let named = objects.iter().map(|o| format!("{:?} {}", o.kind, o.name));
-            report.removed.extend(named);
-            let named = attempts.iter().map(|a| format!("work of {a}"));
-            report.removed.extend(named);
+            self.shown(run, (plan.as_ref(), past.as_ref()), &mut report);
             return Ok(report);
         }
-        for object in &objects {
-            if object.kind == OwnedKind::Container && object.running {
-                let stopped = self.engine.stop(&object.name, GRACE).await;
-                report.note(stopped.err().map(|e| StepError::new("stop", &e).message));
-            }
+        if let Some(past) = &past {
+            report.take(self.remove_useless(past, &watch::channel(false).1).await);
         }
-        // Before the work is collected: nobody may write meanwhile, and the names are needed.
-        let all_gone = self.remove_objects(&mut report, &objects).await;
+        let (attempts, kept) = self.attempts(run, plan.as_ref(), past.as_ref());
+        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
+        let all_gone = self.end_objects(run, &mut report).await;
+        let repository = plan.as_ref().map(open).transpose();
         match (plan, repository) {
             _ if !all_gone && !attempts.is_empty() => {
-                let why = "a container of it may still run";
-                report
-                    .problems
-                    .push(format!("work of {run} is kept: {why}"));
+                report.keep(run, "a container of it may still run");
             }
             (Some(plan), Ok(Some(repository))) => {
                 self.collect(&mut report, plan.clone(), &repository, &attempts)
                     .await;
-                let left = blocking({
-                    let (state, run) = (self.state.clone(), run.clone());
-                    move || remove_from_repository(&state, &repository, &run)
-                });
-                report.problems.extend(left.await);
-                let has_result = directory.path().join("result.json").exists();
-                if report.problems.is_empty() && !has_result {
-                    let settled = retention::settle(&directory, &plan, &report.collected);
-                    report.note(settled.err().map(|e| StepError::new("journal", &e).message));
-                }
+                // A result says that all is done.
+                let collected = report.collected.clone();
+                let collected = Some(collected).filter(|_| report.problems.is_empty());
+                let (directory, whose) = (directory.clone(), (plan, repository));
+                let problems = settle::conclude(&self.state, directory, whose, collected);
+                report.problems.extend(problems.await);
             }
-            (_, Err(why)) if !attempts.is_empty() => {
-                report
-                    .problems
-                    .push(format!("work of {run} is kept: {why}"));
-            }
+            (_, Err(why)) if !attempts.is_empty() => report.keep(run, &why),
             (None, _) if FoundRun::of(&self.state, run)?.holds_work() => {
-                let why = "its plan cannot be read";
-                report
-                    .problems
-                    .push(format!("work of {run} is kept: {why}"));
+                report.keep(run, "its plan cannot be read");
             }
             _ => {}
         }
@@ -148,18 +129,48 @@ impl<E: Engine> Cleaner<E> {
         Ok(report)
     }
 
-    /// The attempts that still have a directory: those to collect, and those that a run which came
-    /// to its end has kept on purpose.
+    /// What there is of a run on the engine, and the work in its directory.
+    fn shown(
+        &self,
+        run: &RunId,
+        (plan, past): (Option<&RunPlan>, Option<&Past>),
+        report: &mut CleanReport,
+    ) {
+        let (attempts, kept) = self.attempts(run, plan, past);
+        report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
+        let objects = self.objects_of(run).into_iter();
+        let objects = objects.map(|o| Removed::new(kind(&o), o.name));
+        let work = attempts.iter().map(|a| Removed::new("work of", a));
+        report.removed.extend(objects.chain(work));
+    }
+
+    /// Ends and removes what is left of a run on the engine, before its work is collected: nobody may
+    /// write meanwhile, and the names are needed. Says whether all is gone.
+    async fn end_objects(&self, run: &RunId, report: &mut CleanReport) -> bool {
+        let mut objects = self.objects_of(run);
+        objects.retain(|object| {
+            let gone = Removed::new(kind(object), &object.name);
+            !report.removed.contains(&gone)
+        });
+        for object in &objects {
+            if object.kind == OwnedKind::Container && object.running {
+                let stopped = self.engine.stop(&object.name, GRACE).await;
+                report.note(stopped.err().map(|e| StepError::new("stop", &e).message));
+            }
+        }
+        self.remove_objects(report, &objects).await
+    }
+
+    /// The attempts that still have a directory: those to collect, and those whose work has its place
+    /// and that were kept on purpose.
     fn attempts(
         &self,
         run: &RunId,
-        directory: &RunDirectory,
         plan: Option<&RunPlan>,
-    ) -> Result<(Vec<AttemptId>, Vec<AttemptId>), JournalError> {
-        let result: Option<RunSummary> = directory.read_json("result.json", event::VERSION)?;
+        past: Option<&Past>,
+    ) -> (Vec<AttemptId>, Vec<AttemptId>) {
         let decided = |attempt: &AttemptId| {
-            let tasks = result.iter().flat_map(|result| &result.tasks);
-            let mut reports = tasks.flat_map(TaskReport::attempts);
+            let mut reports = past.into_iter().flat_map(Past::reports);
             let report = reports.find(|r| r.task == attempt.task && r.attempt == attempt.number);
             let branch = report.and_then(|report| report.branch.as_ref());
             let left = |b: &BranchReport| {
@@ -167,10 +178,9 @@ impl<E: Engine> Cleaner<E> {
             };
             branch.is_some_and(left)
         };
-        let (kept, open) = attempts(&self.state, run, plan)
-            .into_iter()
-            .partition(decided);
-        Ok((open, kept))
+        let all = attempts(&self.state, run, plan).into_iter();
+        let (kept, open) = all.partition(decided);
+        (open, kept)
     }
 
     /// How many things on the engine belong to runs that this state directory does not know: they may
@@ -187,7 +197,7 @@ impl<E: Engine> Cleaner<E> {
         of_runs.filter(unknown).count()
     }
 
-    fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
+    pub(super) fn objects_of(&self, run: &RunId) -> Vec<OwnedObject> {
         let of_run = |o: &&OwnedObject| {
             o.kind != OwnedKind::Network
                 && o.labels.get(label::RUN).is_some_and(|r| *r == run.as_str())
@@ -229,10 +239,11 @@ impl<E: Engine> Cleaner<E> {
             match collected {
                 Ok((branch, errors)) => {
                     match branch {
-                        Some(branch) => report.collected.push((attempt.task.clone(), branch)),
-                        None => report
-                            .removed
-                            .push(format!("unfinished worktree {attempt}")),
+                        Some(branch) => report.collected.push((attempt.clone(), branch)),
+                        None => {
+                            let removed = Removed::new("unfinished worktree", attempt);
+                            report.removed.push(removed);
+                        }
                     }
                     report.problems.extend(errors);
                 }
@@ -252,6 +263,7 @@ impl<E: Engine> Cleaner<E> {
         };
         let store = BaseStore::ensure(repository, &self.state, &from.base, depth)
             .map_err(|e| StepError::new("base store", &e))?;
+        let past = Past::none(&plan.run);
         Ok(Shared {
             network: network::Network::new(network::Pool::default(), &plan.run),
             context: RunContext {
@@ -281,7 +293,7 @@ impl<E: Engine> Cleaner<E> {
             proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
             failures: Failures::new(None, &[]),
-            past: Past::default(),
+            past,
             unwritable: Notify::new(),
         })
     }
@@ -292,15 +304,15 @@ impl<E: Engine> Cleaner<E> {
         let of = |kind| objects.iter().filter(move |o| o.kind == kind);
         let mut all_gone = true;
         for object in of(OwnedKind::Container).chain(of(OwnedKind::Volume)) {
-            let (what, removed) = match object.kind {
-                OwnedKind::Volume => ("volume", self.engine.remove_volume(&object.name).await),
-                _ => (
-                    "container",
-                    self.engine.remove_container(&object.name).await,
-                ),
+            let removed = match object.kind {
+                OwnedKind::Volume => self.engine.remove_volume(&object.name).await,
+                _ => self.engine.remove_container(&object.name).await,
             };
             match removed {
-                Ok(()) => report.removed.push(format!("{what} {}", object.name)),
+                Ok(()) => {
+                    let removed = Removed::new(kind(object), &object.name);
+                    report.removed.push(removed);
+                }
                 Err(error) => {
                     all_gone = false;
                     report.note(Some(StepError::new("remove", &error).message));
@@ -311,7 +323,7 @@ impl<E: Engine> Cleaner<E> {
     }
 
     /// Removes what the views of a run needed; gives a sentence if that failed.
-    async fn release_views(&self, run: &RunId) -> Option<String> {
+    pub(super) async fn release_views(&self, run: &RunId) -> Option<String> {
         let views = self.state.views(run);
         if !views.is_dir() {
             return None;
@@ -339,10 +351,14 @@ impl<E: Engine> Cleaner<E> {
         Some(StepError::new("remove", &released.err()?).message)
     }
 
-    /// Removes the networks that no container uses; gives the removed ones, and what went wrong.
-    pub async fn remove_networks(&self) -> (Vec<String>, Vec<String>) {
+    /// Removes the networks of such names that no container uses; gives the removed ones, and what
+    /// went wrong.
+    pub async fn remove_networks(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> (Vec<String>, Vec<String>) {
         let (mut removed, mut problems) = (Vec::new(), Vec::new());
-        for object in self.networks() {
+        for object in self.networks().filter(|network| wanted(&network.name)) {
             match self.engine.remove_network(&object.name).await {
                 Ok(()) => removed.push(object.name.clone()),
                 // Of a run that lives.
@@ -359,7 +375,25 @@ impl<E: Engine> Cleaner<E> {
     }
 }
 
+/// What people call it.
+fn kind(object: &OwnedObject) -> &'static str {
+    match object.kind {
+        OwnedKind::Container => "container",
+        OwnedKind::Network => "network",
+        OwnedKind::Volume => "volume",
+    }
+}
+
 impl CleanReport {
+    pub(super) fn take(&mut self, torn: Torn) {
+        self.removed.extend(torn.removed);
+        self.problems.extend(torn.errors);
+    }
+
+    fn keep(&mut self, run: &RunId, why: &str) {
+        self.problems.push(format!("work of {run} is kept: {why}"));
+    }
+
     fn note(&mut self, problem: Option<String>) {
         self.problems.extend(problem);
     }
@@ -452,21 +486,6 @@ fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
     let directories = of_task(state, run, task).into_iter().map(|a| a.number);
     let logs = logged_attempts(state, run, task).unwrap_or_default();
     directories.chain(logs).all(|other| other <= *number)
-}
-
-/// Removes a run's pin and the marks of half-arrived results from the user's repository; kept work stays.
-fn remove_from_repository(state: &StateDir, repository: &Repository, run: &RunId) -> Vec<String> {
-    let unpinned = repository.unpin(run);
-    let released = collect::release_packs(state, repository);
-    let unclaimed = claim::release_of_run(repository, run);
-    let all = [unpinned, released].into_iter().filter_map(Result::err);
-    all.map(|error| StepError::new("remove", &error).message)
-        .chain(
-            unclaimed
-                .err()
-                .map(|error| StepError::new("remove", &error).message),
-        )
-        .collect()
 }
 
 /// Removes base stores that no run has used for a month, and the results that build on them: the

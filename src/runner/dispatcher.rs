@@ -21,15 +21,14 @@ use super::outcome;
 use super::past::{Past, Record};
 use super::prepare;
 use super::record::{Stamp, Writer};
-use super::teardown::{Remains, teardown, unpin};
+use super::teardown::{teardown, unpin};
 use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
 use crate::engine::Engine;
 use crate::event::{
-    BranchReport, Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase,
-    TaskReport,
+    Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
 };
-use crate::id::{AttemptId, TaskId};
+use crate::id::TaskId;
 use crate::plan::{NetworkMode, TaskPlan};
 
 /// How many lines may wait for the observer before further ones are only counted.
@@ -94,6 +93,7 @@ pub async fn run<E: Engine>(
         context,
     });
     let stamp = Stamp::after(&earlier, shared.began);
+    let before = stamp.before();
     let writer = Writer::new(journal, stamp, told);
     let alarmed = shared.clone();
     let alarm = move |error| {
@@ -101,8 +101,9 @@ pub async fn run<E: Engine>(
         alarmed.unwritable.notify_one();
     };
     let _writer = EndsWithRun(tokio::spawn(writer.write(to_write, alarm)).abort_handle());
-    let watcher =
-        EndsWithRun(tokio::spawn(forward_shutdown(shared.clone(), shutdown, stop)).abort_handle());
+    let watcher = EndsWithRun(
+        tokio::spawn(forward_shutdown(shared.clone(), (shutdown, stop), before)).abort_handle(),
+    );
     let mut work = tokio::spawn(Dispatch::new(shared.clone()).until_the_end());
     let _work = EndsWithRun(work.abort_handle());
     let summary = loop {
@@ -128,7 +129,7 @@ pub async fn run<E: Engine>(
         Ok(summary) => summary,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    summary.took = shared.began.elapsed();
+    summary.took = before + shared.began.elapsed();
     let nothing_ran = {
         let mut attempts = summary.tasks.iter().flat_map(TaskReport::attempts);
         attempts.all(|attempt| attempt.ran.is_zero())
@@ -155,7 +156,7 @@ pub async fn run<E: Engine>(
 }
 
 /// A spawned task that ends with the run, also where the run is dropped.
-struct EndsWithRun(AbortHandle);
+pub(super) struct EndsWithRun(pub(super) AbortHandle);
 
 impl Drop for EndsWithRun {
     fn drop(&mut self) {
@@ -171,14 +172,16 @@ fn waiting_lines(lines: &mut mpsc::Receiver<LogLine>, observer: &mut impl Observ
     }
 }
 
-/// Passes the caller's shutdown on, and adds the time limit of the whole run.
+/// Passes the caller's shutdown on, and adds the time limit of the whole run, which has lasted for
+/// `before` already.
 async fn forward_shutdown<E: Engine>(
     shared: Arc<Shared<E>>,
-    mut asked: watch::Receiver<Shutdown>,
-    stop: Arc<watch::Sender<Shutdown>>,
+    (mut asked, stop): (watch::Receiver<Shutdown>, Arc<watch::Sender<Shutdown>>),
+    before: Duration,
 ) {
     let limit = shared.context.plan.timeout;
-    let over = until(limit.map(|limit| Instant::now() + limit));
+    let left = limit.map(|limit| limit.saturating_sub(before));
+    let over = until(left.map(|left| Instant::now() + left));
     tokio::pin!(over);
     let mut timed_out = false;
     let patience = shared.context.patience;
@@ -264,7 +267,7 @@ impl<E: Engine> Dispatch<E> {
     /// Removes what an earlier process had no time to, and pins what it had pinned.
     async fn tidy_up(&mut self) {
         let past = &self.shared.past;
-        if past.finished.is_empty() && past.left.is_empty() && past.remains.is_empty() {
+        if past.is_none() {
             return;
         }
         let shared = self.shared.clone();
@@ -277,34 +280,12 @@ impl<E: Engine> Dispatch<E> {
         if let Some(task) = self.shared.context.plan.tasks.iter().find(on_it) {
             let _ = prepare::network(&self.shared, task).await;
         }
-        // Those of no task first: others will have their names.
-        let nobodys = past.remains.iter().filter(|(task, _)| task.is_none());
-        let nobodys = Remains {
-            containers: nobodys.map(|(_, name)| name.clone()).collect(),
-            ..Remains::default()
-        };
-        for message in teardown(&self.shared, nobodys).await {
+        // Those of no attempt first: others will have their names.
+        for message in teardown(&self.shared, past.nobodys()).await {
             self.shared.event(None, EventKind::Warning { message });
         }
-        let attempts = past.finished.iter().flat_map(TaskReport::attempts);
-        for report in attempts.chain(past.earlier.values().flatten()) {
-            let is_its =
-                |(task, _): &&(Option<TaskId>, String)| task.as_ref() == Some(&report.task);
-            let containers = past.remains.iter().filter(is_its);
-            let left_behind = |branch: &BranchReport| branch.content_left_behind;
-            let attempt = (report.attempt > 0).then(|| AttemptId {
-                run: self.shared.context.plan.run.clone(),
-                task: report.task.clone(),
-                number: report.attempt,
-            });
-            let remains = Remains {
-                containers: containers.map(|(_, name)| name.clone()).collect(),
-                volume: attempt.as_ref().map(AttemptId::volume_name),
-                attempt,
-                keep_work: report.branch.as_ref().is_some_and(left_behind),
-                errors: Vec::new(),
-            };
-            let (shared, task) = (self.shared.clone(), report.task.clone());
+        for (task, remains) in past.ended() {
+            let shared = self.shared.clone();
             self.removing
                 .spawn(async move { (task, teardown(&shared, remains).await) });
         }

@@ -23,8 +23,10 @@ mod prepare;
 mod probe;
 mod proof;
 mod pump;
+mod reconcile;
 mod record;
 mod retention;
+mod settle;
 mod stops;
 mod task;
 mod teardown;
@@ -51,8 +53,10 @@ pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use network::Pool;
 pub use past::Record;
+pub use reconcile::{Patience, Tidied, TidyContext, Tidying};
 pub use retention::remove_merged;
 pub use stops::TaskStops;
+pub use teardown::Removed;
 
 /// What a run works with. Everything in it is decided before the first task starts.
 pub struct RunContext<E: Engine> {

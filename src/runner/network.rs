@@ -74,6 +74,11 @@ impl Pool {
         (u32::from(first) ^ self.first) & mask.unwrap_or(0) == 0
     }
 
+    /// Whether a network of this name is one that is cut from it.
+    pub(super) fn has(self, name: &str) -> bool {
+        self.subnets().any(|subnet| subnet.network() == name)
+    }
+
     /// The subnets that a network may have, in the order in which every run tries them.
     fn subnets(self) -> impl Iterator<Item = Subnet> {
         let prefix = self.prefix.max(PREFIX);

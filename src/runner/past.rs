@@ -1,14 +1,17 @@
 //! What a run has behind it that an earlier process began: by its journal, and by what the engine
 //! still has of it. Reads a clock and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::teardown::Remains;
 use crate::engine::{OwnedKind, OwnedObject};
-use crate::event::{Event, EventKind, TaskOutcome, TaskPhase, TaskReport};
-use crate::id::{Role, TaskId, label};
+use crate::event::{
+    BranchReport, Event, EventKind, RunSummary, TaskOutcome, TaskPhase, TaskReport,
+};
+use crate::id::{AttemptId, Role, RunId, TaskId, label};
 use crate::journal::Journal;
 use crate::plan::RunPlan;
 
@@ -33,16 +36,19 @@ impl From<(Journal, Vec<Event>)> for Record {
 }
 
 /// The tasks of a run as an earlier process left them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Past {
+    run: RunId,
     /// Those that have ended: they stay.
     pub(super) finished: Vec<TaskReport>,
     /// Those that had begun.
     pub(super) left: HashMap<TaskId, Left>,
     /// The failed attempts of those, the oldest first.
     pub(super) earlier: HashMap<TaskId, Vec<TaskReport>>,
-    /// Containers that serve nobody any more, by the task that they were of, if any.
-    pub(super) remains: Vec<(Option<TaskId>, String)>,
+    /// Containers of attempts that have come to their end, and such that serve no attempt.
+    over: Vec<(Option<AttemptId>, String)>,
+    /// The names of the volumes that are there.
+    volumes: HashSet<String>,
 }
 
 /// What is left of an attempt that had begun.
@@ -54,12 +60,19 @@ pub(super) struct Left {
     /// When it entered that, and when its container was started.
     since: Option<Timestamp>,
     started: Option<Timestamp>,
+    /// When its container was asked to end.
+    stopping: Option<Timestamp>,
     container: Option<OwnedObject>,
     /// Other containers of it, by name.
     pub(super) helpers: Vec<String>,
 }
 
 impl Left {
+    /// Whether it has come further than to wait for its turn.
+    pub(super) fn has_begun(&self) -> bool {
+        self.last != TaskPhase::Waiting
+    }
+
     /// Whether its container was started, and is still there.
     pub(super) fn is_started(&self) -> bool {
         self.container.as_ref().is_some_and(|c| c.started)
@@ -81,16 +94,40 @@ impl Left {
         started.unwrap_or_default()
     }
 
+    /// How long ago it was asked to end, by the wall clock, if it was.
+    pub(super) fn asked_to_end(&self) -> Option<Duration> {
+        Some(between(self.stopping?, Timestamp::now()))
+    }
+
+    /// Whether its container was asked to end and did so in that time, as far as anybody knows.
+    pub(super) fn was_stopped_within(&self, grace: Duration) -> bool {
+        let took = self.stopping.zip(self.since);
+        took.is_some_and(|(asked, ended)| between(asked, ended) <= grace)
+    }
+
     /// How long it had run when it was asked to end.
     pub(super) fn ran_until_stop(&self) -> Duration {
-        let times = self.started.zip(self.since);
+        let times = self.started.zip(self.stopping);
         times.map_or(Duration::ZERO, |(from, to)| between(from, to))
     }
 }
 
 impl Past {
+    /// A run that has not begun, of which nothing is left.
+    pub(super) fn none(run: &RunId) -> Self {
+        Self {
+            run: run.clone(),
+            finished: Vec::new(),
+            left: HashMap::new(),
+            earlier: HashMap::new(),
+            over: Vec::new(),
+            volumes: HashSet::new(),
+        }
+    }
+
+    /// A run that died, by its journal.
     pub(super) fn new(plan: &RunPlan, events: &[Event], owned: &[OwnedObject]) -> Self {
-        let mut past = Self::default();
+        let mut past = Self::none(&plan.run);
         for event in events {
             past.take(event);
         }
@@ -98,11 +135,101 @@ impl Past {
             let is_it = |task: &crate::plan::TaskPlan| task.id == report.task;
             plan.tasks.iter().position(is_it)
         });
-        let containers = owned.iter().filter(|o| o.kind == OwnedKind::Container);
-        for container in containers {
-            past.give(container);
-        }
+        past.own(owned);
         past
+    }
+
+    /// A run that came to its end, by its result.
+    pub(super) fn of_result(result: RunSummary, owned: &[OwnedObject]) -> Self {
+        let mut past = Self::none(&result.run);
+        past.finished = result.tasks;
+        past.own(owned);
+        past
+    }
+
+    fn own(&mut self, owned: &[OwnedObject]) {
+        for object in owned {
+            match object.kind {
+                OwnedKind::Container => self.give(object),
+                OwnedKind::Volume => drop(self.volumes.insert(object.name.clone())),
+                // They belong to no run.
+                OwnedKind::Network => {}
+            }
+        }
+    }
+
+    /// Whether nothing was begun, and nothing is left.
+    pub(super) fn is_none(&self) -> bool {
+        self.finished.is_empty() && self.left.is_empty() && self.over.is_empty()
+    }
+
+    /// Whether nothing is left to be done of any task.
+    pub(super) fn is_whole(&self, plan: &RunPlan) -> bool {
+        self.left.is_empty() && self.finished.len() == plan.tasks.len()
+    }
+
+    /// The reports of all attempts that have come to their end.
+    pub(super) fn reports(&self) -> impl Iterator<Item = &TaskReport> {
+        let finished = self.finished.iter().flat_map(TaskReport::attempts);
+        finished.chain(self.earlier.values().flatten())
+    }
+
+    /// What is left of attempts that have come to their end, each with its task. Their work has its
+    /// place; where that is their directory, it stays.
+    pub(super) fn ended(&self) -> Vec<(TaskId, Remains)> {
+        let begun = self.reports().filter(|report| report.attempt > 0);
+        let left_behind = |branch: &BranchReport| branch.content_left_behind;
+        let remains = begun.map(|report| {
+            let attempt = self.attempt(&report.task, report.attempt);
+            let keep_work = report.branch.as_ref().is_some_and(left_behind);
+            (report.task.clone(), self.remains(attempt, keep_work))
+        });
+        remains.collect()
+    }
+
+    /// What was made for attempts in which nobody has worked.
+    pub(super) fn unused(&self) -> Vec<(TaskId, Remains)> {
+        let left = self.left.iter().filter(|(_, left)| !left.may_have_worked());
+        let remains = left.map(|(task, left)| {
+            let attempt = self.attempt(task, left.attempt);
+            let mut remains = self.remains(attempt, false);
+            let never_started = left.container.iter().map(|c| c.name.clone());
+            remains.containers.extend(never_started);
+            (task.clone(), remains)
+        });
+        remains.collect()
+    }
+
+    /// Containers that serve no attempt any more, or never did.
+    pub(super) fn nobodys(&self) -> Remains {
+        let ended = self.ended().into_iter();
+        let of_ended: HashSet<_> = ended.flat_map(|(_, remains)| remains.containers).collect();
+        let helpers = self.left.values().flat_map(|left| &left.helpers);
+        let over = self.over.iter().map(|(_, name)| name).chain(helpers);
+        Remains {
+            containers: over
+                .filter(|name| !of_ended.contains(*name))
+                .cloned()
+                .collect(),
+            ..Remains::default()
+        }
+    }
+
+    pub(super) fn attempt(&self, task: &TaskId, number: u32) -> AttemptId {
+        let (run, task) = (self.run.clone(), task.clone());
+        AttemptId { run, task, number }
+    }
+
+    fn remains(&self, attempt: AttemptId, keep_work: bool) -> Remains {
+        let is_its = |(of, _): &&(Option<AttemptId>, String)| of.as_ref() == Some(&attempt);
+        let containers = self.over.iter().filter(is_its);
+        Remains {
+            containers: containers.map(|(_, name)| name.clone()).collect(),
+            volume: Some(attempt.volume_name()).filter(|name| self.volumes.contains(name)),
+            keep_work,
+            attempt: Some(attempt),
+            errors: Vec::new(),
+        }
     }
 
     fn take(&mut self, event: &Event) {
@@ -113,8 +240,9 @@ impl Past {
                 left.last = *phase;
                 left.since = event.at.parse().ok();
                 match phase {
-                    TaskPhase::Preparing => left.started = None,
+                    TaskPhase::Preparing => (left.started, left.stopping) = (None, None),
                     TaskPhase::Running => left.started = left.since,
+                    TaskPhase::Stopping => left.stopping = left.since,
                     _ => {}
                 }
             }
@@ -137,21 +265,24 @@ impl Past {
         }
     }
 
-    /// Gives a container to the task that it is of.
+    /// Gives a container to the attempt that it is of.
     fn give(&mut self, container: &OwnedObject) {
         let value = |key| container.labels.get(key).map(String::as_str);
         let task: Option<TaskId> = value(label::TASK).and_then(|task| task.parse().ok());
-        let attempt: Option<u32> = value(label::ATTEMPT).and_then(|number| number.parse().ok());
-        let left = task.as_ref().and_then(|task| self.left.get_mut(task));
+        let number: Option<u32> = value(label::ATTEMPT).and_then(|number| number.parse().ok());
+        let attempt = task
+            .zip(number)
+            .map(|(task, number)| self.attempt(&task, number));
+        let left = attempt.as_ref().and_then(|of| {
+            let left = self.left.get_mut(&of.task)?;
+            (left.attempt == of.number).then_some(left)
+        });
         match left {
-            Some(left)
-                if value(label::ROLE) == Some(Role::Task.as_str())
-                    && attempt == Some(left.attempt) =>
-            {
+            Some(left) if value(label::ROLE) == Some(Role::Task.as_str()) => {
                 left.container = Some(container.clone());
             }
             Some(left) => left.helpers.push(container.name.clone()),
-            None => self.remains.push((task, container.name.clone())),
+            None => self.over.push((attempt, container.name.clone())),
         }
     }
 }
@@ -168,6 +299,7 @@ impl Left {
             last: TaskPhase::Waiting,
             since: None,
             started: None,
+            stopping: None,
             container: None,
             helpers: Vec::new(),
         }

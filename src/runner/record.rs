@@ -3,6 +3,8 @@
 //! What must not be done before it is on the disk waits for the writer's word ([`Shared::intent`]).
 //! What many wait for at once is written to the disk at once.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -73,6 +75,11 @@ impl Stamp {
             seq: last.map_or(0, |event| event.seq + 1),
             before_ms: last.map_or(0, |event| event.elapsed_ms),
         }
+    }
+
+    /// How long the run had lasted before this process.
+    pub(super) fn before(&self) -> Duration {
+        Duration::from_millis(self.before_ms)
     }
 
     fn event(&mut self, task: Option<TaskId>, kind: EventKind) -> Event {

@@ -1,11 +1,12 @@
 //! Removes what an attempt leaves behind. Goes on whatever fails, and says what did.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Pin, Shared, StepError, blocking};
 use crate::engine::{Engine, EngineError, ErrorKind};
-use crate::id::AttemptId;
+use crate::id::{AttemptId, StateDir};
 use crate::workspace;
 
 /// How often a removal that the engine refused is tried again, and how long apart.
@@ -29,35 +30,121 @@ pub(super) struct Remains {
 
 /// Removes it all; gives what could not be removed, each a sentence.
 pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remains) -> Vec<String> {
-    let mut errors = remains.errors;
-    let engine = &*shared.context.engine;
-    let mut may_run = false;
+    let context = &shared.context;
+    let torn = tear_down(&context.engine, &context.state, remains).await;
+    if torn.may_run {
+        shared.views.stay_in_use();
+    }
+    torn.errors
+}
+
+/// Something that was removed, or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// What it is, as people call it: `container`, `volume`, `worktree`.
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl Removed {
+    pub(super) fn new(what: &'static str, name: impl ToString) -> Self {
+        let name = name.to_string();
+        Self { what, name }
+    }
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.name)
+    }
+}
+
+/// How a removal went.
+#[derive(Default)]
+pub(super) struct Torn {
+    pub(super) removed: Vec<Removed>,
+    /// What could not be removed, each a sentence.
+    pub(super) errors: Vec<String>,
+    /// Whether something may still run in the directory, so that it is still there.
+    pub(super) may_run: bool,
+}
+
+/// Removes what is on the engine, then the directory.
+pub(super) async fn tear_down<E: Engine>(
+    engine: &Arc<E>,
+    state: &StateDir,
+    remains: Remains,
+) -> Torn {
+    let mut torn = Torn {
+        errors: remains.errors,
+        ..Torn::default()
+    };
     for name in &remains.containers {
         let error = again(|| engine.remove_container(name)).await;
-        may_run |= error.is_some();
-        errors.extend(error);
+        torn.note("container", name, error);
     }
     if let Some(name) = &remains.volume {
         let error = again(|| engine.remove_volume(name)).await;
-        may_run |= error.is_some();
-        errors.extend(error);
+        torn.note("volume", name, error);
     }
-    if may_run {
-        shared.views.stay_in_use();
-    }
-    let shared = shared.clone();
+    torn.may_run = torn.removed.len() < remains.containers.len() + remains.volume.iter().len();
     // What a container may still write in is no place to delete in; `clean` tries it all again.
-    let (attempt, keep_work) = (remains.attempt, remains.keep_work || may_run);
-    let on_disk = blocking(move || {
-        let attempt = attempt.filter(|_| !keep_work)?;
-        let state = &shared.context.state;
-        let removed = workspace::remove(state, &state.attempt(&attempt));
+    if let Some(attempt) = remains.attempt
+        && !remains.keep_work
+        && !torn.may_run
+    {
+        torn.take_directory(engine, state, &attempt).await;
+    }
+    torn
+}
+
+impl Torn {
+    pub(super) fn take(&mut self, other: Self) {
+        self.removed.extend(other.removed);
+        self.errors.extend(other.errors);
+        self.may_run |= other.may_run;
+    }
+
+    fn note(&mut self, what: &'static str, name: impl ToString, error: Option<String>) {
+        match error {
+            None => self.removed.push(Removed::new(what, name)),
+            Some(error) => self.errors.push(error),
+        }
+    }
+
+    /// Removes an attempt's directory.
+    pub(super) async fn take_directory<E: Engine>(
+        &mut self,
+        engine: &Arc<E>,
+        state: &StateDir,
+        attempt: &AttemptId,
+    ) {
+        let there = state.attempt(attempt).exists();
+        let error = remove_directory(engine, state, attempt).await;
+        if there || error.is_some() {
+            self.note("worktree", attempt, error);
+        }
+    }
+}
+
+/// Removes an attempt's directory; gives a sentence if that failed.
+pub(super) async fn remove_directory<E: Engine>(
+    engine: &Arc<E>,
+    state: &StateDir,
+    attempt: &AttemptId,
+) -> Option<String> {
+    let (state, attempt) = (state.clone(), attempt.clone());
+    // A run is over once nobody has its engine any more.
+    let engine = engine.clone();
+    let removed = blocking(move || {
+        let _engine = engine;
+        let removed = workspace::remove(&state, &state.attempt(&attempt));
         // Other attempts may have left work in it.
         let _ = std::fs::remove_dir(state.task(&attempt.run, &attempt.task));
-        Some(StepError::new("remove", &removed.err()?).message)
+        removed
     });
-    errors.extend(on_disk.await);
-    errors
+    Some(StepError::new("remove", &removed.await.err()?).message)
 }
 
 /// Removes something; gives a sentence if that failed each time.

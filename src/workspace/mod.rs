@@ -459,14 +459,21 @@ fn make_private(directory: &Path) -> Result<(), WorkspaceError> {
 
 /// Makes the attempt's directory, which must not be there.
 fn make_new(directory: &Path) -> Result<(), WorkspaceError> {
-    if let Some(parent) = directory.parent() {
-        fs::create_dir_all(parent).map_err(WorkspaceError::io("make", parent))?;
-    }
-    match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(WorkspaceError::Exists {
-            path: directory.to_owned(),
-        }),
-        other => other.map_err(WorkspaceError::io("make", directory)),
+    let mut tries = 10;
+    loop {
+        if let Some(parent) = directory.parent() {
+            fs::create_dir_all(parent).map_err(WorkspaceError::io("make", parent))?;
+        }
+        tries -= 1;
+        return match fs::create_dir(directory) {
+            // The removal of an earlier attempt took the task's directory with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => continue,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let path = directory.to_owned();
+                Err(WorkspaceError::Exists { path })
+            }
+            other => other.map_err(WorkspaceError::io("make", directory)),
+        };
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agent_run::event::TaskPhase;
 use agent_run::id::{RepoKey, RunId, StateDir};
-use agent_run::journal::{FoundRun, JournalError, RunDirectory, RunState};
+use agent_run::journal::{FoundRun, JournalError, RunDirectory, RunState, TidyLock};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -96,6 +96,58 @@ fn the_latest_run_is_that_of_the_repository() {
     let all = FoundRun::all(&place.state()).unwrap();
     let all: Vec<&str> = all.iter().map(|found| found.run.as_str()).collect();
     assert_eq!(all, [FIRST, SECOND, THIRD]);
+}
+
+#[test]
+fn of_two_runs_of_one_second_the_one_that_began_later_is_the_latest() {
+    let place = Place::new();
+    for (first, second) in [
+        ("261120-101500-aaaa", "261120-101500-bbbb"),
+        ("261120-101501-bbbb", "261120-101501-aaaa"),
+    ] {
+        let now = std::time::SystemTime::now();
+        for (id, ago) in [(first, 2), (second, 1)] {
+            drop(place.run(id, "repo-1"));
+            let lock = fs::File::open(place.file(id, "lock")).unwrap();
+            let began = now - std::time::Duration::from_millis(ago);
+            lock.set_modified(began).unwrap();
+        }
+        assert_eq!(place.latest("repo-1").as_deref(), Some(second));
+        // Taken over later, it is no younger.
+        drop(RunDirectory::take_over(&place.state(), &run(first)).unwrap());
+        assert_eq!(place.latest("repo-1").as_deref(), Some(second));
+    }
+}
+
+#[test]
+fn a_run_that_is_tidied_up_after_stays_what_it_is_and_is_waited_for() {
+    let place = Place::new();
+    let lives = place.run(FIRST, "repo-1");
+    let visit = || RunDirectory::visit(&place.state(), &run(FIRST));
+    assert!(matches!(visit(), Err(JournalError::Live(_))));
+    drop(lives);
+    let visited = visit().unwrap();
+    assert_eq!(place.find(FIRST).unwrap().state, RunState::Interrupted);
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| RunDirectory::take_over(&place.state(), &run(FIRST)));
+        assert_eq!(place.find(FIRST).unwrap().state, RunState::Interrupted);
+        drop(visited);
+        let taken = taking.join().unwrap().unwrap();
+        assert_eq!(place.find(FIRST).unwrap().state, RunState::Live);
+        let refused = RunDirectory::take_over(&place.state(), &run(FIRST));
+        assert!(matches!(refused, Err(JournalError::Live(_))), "{refused:?}");
+        drop(taken);
+    });
+}
+
+#[test]
+fn one_process_tidies_up_at_a_time() {
+    let place = Place::new();
+    let first = TidyLock::take(&place.state()).unwrap();
+    assert!(first.is_some());
+    assert!(TidyLock::take(&place.state()).unwrap().is_none());
+    drop(first);
+    assert!(TidyLock::take(&place.state()).unwrap().is_some());
 }
 
 #[test]

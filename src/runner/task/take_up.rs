@@ -17,7 +17,7 @@ use crate::runner::outcome::{StoppedBy, outcome};
 use crate::runner::past::Left;
 use crate::runner::prepare::{self, user_of};
 use crate::runner::probe::ImageFacts;
-use crate::runner::teardown::{Remains, teardown};
+use crate::runner::teardown::{Remains, remove_directory, teardown};
 use crate::runner::user::ContainerUser;
 use crate::runner::{StepError, blocking};
 use crate::workspace::{Workspace, WorkspaceRequest};
@@ -26,10 +26,6 @@ impl<E: Engine> Life<'_, E> {
     /// Goes on with an attempt; gives no outcome where it must be begun anew.
     pub(super) async fn take_up(&mut self, left: &Left) -> Result<Option<TaskOutcome>, StepError> {
         let engine = &*self.shared.context.engine;
-        for helper in &left.helpers {
-            let removed = engine.remove_container(helper).await;
-            removed.map_err(StepError::engine("container"))?;
-        }
         let user = user_of(&self.shared.context.info, self.task)?;
         let workspace = self
             .existing(user)
@@ -81,12 +77,15 @@ impl<E: Engine> Life<'_, E> {
         Ok(found.map(Arc::new))
     }
 
-    /// Removes what was made for an attempt in which no container was started.
+    /// Removes what was made for an attempt in which no container was started. The directory goes first:
+    /// without its container, it would look like one in which somebody worked.
     async fn remove_unused(&self) -> Result<(), StepError> {
+        let context = &self.shared.context;
+        let not_removed = remove_directory(&context.engine, &context.state, &self.attempt).await;
         let remains = Remains {
             containers: vec![self.attempt.container_name(Role::Task)],
-            attempt: Some(self.attempt.clone()),
             volume: Some(self.attempt.volume_name()),
+            errors: not_removed.into_iter().collect(),
             ..Remains::default()
         };
         let errors = teardown(self.shared, remains).await;
@@ -125,7 +124,15 @@ impl<E: Engine> Life<'_, E> {
             started,
         };
         let ended = if left.is_running() {
-            self.watch(running, workspace).await
+            // The engine goes on with a stop that nobody waits for any more, and ends it with a kill.
+            let asked = left.asked_to_end();
+            let over = asked.map(|ago| now + (self.grace() + REAP).saturating_sub(ago));
+            let (by, exit) = self.watch(running, workspace).await;
+            let was_stopping = over.is_some_and(|over| Instant::now() <= over);
+            (
+                by.or_else(|| self.stopped_before(left).filter(|_| was_stopping)),
+                exit,
+            )
         } else {
             let by = self.stopped_before(left);
             (by, self.ended(running).await)
@@ -154,7 +161,7 @@ impl<E: Engine> Life<'_, E> {
 
     /// Who ended a container that was being stopped when its process died.
     fn stopped_before(&self, left: &Left) -> Option<StoppedBy> {
-        let was_stopping = left.last == TaskPhase::Stopping;
+        let was_stopping = left.was_stopped_within(self.grace() + REAP);
         let by = if left.ran_until_stop() >= self.task.timeout {
             StoppedBy::Deadline
         } else {

@@ -182,7 +182,7 @@ fn clean_removes_a_worktree_that_was_never_finished() {
     scene.git(&["update-ref", &pin, "main"]);
     let cleaned = scene.agent_run(&["clean"]);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");
-    assert!(cleaned.stdout.contains("unfinished worktree"), "{cleaned}");
+    assert!(cleaned.stdout.contains("removed worktree"), "{cleaned}");
     assert_eq!(scene.left(), Vec::<String>::new(), "{cleaned}");
 }
 

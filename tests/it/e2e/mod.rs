@@ -35,5 +35,6 @@ mod signals;
 mod stop;
 mod submodules;
 mod terminal;
+mod tidy;
 mod views;
 mod whole;

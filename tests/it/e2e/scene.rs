@@ -272,6 +272,23 @@ impl Scene {
     }
 }
 
+/// A test that fails while agent-run is dead, or still at work, leaves no container behind.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for run in self.runs() {
+            let filter = format!("label=agent-run.run={run}");
+            let found = docker(&["ps", "-aq", "--filter", &filter]).stdout;
+            let containers: Vec<&str> = found.lines().collect();
+            if !containers.is_empty() {
+                docker(&[&["rm", "-f"][..], &containers].concat());
+            }
+        }
+    }
+}
+
 /// Runs the docker command.
 pub fn docker(arguments: &[&str]) -> Ended {
     let output = Command::new("docker").args(arguments).output();

@@ -83,7 +83,11 @@ async fn a_failing_call_does_nothing_once_or_always() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_lost_leaves_the_deed() {
     let (engine, config) = engine(Script::exits(0));
-    engine.fault("task", Operation::CreateContainer, Fault::DoneButTimeout);
+    engine.fault(
+        "task",
+        Operation::CreateContainer,
+        Fault::DoneBut(ErrorKind::Timeout),
+    );
     let error = engine.create_container(&config).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout);
     assert_eq!(engine.list_owned().await.unwrap().len(), 1);

@@ -21,6 +21,7 @@
 //! wait before start panic: no caller may do these. What a fault made untrue (a create that lied,
 //! a start that failed) answers with an error instead.
 
+mod engine;
 mod exec;
 mod objections;
 mod process;
@@ -28,24 +29,16 @@ mod script;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use agent_run::engine::config::{
-    ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
-    TerminalSize, VolumeConfig,
-};
+use agent_run::engine::config::{ContainerConfig, NetworkConfig, VolumeConfig};
 use agent_run::engine::{
-    ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit, ImageInfo,
-    Operation, OutputStream, OwnedObject,
+    EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OwnedObject,
 };
 use agent_run::id::label;
-use agent_run::secrets::SecretBytes;
-use futures::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use exec::Exec;
-use objections::overlap;
-use process::{Process, Signal};
+use process::Process;
 pub use script::{Fault, Script, host_path};
 
 /// An engine in memory. Clones are handles of the same one.
@@ -65,9 +58,25 @@ struct State {
     subjects: HashMap<String, Vec<String>>,
     /// Names whose creation failed or lied: later calls answer "not found" instead of panicking.
     never_made: BTreeSet<String>,
+    /// Names whose removal went wrong: they are still taken.
+    not_removed: BTreeSet<String>,
     commands: HashMap<Vec<String>, Script>,
     execs: BTreeMap<String, Exec>,
     calls: Vec<(Operation, String)>,
+    cut: Option<Cut>,
+    planned: Option<(Nth, Fault)>,
+}
+
+/// A call, and which of those that are the same, from 1.
+pub type Nth = ((Operation, String), usize);
+
+/// A call after which its caller is killed.
+struct Cut {
+    /// Its number among all calls, from 1.
+    at: usize,
+    /// Whether it is carried out.
+    is_done: bool,
+    reached: Arc<Notify>,
 }
 
 struct Container {
@@ -88,8 +97,10 @@ enum Phase {
 /// What a fault leaves of a call.
 enum Verdict {
     Real,
-    /// Do it, then give no answer.
-    DoThenTimeout,
+    /// Do it, then say that it failed.
+    DoThenSay(ErrorKind),
+    /// Do it, say so to nobody but the test, and give no answer.
+    DoThenHang(Arc<Notify>),
     /// Say it is done.
     Lie,
 }
@@ -122,9 +133,12 @@ impl FakeEngine {
             unmountable: None,
             subjects: HashMap::new(),
             never_made: BTreeSet::new(),
+            not_removed: BTreeSet::new(),
             commands: HashMap::new(),
             execs: BTreeMap::new(),
             calls: Vec::new(),
+            cut: None,
+            planned: None,
         })))
     }
 
@@ -161,6 +175,35 @@ impl FakeEngine {
         self.state().faults.insert(key, (fault, true));
     }
 
+    /// Says when that many calls, from 1, were made, and gives no answer to the last of them;
+    /// `is_done` where it is carried out.
+    pub fn cut_at(&self, number: usize, is_done: bool) -> Arc<Notify> {
+        let reached = Arc::new(Notify::new());
+        self.state().cut = Some(Cut {
+            at: number,
+            is_done,
+            reached: reached.clone(),
+        });
+        reached
+    }
+
+    /// Says when this call is made, and gives no answer to it; it is not carried out.
+    pub fn cut_before(&self, call: (Operation, String)) -> Arc<Notify> {
+        let reached = Arc::new(Notify::new());
+        self.fault_at((call, 1), Fault::Tell(reached.clone()));
+        reached
+    }
+
+    /// What it lists as agent-run's own.
+    pub fn owned(&self) -> Vec<OwnedObject> {
+        self.state().owned()
+    }
+
+    /// Makes exactly this call go wrong.
+    pub fn fault_at(&self, call: Nth, fault: Fault) {
+        self.state().planned = Some((call, fault));
+    }
+
     /// Every call so far, with the name it was for.
     pub fn calls(&self) -> Vec<(Operation, String)> {
         self.state().calls.clone()
@@ -190,11 +233,27 @@ impl FakeEngine {
 
     /// Notes a call and applies the fault that is set for it.
     async fn enter(&self, operation: Operation, name: &str) -> Result<Verdict, EngineError> {
-        let fault = {
+        let (fault, cut) = {
             let mut state = self.state();
-            state.calls.push((operation, name.to_owned()));
-            state.take_fault(operation, name)
+            let call = (operation, name.to_owned());
+            state.calls.push(call.clone());
+            let so_far = state.calls.len();
+            let cut = state.cut.take_if(|cut| cut.at == so_far);
+            let nth = state.calls.iter().filter(|other| **other == call).count();
+            let planned = state.planned.take_if(|(at, _)| *at == (call, nth));
+            let fault = planned.map(|(_, fault)| fault);
+            (fault.or_else(|| state.take_fault(operation, name)), cut)
         };
+        if let Some(cut) = cut {
+            if cut.is_done {
+                return Ok(Verdict::DoThenHang(cut.reached));
+            }
+            cut.reached.notify_one();
+            return std::future::pending().await;
+        }
+        if fault.is_some() && operation == Operation::RemoveContainer {
+            self.state().not_removed.insert(name.to_owned());
+        }
         match fault {
             None => Ok(Verdict::Real),
             Some(Fault::Fail(kind)) => Err(failed(operation, name, kind)),
@@ -202,9 +261,13 @@ impl FakeEngine {
                 tokio::time::sleep(after).await;
                 Ok(Verdict::Real)
             }
-            Some(Fault::DoneButTimeout) => Ok(Verdict::DoThenTimeout),
+            Some(Fault::DoneBut(kind)) => Ok(Verdict::DoThenSay(kind)),
             Some(Fault::Lie) => Ok(Verdict::Lie),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Tell(reached)) => {
+                reached.notify_one();
+                std::future::pending().await
+            }
         }
     }
 }
@@ -282,317 +345,5 @@ fn failed(operation: Operation, subject: &str, kind: ErrorKind) -> EngineError {
         subject: subject.to_owned(),
         kind,
         source: None,
-    }
-}
-
-/// The answer of a call that was carried out.
-fn answer(verdict: &Verdict, operation: Operation, name: &str) -> Result<(), EngineError> {
-    match verdict {
-        Verdict::DoThenTimeout => Err(failed(operation, name, ErrorKind::Timeout)),
-        Verdict::Real | Verdict::Lie => Ok(()),
-    }
-}
-
-impl Engine for FakeEngine {
-    async fn info(&self) -> Result<EngineInfo, EngineError> {
-        self.enter(Operation::Info, "*").await?;
-        Ok(self.state().info.clone())
-    }
-
-    async fn ensure_image(&self, request: &ImageRequest) -> Result<ImageInfo, EngineError> {
-        let reference = request.reference.as_str();
-        let verdict = self.enter(Operation::EnsureImage, reference).await?;
-        answer(&verdict, Operation::EnsureImage, reference)?;
-        let known = self.state().images.get(reference).cloned();
-        match known {
-            Some(image) => Ok(image),
-            None if request.pull_policy == PullPolicy::Never => {
-                let kind = ErrorKind::ImageUnavailable("it is not on the engine".into());
-                Err(failed(Operation::EnsureImage, reference, kind))
-            }
-            None => Ok(ImageInfo {
-                id: format!(
-                    "sha256:{}",
-                    agent_run::id::hex_hash(reference.as_bytes(), 64)
-                ),
-                digests: Vec::new(),
-                entrypoint: Vec::new(),
-                command: vec!["sh".into()],
-            }),
-        }
-    }
-
-    async fn create_network(&self, config: &NetworkConfig) -> Result<(), EngineError> {
-        const OP: Operation = Operation::CreateNetwork;
-        self.state().learn(&config.name, &config.labels);
-        let verdict = self.enter(OP, &config.name).await?;
-        let mut state = self.state();
-        if !matches!(verdict, Verdict::Lie) {
-            if state.networks.contains_key(&config.name) {
-                return Err(failed(OP, &config.name, ErrorKind::NameInUse));
-            }
-            if state.networks.values().any(|other| overlap(other, config)) {
-                return Err(failed(OP, &config.name, ErrorKind::AddressInUse));
-            }
-            state.networks.insert(config.name.clone(), config.clone());
-        }
-        answer(&verdict, OP, &config.name)
-    }
-
-    async fn create_volume(&self, config: &VolumeConfig) -> Result<(), EngineError> {
-        const OP: Operation = Operation::CreateVolume;
-        self.state().learn(&config.name, &config.labels);
-        let verdict = self.enter(OP, &config.name).await?;
-        if !matches!(verdict, Verdict::Lie) {
-            let mut state = self.state();
-            let found = state.volumes.entry(config.name.clone());
-            if found.or_insert_with(|| config.clone()) != config {
-                return Err(failed(OP, &config.name, ErrorKind::NameInUse));
-            }
-        }
-        answer(&verdict, OP, &config.name)
-    }
-
-    async fn create_container(&self, config: &ContainerConfig) -> Result<(), EngineError> {
-        const OP: Operation = Operation::CreateContainer;
-        let name = &config.name;
-        {
-            let mut state = self.state();
-            assert!(
-                !state.containers.contains_key(name),
-                "second create of {name}"
-            );
-            state.learn(name, &config.labels);
-            state.never_made.insert(name.clone());
-        }
-        let verdict = self.enter(OP, name).await?;
-        let missing = config.mounts.iter().find(|mount| !mount.source.exists());
-        if let Some(mount) = missing {
-            let words = format!(
-                "bind source path does not exist: {}",
-                mount.source.display()
-            );
-            return Err(failed(OP, name, ErrorKind::Refused(words)));
-        }
-        let volumes = config.volumes.iter();
-        let gone = |name: &&String| !self.state().volumes.contains_key(*name);
-        if let Some(volume) = volumes.map(|mount| &mount.volume).find(gone) {
-            let words = format!("volume {volume} has gone");
-            return Err(failed(OP, name, ErrorKind::Refused(words)));
-        }
-        if !matches!(verdict, Verdict::Lie) {
-            let (process, running) = Process::new();
-            let container = Container {
-                config: config.clone(),
-                process,
-                running,
-                phase: Phase::Created,
-            };
-            self.state().containers.insert(name.clone(), container);
-        }
-        answer(&verdict, OP, name)
-    }
-
-    async fn attach(
-        &self,
-        container: &str,
-        input: Option<SecretBytes>,
-    ) -> Result<OutputStream, EngineError> {
-        const OP: Operation = Operation::Attach;
-        let verdict = self.enter(OP, container).await?;
-        let mut state = self.state();
-        let found = state.container(OP, container)?;
-        assert!(
-            found.phase == Phase::Created,
-            "attach to {container} after its start"
-        );
-        let open = found.config.open_stdin;
-        assert!(
-            open || input.is_none(),
-            "input for {container}, whose stdin is closed"
-        );
-        answer(&verdict, OP, container)?;
-        let output = found
-            .process
-            .attach(input.as_ref().map(SecretBytes::expose));
-        match verdict {
-            Verdict::Lie => Ok(futures::stream::empty().boxed()),
-            _ => Ok(output),
-        }
-    }
-
-    async fn logs(&self, container: &str) -> Result<OutputStream, EngineError> {
-        self.output_of(container).await
-    }
-
-    async fn start(&self, container: &str) -> Result<(), EngineError> {
-        const OP: Operation = Operation::Start;
-        {
-            // A start that fails or never answers leaves a container that may be waited for.
-            let mut state = self.state();
-            let found = state.containers.get_mut(container);
-            if let Some(found) = found {
-                assert!(found.phase == Phase::Created, "second start of {container}");
-                found.phase = Phase::StartFailed;
-            }
-        }
-        let verdict = self.enter(OP, container).await?;
-        let (config, script, process) = {
-            let mut state = self.state();
-            let config = state.container(OP, container)?.config.clone();
-            let joins = state.joins(&config);
-            joins.map_err(|kind| failed(OP, container, kind))?;
-            let script = match verdict {
-                Verdict::Lie => Script::runs_forever(),
-                _ => state.script_of(container),
-            };
-            let found = state.container(OP, container)?;
-            found.phase = Phase::Started;
-            (config, script, found.process.take())
-        };
-        process.start(config, script);
-        answer(&verdict, OP, container)
-    }
-
-    async fn wait(&self, container: &str) -> Result<Exit, EngineError> {
-        const OP: Operation = Operation::Wait;
-        let verdict = self.enter(OP, container).await?;
-        let mut running = {
-            let mut state = self.state();
-            let found = state.container(OP, container)?;
-            assert!(
-                found.phase != Phase::Created,
-                "wait for {container} before its start"
-            );
-            if found.phase == Phase::StartFailed {
-                let words = "it may never have started".to_owned();
-                return Err(failed(OP, container, ErrorKind::Broken(words)));
-            }
-            found.running.clone()
-        };
-        if matches!(verdict, Verdict::Lie) {
-            return Ok(Exit {
-                code: 0,
-                oom_killed: false,
-            });
-        }
-        let exit = running.wait_for(Option::is_some).await;
-        let exit = exit
-            .expect("a process ends with an exit")
-            .expect("it has one");
-        answer(&verdict, OP, container)?;
-        Ok(exit)
-    }
-
-    async fn usage(&self, container: &str) -> Result<Option<ContainerUsage>, EngineError> {
-        const OP: Operation = Operation::Usage;
-        let verdict = self.enter(OP, container).await?;
-        answer(&verdict, OP, container)?;
-        let mut state = self.state();
-        let found = state.container(OP, container)?;
-        let runs = found.phase == Phase::Started && found.running.borrow().is_none();
-        if !runs || matches!(verdict, Verdict::Lie) {
-            return Ok(None);
-        }
-        Ok(Some(state.script_of(container).uses))
-    }
-
-    async fn disk_use(&self, container: &str) -> Result<Option<u64>, EngineError> {
-        const OP: Operation = Operation::DiskUse;
-        let verdict = self.enter(OP, container).await?;
-        answer(&verdict, OP, container)?;
-        let mut state = self.state();
-        let was_started = state.container(OP, container)?.phase == Phase::Started;
-        match verdict {
-            Verdict::Lie => Ok(None),
-            _ if !was_started => Ok(Some(0)),
-            _ => Ok(Some(state.script_of(container).writes_bytes)),
-        }
-    }
-
-    async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {
-        self.start_exec(container, config).await
-    }
-
-    async fn resize_exec(&self, exec: &str, size: TerminalSize) -> Result<(), EngineError> {
-        self.resize(exec, size).await
-    }
-
-    async fn exec_exit(&self, exec: &str) -> Result<i64, EngineError> {
-        self.exit_of(exec).await
-    }
-
-    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
-        const OP: Operation = Operation::Stop;
-        let verdict = self.enter(OP, container).await?;
-        let target = {
-            let state = self.state();
-            let found = state.containers.get(container);
-            found
-                .filter(|found| found.phase == Phase::Started)
-                .map(|found| (found.process.signals(), found.running.clone()))
-        };
-        if let (Some((signals, mut running)), false) = (target, matches!(verdict, Verdict::Lie)) {
-            signals.send_if_modified(|signal| signal.raise(Signal::Term));
-            let ended = running.wait_for(Option::is_some);
-            if tokio::time::timeout(grace, ended).await.is_err() {
-                signals.send_if_modified(|signal| signal.raise(Signal::Kill));
-                drop(running.wait_for(Option::is_some).await);
-            }
-        }
-        answer(&verdict, OP, container)
-    }
-
-    async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
-        const OP: Operation = Operation::RemoveContainer;
-        let verdict = self.enter(OP, container).await?;
-        if !matches!(verdict, Verdict::Lie) {
-            let removed = self.state().containers.remove(container);
-            if let Some(removed) = removed.filter(|removed| removed.phase == Phase::Started) {
-                let signals = removed.process.signals();
-                signals.send_if_modified(|signal| signal.raise(Signal::Kill));
-                let mut running = removed.running;
-                drop(running.wait_for(Option::is_some).await);
-            }
-            self.state().never_made.insert(container.to_owned());
-        }
-        answer(&verdict, OP, container)
-    }
-
-    async fn remove_network(&self, network: &str) -> Result<(), EngineError> {
-        const OP: Operation = Operation::RemoveNetwork;
-        let verdict = self.enter(OP, network).await?;
-        if !matches!(verdict, Verdict::Lie) {
-            let mut state = self.state();
-            let on_it = |container: &Container| matches!(&container.config.network, NetworkAttachment::Network { name, .. } if name == network);
-            if state.running().any(on_it) {
-                return Err(failed(OP, network, ErrorKind::InUse));
-            }
-            state.networks.remove(network);
-        }
-        answer(&verdict, OP, network)
-    }
-
-    async fn remove_volume(&self, volume: &str) -> Result<(), EngineError> {
-        const OP: Operation = Operation::RemoveVolume;
-        let verdict = self.enter(OP, volume).await?;
-        if !matches!(verdict, Verdict::Lie) {
-            let mut state = self.state();
-            let mut containers = state.containers.values();
-            if containers.any(|c| c.config.volumes.iter().any(|mount| mount.volume == volume)) {
-                return Err(failed(OP, volume, ErrorKind::InUse));
-            }
-            state.volumes.remove(volume);
-        }
-        answer(&verdict, OP, volume)
-    }
-
-    async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {
-        let verdict = self.enter(Operation::ListOwned, "*").await?;
-        answer(&verdict, Operation::ListOwned, "*")?;
-        if matches!(verdict, Verdict::Lie) {
-            return Ok(Vec::new());
-        }
-        Ok(self.state().owned())
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agent_run::engine::config::{ContainerConfig, NetworkAttachment, NetworkConfig};
-use agent_run::engine::{EngineError, ErrorKind, Operation, OutputStream, OwnedKind, OwnedObject};
+use agent_run::engine::{ErrorKind, OwnedKind, OwnedObject};
 use agent_run::id::label;
 
 use super::{Container, FakeEngine, Phase, State};
@@ -74,16 +74,6 @@ impl State {
         };
         let all = containers.chain(networks).chain(volumes);
         all.filter(ours).collect()
-    }
-}
-
-impl FakeEngine {
-    /// All that a container has written, and goes on to write.
-    pub(super) async fn output_of(&self, container: &str) -> Result<OutputStream, EngineError> {
-        self.enter(Operation::Logs, container).await?;
-        let mut state = self.state();
-        let found = state.container(Operation::Logs, container)?;
-        Ok(found.process.logs())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
 use agent_run::engine::{ContainerUsage, ErrorKind, Exit, OutputFrame, OutputSource};
+use tokio::sync::Notify;
 
 /// Something that a container does to its mounts' directories on the host.
 pub type Hook = Arc<dyn Fn(&ContainerConfig) + Send + Sync>;
@@ -171,12 +172,14 @@ impl Script {
 pub enum Fault {
     /// It fails, and does nothing.
     Fail(ErrorKind),
-    /// It is carried out, and the answer does not come: [`ErrorKind::Timeout`].
-    DoneButTimeout,
+    /// It is carried out, and says that it failed; with [`ErrorKind::Timeout`] the answer does not come.
+    DoneBut(ErrorKind),
     /// It is carried out, that long after it was asked for.
     Slow(Duration),
     /// It never answers, and does nothing.
     Hang,
+    /// It never answers and does nothing, but says that it was made.
+    Tell(Arc<Notify>),
     /// It says it is done, and does nothing: `start` starts something that ends only when it is
     /// stopped, `wait` says 0 at once, `attach` has no output, `list_owned` is empty.
     Lie,

@@ -121,7 +121,7 @@ async fn the_grace_ends_where_the_disk_is_over() {
 async fn an_engine_that_cannot_tell_harms_no_task_and_hides_no_file() {
     for fault in [
         Fault::Fail(ErrorKind::Broken("cable".into())),
-        Fault::DoneButTimeout,
+        Fault::DoneBut(ErrorKind::Timeout),
         Fault::Hang,
         Fault::Lie,
     ] {

@@ -42,7 +42,7 @@ async fn a_call_that_fails_is_that_tasks_infra_failure() {
         (Operation::Wait, "container"),
     ];
     for (operation, stage) in cases {
-        for fault in [broken(), Fault::DoneButTimeout] {
+        for fault in [broken(), Fault::DoneBut(ErrorKind::Timeout)] {
             let scene = scene();
             scene.engine.fault("task/a", operation, fault);
             let summary = scene.run(TWO).await;
@@ -80,9 +80,11 @@ async fn a_network_that_cannot_be_made_is_infra() {
 #[tokio::test(start_paused = true)]
 async fn a_network_that_may_have_been_made_is_found_or_removed() {
     let scene = scene();
-    scene
-        .engine
-        .fault("network", Operation::CreateNetwork, Fault::DoneButTimeout);
+    scene.engine.fault(
+        "network",
+        Operation::CreateNetwork,
+        Fault::DoneBut(ErrorKind::Timeout),
+    );
     let yaml = "version: 1\nmax_parallel: 1\ntasks:\n  a: { run: x }\n";
     let summary = scene.run(yaml).await;
     let outcome = &report(&summary, "a").outcome;
@@ -90,9 +92,11 @@ async fn a_network_that_may_have_been_made_is_found_or_removed() {
     assert!(hit, "{outcome:?}");
     scene.assert_nothing_left();
     let scene = self::scene();
-    scene
-        .engine
-        .fault("network", Operation::CreateNetwork, Fault::DoneButTimeout);
+    scene.engine.fault(
+        "network",
+        Operation::CreateNetwork,
+        Fault::DoneBut(ErrorKind::Timeout),
+    );
     let summary = scene
         .run(&TWO.replace("max_parallel: 2", "max_parallel: 1"))
         .await;

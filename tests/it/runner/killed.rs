@@ -21,10 +21,23 @@ const CELL: &str = "b[n=1]";
 const LIFE: Duration = Duration::from_millis(40);
 
 /// Counts events, and says when there were so many.
-struct Counter {
+pub struct Counter {
     seen: usize,
     at: usize,
     reached: Arc<Notify>,
+}
+
+impl Counter {
+    /// One that says so when there were `at`.
+    pub fn until(at: usize) -> (Self, Arc<Notify>) {
+        let reached = Arc::new(Notify::new());
+        let counter = Self {
+            seen: 0,
+            at,
+            reached: reached.clone(),
+        };
+        (counter, reached)
+    }
 }
 
 impl Observer for Counter {
@@ -57,18 +70,8 @@ fn scene() -> (Scene, Starts) {
 
 /// Runs until the run has told so many events, and kills it there; says how many it told.
 async fn killed_at(scene: &Scene, at: usize) -> usize {
-    let reached = Arc::new(Notify::new());
-    let mut counter = Counter {
-        seen: 0,
-        at,
-        reached: reached.clone(),
-    };
-    tokio::select! {
-        biased;
-        () = reached.notified() => {}
-        ended = scene.observed(YAML, &mut counter) => drop(ended.unwrap()),
-    }
-    scene.is_dead().await;
+    let (mut counter, reached) = Counter::until(at);
+    scene.killed(YAML, &mut counter, reached.notified()).await;
     counter.seen
 }
 

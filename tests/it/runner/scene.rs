@@ -9,14 +9,14 @@ use agent_run::engine::{Engine as _, EngineInfo};
 use agent_run::event::{Event, RunSummary, TaskReport};
 use agent_run::git::{Git, Repository};
 use agent_run::id::{AttemptId, RunId, StateDir};
-use agent_run::journal::RunDirectory;
 use agent_run::journal::log::{LogReader, LogRecord};
+use agent_run::journal::{FoundRun, RunDirectory};
 use agent_run::plan::{
     self, EngineCapacity, History, Identity, Over, PlanInputs, RepositoryPlan, RunPlan,
 };
 use agent_run::runner::{
-    self, CleanReport, Cleaner, LogLine, Observer, Pool, Record, RunContext, RunError, Shutdown,
-    TaskStops,
+    self, CleanReport, Cleaner, LogLine, Observer, Patience, Pool, Record, RunContext, RunError,
+    Shutdown, TaskStops, Tidied, TidyContext, Tidying,
 };
 use agent_run::secrets::Needles;
 use agent_run::spec::{self, Context, SourceFile};
@@ -71,6 +71,10 @@ impl Scene {
         let search_path = search_path();
         let git = Git::new(&search_path, &directory.path().join("git")).unwrap();
         let repository = Repository::open(&git, &repo).unwrap();
+        Self::on(directory, repository, "261120-101500-abcd".parse().unwrap())
+    }
+
+    fn on(directory: TempDir, repository: Repository, run: RunId) -> Self {
         let engine = FakeEngine::new();
         engine.script(
             "probe",
@@ -85,9 +89,19 @@ impl Scene {
             stops: watch::channel(TaskStops::new()).0,
             over: Over::default(),
             repository,
-            run: "261120-101500-abcd".parse().unwrap(),
+            run,
             world: Mutex::default(),
         }
+    }
+
+    /// The same place for another run, on an engine of its own. What the runs before it learned of
+    /// images and mounts is known.
+    pub fn again(self) -> Self {
+        let second = self.run.second();
+        let (day, time) = second.split_once('-').unwrap();
+        let time: u32 = time.parse().unwrap();
+        let run = format!("{day}-{:06}-abcd", time + 1);
+        Self::on(self.directory, self.repository, run.parse().unwrap())
     }
 
     /// A script of a task that ends with `code` and hands off that nothing changed.
@@ -199,9 +213,46 @@ impl Scene {
         };
         let open = |_: &RunPlan| Ok(self.repository.clone());
         let report = cleaner.clean(&self.run, open, false).await.unwrap();
-        let (_, problems) = cleaner.remove_networks().await;
+        let (_, problems) = cleaner.remove_networks(|_| true).await;
         assert_eq!(problems, Vec::<String>::new());
         report
+    }
+
+    /// Tidies up beside another run, as each start does, to the end.
+    pub async fn tidied(&self) -> Tidied {
+        let tidying = self.tidies().await;
+        let mut tidied = tidying.end(Patience::ForAll).await;
+        tidied.removed.retain(|removed| removed.what != "network");
+        tidied
+    }
+
+    /// Begins to tidy up.
+    pub async fn tidies(&self) -> Tidying {
+        let engine = Arc::new(self.engine.clone());
+        *self.world.lock().unwrap() = Arc::downgrade(&engine);
+        let context = TidyContext {
+            info: self.engine.info().await.unwrap(),
+            engine,
+            state: self.state(),
+            repository: self.repository.clone(),
+            pool: Pool::default(),
+        };
+        Tidying::begin(context, FoundRun::all(&self.state()).unwrap())
+    }
+
+    /// Runs until `killed` returns, and is dead then.
+    pub async fn killed(
+        &self,
+        yaml: &str,
+        observer: &mut impl Observer,
+        killed: impl Future<Output = ()>,
+    ) {
+        tokio::select! {
+            biased;
+            () = killed => {}
+            ended = self.observed(yaml, observer) => drop(ended.unwrap()),
+        }
+        self.is_dead().await;
     }
 
     /// Returns once nothing of a run that was dropped goes on any more.

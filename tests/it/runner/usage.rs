@@ -125,7 +125,7 @@ async fn a_task_that_is_stopped_is_measured_to_its_end() {
 async fn an_engine_that_cannot_tell_harms_no_task() {
     for fault in [
         Fault::Fail(ErrorKind::Broken("cable".into())),
-        Fault::DoneButTimeout,
+        Fault::DoneBut(ErrorKind::Timeout),
         Fault::Hang,
         Fault::Lie,
     ] {

@@ -119,7 +119,7 @@ async fn an_engine_that_cannot_mount_a_view_is_warned_of_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_that_cannot_be_made_is_that_tasks_infra_failure() {
-    for fault in [refused(), Fault::DoneButTimeout] {
+    for fault in [refused(), Fault::DoneBut(ErrorKind::Timeout)] {
         let scene = scene();
         scene.engine.fault("view/a", Operation::CreateVolume, fault);
         let summary = scene.run(TWO).await;
