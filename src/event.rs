@@ -260,7 +260,8 @@ pub enum TaskOutcome {
     },
     /// We could not do our part.
     Infra {
-        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`.
+        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`;
+        /// `interrupted` where the engine went away meanwhile.
         stage: String,
         /// What went wrong.
         message: String,

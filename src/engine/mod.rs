@@ -69,11 +69,12 @@ pub trait Engine: Send + Sync + 'static {
         input: Option<SecretBytes>,
     ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
 
-    /// What a started container has written, as far as the engine still has it, and what it writes
-    /// until it ends.
+    /// What a started container has written, as far as the engine still has it; with `follow` also
+    /// what it writes until it ends.
     fn logs(
         &self,
         container: &str,
+        follow: bool,
     ) -> impl Future<Output = Result<OutputStream, EngineError>> + Send;
 
     /// Starts a created container. [`ErrorKind::NoNetwork`] if its network has gone,
@@ -223,6 +224,8 @@ pub struct EngineInfo {
     pub missing_limits: Vec<&'static str>,
     /// The version of the cgroups that hold its limits, `1` or `2`; none where it does not say.
     pub cgroup_version: Option<u8>,
+    /// Whether its containers go on while it is restarted.
+    pub keeps_containers: bool,
     /// Where it keeps images and containers: a path of its own host.
     pub data_directory: Option<PathBuf>,
     /// The programs that it consists of, as far as it names them.

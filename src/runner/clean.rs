@@ -284,6 +284,7 @@ impl<E: Engine> Cleaner<E> {
             lines: mpsc::channel(1).0,
             shutdown: watch::channel(Shutdown::None).1,
             images: Images::default(),
+            outage: super::outage::Outage::default(),
             measurements: Allowance::default(),
             began: Instant::now(),
             pin: std::sync::Mutex::default(),

@@ -17,6 +17,7 @@ use super::failures::Failures;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
+use super::outage::Outage;
 use super::outcome;
 use super::past::{Past, Record};
 use super::prepare;
@@ -80,6 +81,7 @@ pub async fn run<E: Engine>(
         network: Network::new(context.pool, &context.plan.run),
         images: Images::default(),
         measurements: Allowance::default(),
+        outage: Outage::default(),
         began: Instant::now(),
         pin: std::sync::Mutex::default(),
         slots: Arc::new(Semaphore::new(parallel)),

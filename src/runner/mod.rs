@@ -17,6 +17,7 @@ mod images;
 mod measure;
 mod mounts;
 mod network;
+mod outage;
 mod outcome;
 mod past;
 mod prepare;
@@ -135,6 +136,7 @@ struct Shared<E: Engine> {
     network: network::Network,
     images: images::Images,
     measurements: measure::Allowance,
+    outage: outage::Outage,
     began: Instant,
     pin: std::sync::Mutex<Pin>,
     /// As many as tasks may run at once.
@@ -162,14 +164,14 @@ enum Pin {
 
 impl<E: Engine> Shared<E> {
     /// An engine's error as a step's; a limit that it drops makes the whole run pointless.
-    fn step_error(&self, stage: &'static str, error: &EngineError) -> StepError {
+    fn step_error(&self, stage: &'static str, error: EngineError) -> StepError {
         if let ErrorKind::LimitNotHonoured(key) = error.kind {
             self.give_up(RunError::LimitNotHonoured {
                 key,
                 endpoint: self.context.info.endpoint.clone(),
             });
         }
-        StepError::new(stage, error)
+        StepError::engine(stage)(error)
     }
 
     /// Notes what makes the whole run pointless; the first reason stays.
@@ -201,7 +203,10 @@ impl StepError {
     }
 
     fn engine(stage: &'static str) -> impl FnOnce(EngineError) -> Self {
-        move |error| Self::new(stage, &error)
+        move |error| match error.kind {
+            ErrorKind::Unreachable(_) => Self::new(outage::INTERRUPTED, &error),
+            _ => Self::new(stage, &error),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn network<E: Engine>(
         NetworkMode::None => Ok(NetworkAttachment::None),
         NetworkMode::Bridge => {
             let attachment = shared.network.attachment(&*shared.context.engine).await;
-            attachment.map_err(|error| shared.step_error("network", &error))
+            attachment.map_err(|error| shared.step_error("network", error))
         }
     }
 }

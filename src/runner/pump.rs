@@ -4,18 +4,22 @@
 //! its `stop`. Lines that nobody could take are counted where they are missing.
 
 use std::collections::VecDeque;
+use std::sync::Weak;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use memchr::memchr2;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::blocking;
 use super::dispatcher::LogLine;
-use crate::engine::{OutputSource, OutputStream};
+use crate::engine::{
+    Engine, EngineError, ErrorKind, Operation, OutputFrame, OutputSource, OutputStream,
+};
 use crate::id::TaskId;
-use crate::journal::log::{LogStream, LogWriter};
+use crate::journal::log::{LogStream, LogWriter, Place, Search, Taken};
 use crate::sanitize::{self, LOOKED_AT};
 use crate::secrets::{Needles, Redactor};
 
@@ -23,6 +27,14 @@ use crate::secrets::{Needles, Redactor};
 const STALL: Duration = Duration::from_secs(5);
 /// After this, the beginning of a line that does not go on is written to the log.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long before its end is known a container's output may end: one that ends sooner has broken.
+const NATURAL: Duration = Duration::from_millis(250);
+/// How long apart tries to read on are, at first and at most.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long one may take, and how many follow the container's end.
+const REREAD: Duration = Duration::from_secs(30);
+const LAST_TRIES: u32 = 3;
 /// How long the last word on missing lines waits for a reporter.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How many of the last lines are kept for the report.
@@ -35,6 +47,7 @@ const LAST_LENGTH: usize = 400;
 pub(super) enum Ending {
     /// The container has ended: all that is still on its way is read.
     Ended,
+
     /// Nobody knows whether it ends: what comes soon is read.
     Unknown,
 }
@@ -48,13 +61,71 @@ pub(super) struct Pumped {
     pub(super) gaps: Vec<String>,
 }
 
+/// Reads what the engine has kept, and with `true` what comes after it.
+pub(super) type Reopen =
+    Box<dyn Fn(bool) -> BoxFuture<'static, Result<OutputStream, EngineError>> + Send + Sync>;
+
+/// How the output of a container is read on, as long as the run lasts.
+pub(super) fn read_on<E: Engine>(engine: Weak<E>, container: String) -> Reopen {
+    Box::new(move |follow| {
+        let (engine, container) = (engine.upgrade(), container.clone());
+        let reading = async move {
+            match engine {
+                Some(engine) => engine.logs(&container, follow).await,
+                None => Err(EngineError {
+                    operation: Operation::Logs,
+                    subject: container,
+                    kind: ErrorKind::NotFound,
+                    source: None,
+                }),
+            }
+        };
+        reading.boxed()
+    })
+}
+
 pub(super) struct Pump {
     task: TaskId,
     log: LogWriter,
+    reopen: Reopen,
+    taken: [Taken; 2],
+    /// How much of what comes has come before, in bytes.
+    skipped: [u64; 2],
+    gaps: Vec<String>,
     lines: mpsc::Sender<LogLine>,
     stdout: Assembler,
     stderr: Assembler,
     shown: Shown,
+}
+
+/// What a pump was told, and until when it reads on since then.
+struct Heard {
+    told: oneshot::Receiver<Ending>,
+    ending: Option<Ending>,
+    until: Instant,
+}
+
+impl Heard {
+    fn new(told: oneshot::Receiver<Ending>) -> Self {
+        Self {
+            told,
+            ending: None,
+            until: Instant::now(),
+        }
+    }
+
+    /// Returns once it is told; not to be called again then.
+    async fn hear(&mut self) {
+        // Where nobody is left to tell, the container is being removed.
+        let ending = (&mut self.told).await.unwrap_or(Ending::Ended);
+        self.ending = Some(ending);
+        self.until = Instant::now() + STALL;
+    }
+
+    /// Whether it was told, or is within the time that an output ends before its container.
+    async fn soon(&mut self) -> bool {
+        self.ending.is_some() || timeout(NATURAL, self.hear()).await.is_ok()
+    }
 }
 
 /// One stream on its way from frames to lines.
@@ -111,65 +182,136 @@ impl Pump {
         log: LogWriter,
         needles: &Needles,
         lines: mpsc::Sender<LogLine>,
+        reopen: Reopen,
     ) -> Self {
         Self {
             task,
             log,
             lines,
+            reopen,
+            taken: <[Taken; 2]>::default(),
+            skipped: [0; 2],
+            gaps: Vec::new(),
             stdout: Assembler::new(needles),
             stderr: Assembler::new(needles),
             shown: Shown::default(),
         }
     }
 
-    /// Reads until the stream ends, or stands still after `told` has come.
+    /// Reads until the container's output ends, or stands still after `told` has come. A stream that
+    /// breaks before is read on from what the engine has kept.
     pub(super) async fn run(
         mut self,
         mut output: OutputStream,
         told: oneshot::Receiver<Ending>,
     ) -> Pumped {
-        let mut told = std::pin::pin!(told);
-        let mut ending = None;
-        let mut until = Instant::now();
-        let mut gaps = Vec::new();
+        let mut heard = Heard::new(told);
+        while let Err(why) = self.read(&mut output, &mut heard).await {
+            match self.rejoin(&mut heard, why).await {
+                Some(rest) => output = rest,
+                None => break,
+            }
+        }
+        self.finish().await
+    }
+
+    /// Reads a stream to its end. An error is why it broke before that of the container's output.
+    async fn read(&mut self, output: &mut OutputStream, heard: &mut Heard) -> Result<(), String> {
         loop {
+            let (ending, until) = (heard.ending, heard.until);
             tokio::select! {
                 biased;
-                what = &mut told, if ending.is_none() => {
-                    // Where nobody is left to tell, the container is being removed.
-                    ending = Some(what.unwrap_or(Ending::Ended));
-                    until = Instant::now() + STALL;
-                }
+                () = heard.hear(), if ending.is_none() => {}
                 () = sleep_until(until), if ending == Some(Ending::Unknown) => {
-                    gaps.push("the log may lack its end: its container may still run".into());
-                    break;
+                    self.may_lack_its_end("its container may still run");
+                    return Ok(());
                 }
                 frame = output.next() => match frame {
                     Some(Ok(frame)) => {
-                        let redactor = &mut self.stream(frame.source).redactor;
-                        let masked = redactor.push(&frame.bytes);
-                        self.take(frame.source, &masked);
+                        self.take_frame(frame);
                         if ending == Some(Ending::Ended) {
-                            until = Instant::now() + STALL;
+                            heard.until = Instant::now() + STALL;
                         }
                     }
-                    Some(Err(error)) => {
-                        gaps.push(format!("the log may lack its end: {error}"));
-                        break;
-                    }
-                    None => break,
+                    Some(Err(error)) => return Err(error.to_string()),
+                    None if heard.soon().await => return Ok(()),
+                    None => return Err("the engine ended the output".into()),
                 },
                 () = sleep_until(until), if ending == Some(Ending::Ended) => {
-                    gaps.push("the log may lack its end: the engine did not end the output".into());
-                    break;
+                    self.may_lack_its_end("the engine did not end the output");
+                    return Ok(());
                 }
                 () = sleep(QUIET), if self.log.has_open_line() => self.log.write_open_lines(),
             }
         }
-        self.finish(gaps).await
     }
 
-    async fn finish(mut self, mut gaps: Vec<String>) -> Pumped {
+    /// What comes after that which has come; nothing where the engine cannot give it.
+    async fn rejoin(&mut self, heard: &mut Heard, mut why: String) -> Option<OutputStream> {
+        let mut pause = PAUSE;
+        let mut last_tries = LAST_TRIES;
+        loop {
+            let read_on = timeout(REREAD, self.read_on()).await;
+            match read_on {
+                Ok(Ok(rest)) => {
+                    heard.until = Instant::now() + STALL;
+                    return Some(rest);
+                }
+                Ok(Err(error)) => why = error.to_string(),
+                Err(_) => {}
+            }
+            last_tries -= u32::from(heard.ending.is_some());
+            if last_tries == 0 || heard.ending == Some(Ending::Unknown) {
+                self.may_lack_its_end(&why);
+                return None;
+            }
+            let ending = heard.ending;
+            tokio::select! {
+                () = heard.hear(), if ending.is_none() => {}
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    async fn read_on(&mut self) -> Result<OutputStream, EngineError> {
+        let places = self.places((self.reopen)(false).await?).await?;
+        let rest = (self.reopen)(true).await?;
+        self.skipped = places.map(Place::known);
+        for (place, name) in places.into_iter().zip(["output", "error"]) {
+            if let Some(lost) = place.lost(name) {
+                self.log.note(&lost);
+                self.gaps.push(format!("the log is not whole: {lost}"));
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Where in all that the engine has kept each stream goes on.
+    async fn places(&self, mut kept: OutputStream) -> Result<[Place; 2], EngineError> {
+        let mut searches = self.taken.each_ref().map(Search::new);
+        while let Some(frame) = kept.next().await {
+            let OutputFrame { source, bytes } = frame?;
+            searches[source as usize].push(&bytes);
+        }
+        Ok(searches.map(Search::place))
+    }
+
+    fn take_frame(&mut self, OutputFrame { source, mut bytes }: OutputFrame) {
+        let skipped = &mut self.skipped[source as usize];
+        let known = usize::try_from(*skipped).map_or(bytes.len(), |known| known.min(bytes.len()));
+        *skipped -= known as u64;
+        let bytes = bytes.split_off(known);
+        self.taken[source as usize].push(&bytes);
+        let masked = self.stream(source).redactor.push(&bytes);
+        self.take(source, &masked);
+    }
+
+    fn may_lack_its_end(&mut self, why: &str) {
+        self.gaps.push(format!("the log may lack its end: {why}"));
+    }
+
+    async fn finish(mut self) -> Pumped {
+        let mut gaps = std::mem::take(&mut self.gaps);
         for source in [OutputSource::Stdout, OutputSource::Stderr] {
             let masked = self.stream(source).redactor.finish();
             self.take(source, &masked);
@@ -282,19 +424,26 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::engine::OutputFrame;
 
     #[tokio::test(start_paused = true)]
     async fn what_a_reporter_never_takes_is_counted_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let log = LogWriter::create(directory.path().join("a.1.log"), 1 << 20).unwrap();
         let (lines, taken) = mpsc::channel(2);
-        let pump = Pump::new("a".parse().unwrap(), log, &Needles::default(), lines);
+        let reopen = Box::new(|_| panic!("nothing broke"));
+        let pump = Pump::new(
+            "a".parse().unwrap(),
+            log,
+            &Needles::default(),
+            lines,
+            reopen,
+        );
         let frame = OutputFrame {
             source: OutputSource::Stdout,
             bytes: "x\n".repeat(10).into(),
         };
-        let (_tell, told) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        tell.send(Ending::Ended).unwrap();
         let pumped = pump.run(Box::pin(stream::iter([Ok(frame)])), told).await;
         assert_eq!(taken.len(), 2);
         assert_eq!(pumped.gaps, ["8 lines not shown, see the log"]);

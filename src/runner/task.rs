@@ -4,6 +4,7 @@
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
 mod take_up;
+mod wait;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -18,10 +19,11 @@ use super::container::{Launch, task_config, volume_config};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
+use super::outage::may_be_away;
 use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, make_workspace, user_of};
 use super::proof::Proof;
-use super::pump::{Ending, Pump, Pumped};
+use super::pump::{Ending, Pump, Pumped, read_on};
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::{ContainerUser, account_files};
@@ -80,7 +82,10 @@ pub(super) async fn run_attempt<E: Engine>(
     };
     let outcome = match life.live().await {
         Ok(outcome) => outcome,
-        Err(error) => life.failed(&error),
+        Err(error) => {
+            let error = life.looked_into(error).await;
+            life.failed(&error)
+        }
     };
     let is_retried = life.is_retried(&outcome);
     let report = life.report(outcome);
@@ -320,12 +325,20 @@ impl<E: Engine> Life<'_, E> {
                     started: Instant::now(),
                 }));
             };
+            if may_be_away(&error) {
+                // Nobody knows: what it may have done is collected.
+                self.may_have_run = true;
+                wait::has_started(self.shared, &self.task.id, &name, error).await?;
+                return Ok(Some(Running {
+                    name,
+                    pump,
+                    started: Instant::now(),
+                }));
+            }
             // Other runs use the network too: one may just have removed it, or taken the address.
             let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
             if !lost || tries == 0 {
-                // Without an answer nobody knows: what it may have done is collected.
-                self.may_have_run = matches!(error.kind, ErrorKind::Timeout | ErrorKind::Broken(_));
-                return Err(StepError::new("container", &error));
+                return Err(StepError::engine("container")(error));
             }
             if error.kind == ErrorKind::NoNetwork {
                 self.shared.network.has_gone().await;
@@ -359,7 +372,7 @@ impl<E: Engine> Life<'_, E> {
             return Ok(None);
         }
         let created = engine.create_container(&config).await;
-        created.map_err(|error| self.shared.step_error("container", &error))?;
+        created.map_err(|error| self.shared.step_error("container", error))?;
         let output = engine
             .attach(&config.name, input)
             .await
@@ -369,6 +382,8 @@ impl<E: Engine> Life<'_, E> {
 
     fn pump(&self, output: OutputStream) -> Result<Pumping, StepError> {
         let context = &self.shared.context;
+        let name = self.attempt.container_name(Role::Task);
+        let reopen = read_on(Arc::downgrade(&context.engine), name);
         let limit = u64::try_from(self.task.log_limit).unwrap_or(u64::MAX);
         let log = LogWriter::create(context.state.log(&self.attempt), limit)
             .map_err(|e| StepError::new("log", &e))?;
@@ -377,6 +392,7 @@ impl<E: Engine> Life<'_, E> {
             log,
             &context.needles,
             self.shared.lines.clone(),
+            reopen,
         );
         let (tell, told) = oneshot::channel();
         let pump = tokio::spawn(pump.run(output, told));
@@ -398,7 +414,8 @@ impl<E: Engine> Life<'_, E> {
         let mut stops = self.stops();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
         let disk = DiskWatch::of_task(engine, &name, self.task, workspace);
-        let (wait, disk) = (engine.wait(&name), disk.over_limit());
+        let wait = wait::to_the_end(self.shared, &self.task.id, &name);
+        let disk = disk.over_limit();
         tokio::pin!(wait, disk);
         let (stopped, exit) = tokio::select! {
             exit = &mut wait => (None, Some(exit)),
@@ -408,7 +425,7 @@ impl<E: Engine> Life<'_, E> {
             () = stops.asked(Urgency::Graceful) => (Some(StoppedBy::Shutdown), None),
         };
         let exit = if let Some(exit) = exit {
-            exit.map_err(StepError::engine("container"))
+            exit
         } else {
             // Stopped also where that cannot be written.
             let _ = self.enter(TaskPhase::Stopping).await;
@@ -418,7 +435,7 @@ impl<E: Engine> Life<'_, E> {
                 _ => self.stop(&name, self.grace(), disk).await,
             }
             match timeout(REAP, &mut wait).await {
-                Ok(exit) => exit.map_err(StepError::engine("container")),
+                Ok(exit) => exit,
                 Err(_) => Err(StepError {
                     stage: "container",
                     message: format!("container {name} did not end after it was killed"),

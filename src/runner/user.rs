@@ -110,6 +110,7 @@ mod tests {
             userns_root,
             missing_limits: Vec::new(),
             cgroup_version: None,
+            keeps_containers: false,
             data_directory: None,
             components: Vec::new(),
         }

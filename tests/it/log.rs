@@ -395,31 +395,42 @@ proptest! {
 }
 
 #[test]
-fn a_log_that_is_written_again_replaces_the_old_one_only_where_it_holds_it() {
+fn a_log_that_is_written_again_goes_on_from_the_old_one_and_the_gap_has_a_size() {
+    let numbered = |numbers: std::ops::Range<u32>| -> String {
+        numbers.map(|n| format!("line {n}\n")).collect()
+    };
     let write = |path: &Path, text: &str| {
         let mut log = LogWriter::create(path.to_owned(), MIB).unwrap();
         log.write(LogStream::Stdout, text.as_bytes());
         log.write(LogStream::Stderr, b"err\n");
         assert_eq!(log.finish(), None);
     };
-    for (again, is_whole) in [("one\ntwo\nthree\n", true), ("three\nfour\n", false)] {
-        let (_directory, path) = place();
+    let old = numbered(0..2000) + "lin";
+    for (again, whole) in [
+        (numbered(0..2500), Some(numbered(0..2500))),
+        (numbered(1000..2500), Some(numbered(0..2500))),
+        (numbered(2100..2500), None),
+    ] {
+        let (directory, path) = place();
         assert_eq!(set_aside(&path).unwrap(), None);
-        write(&path, "one\ntw");
+        write(&path, &old);
         let before = set_aside(&path).unwrap();
-        let old = before.clone().unwrap();
-        assert!(!path.exists() && old.exists());
+        assert!(!path.exists() && before.clone().unwrap().exists());
         write(&path, "cut off");
         assert_eq!(set_aside(&path).unwrap(), before, "the oldest stays");
-        write(&path, again);
+        write(&path, &again);
         let gap = rejoin(&path, before);
-        assert_eq!(gap.is_none(), is_whole, "{gap:?}");
-        assert_eq!(old.exists(), !is_whole);
-        assert_eq!(text(&path, LogStream::Stdout), again);
-        let told = gap.unwrap_or_default();
-        assert!(
-            is_whole || told.contains("what was between them is lost"),
-            "{told}"
-        );
+        assert_eq!(gap.is_none(), whole.is_some(), "{gap:?}");
+        assert_eq!(files(&directory), ["a.1.log"]);
+        let expected = whole.unwrap_or_else(|| format!("{old}\n{again}"));
+        assert!(text(&path, LogStream::Stdout) == expected);
+        let note = text(&path, LogStream::Stderr);
+        if let Some(gap) = gap {
+            let size = format!("after its first {} bytes is missing", old.len());
+            assert!(gap.contains(&size), "{gap}");
+            assert!(note.contains(&size), "{note}");
+        } else {
+            assert_eq!(note, "err\n");
+        }
     }
 }

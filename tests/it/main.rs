@@ -20,6 +20,7 @@ mod layering;
 mod log;
 mod markdown;
 mod plan;
+mod promises;
 mod records;
 mod report;
 mod runner;

@@ -70,6 +70,8 @@ impl Call {
             } => self.kind_of_answer(*status_code, message),
             BollardError::DockerStreamError { error } => ErrorKind::Refused(printable(error)),
             BollardError::RequestTimeoutError => ErrorKind::Timeout,
+            BollardError::SocketNotFoundError(_) => unreachable_for(error),
+            BollardError::HyperLegacyError { err } if err.is_connect() => unreachable_for(error),
             other => ErrorKind::Broken(printable(&with_causes(other))),
         }
     }
@@ -109,6 +111,10 @@ impl Call {
             ErrorKind::Refused(printable(message))
         }
     }
+}
+
+fn unreachable_for(error: &BollardError) -> ErrorKind {
+    ErrorKind::Unreachable(vec![printable(&with_causes(error))])
 }
 
 /// A text with line breaks kept and everything else that is not printable left out.

@@ -14,7 +14,8 @@ const DESKTOP: &str = "Docker Desktop";
 impl DockerEngine {
     pub(super) async fn read_info(&self) -> Result<EngineInfo, EngineError> {
         let call = Call::new(Operation::Info, &self.endpoint.url);
-        let info = call.within(QUICK, self.docker.info()).await?;
+        let docker = self.afresh().map_err(|kind| call.error(kind))?;
+        let info = call.within(QUICK, docker.info()).await?;
         let cpus = info.ncpu.and_then(|n| usize::try_from(n).ok());
         let (Some(cpus), Some(memory)) = (cpus.filter(|n| *n > 0), info.mem_total) else {
             let words = "it does not say how many CPUs and how much memory it has";
@@ -32,6 +33,7 @@ impl DockerEngine {
             userns_root: userns_root(&info),
             missing_limits: missing_limits(&info),
             cgroup_version: cgroup_version(&info),
+            keeps_containers: info.live_restore_enabled.unwrap_or(false),
             data_directory: info.docker_root_dir.map(Into::into),
             components: self.components.clone(),
         })

@@ -53,11 +53,11 @@ impl DockerEngine {
         Ok(frames(output, call))
     }
 
-    /// Reads what the engine keeps of a container's output, from the beginning, until it ends.
-    pub(super) fn read_logs(&self, container: &str) -> OutputStream {
+    /// Reads what the engine keeps of a container's output, from the beginning.
+    pub(super) fn read_logs(&self, container: &str, follow: bool) -> OutputStream {
         let call = Call::new(Operation::Logs, container);
         let options = LogsOptions {
-            follow: true,
+            follow,
             stdout: true,
             stderr: true,
             tail: "all".into(),
@@ -89,7 +89,11 @@ impl DockerEngine {
             None => Err(call.error(ErrorKind::Broken("the engine stopped answering".into()))),
         };
         match (said, self.look_at_exit(container, &call).await) {
-            (_, Ok(Some(exit))) => Ok(exit),
+            (_, Ok(Some(exit))) => {
+                // It may have been the engine's own end that ended it.
+                self.takes_connections(&call).await?;
+                Ok(exit)
+            }
             // It ended and was removed before it could be looked at.
             (Ok(code), Err(error)) if error.kind == ErrorKind::NotFound => Ok(Exit {
                 code,
@@ -101,6 +105,20 @@ impl DockerEngine {
                              it may never have started";
                 Err(call.error(ErrorKind::Broken(words.into())))
             }
+        }
+    }
+
+    /// An engine that is about to end stops its containers, after it has stopped to listen (moby
+    /// `cmd/dockerd/daemon.go`).
+    async fn takes_connections(&self, call: &Call) -> Result<(), EngineError> {
+        let engine = self.afresh().map_err(|kind| call.error(kind))?;
+        match call.within(QUICK, engine.ping()).await {
+            // Whatever it answers, it does.
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind, ErrorKind::Refused(_) | ErrorKind::NotFound) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 

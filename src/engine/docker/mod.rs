@@ -125,6 +125,12 @@ impl DockerEngine {
 }
 
 impl DockerEngine {
+    /// A client that shares no connection with the others: an engine that is about to end answers
+    /// those that it has, and takes no new one.
+    fn afresh(&self) -> Result<Docker, ErrorKind> {
+        self.endpoint.open(&self.docker.client_version())
+    }
+
     /// Where the engine's host has a path of ours; nothing if it has it nowhere. They differ where
     /// we run in a container of this engine.
     pub fn host_path(&self, path: &Path) -> Option<PathBuf> {
@@ -187,8 +193,8 @@ impl Engine for DockerEngine {
         self.attach_output(container, input).await
     }
 
-    async fn logs(&self, container: &str) -> Result<OutputStream, EngineError> {
-        Ok(self.read_logs(container))
+    async fn logs(&self, container: &str, follow: bool) -> Result<OutputStream, EngineError> {
+        Ok(self.read_logs(container, follow))
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {

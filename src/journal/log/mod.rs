@@ -5,6 +5,7 @@
 //! on in the next record of the same stream. `docs/logs.md` is the reference for users.
 
 mod join;
+mod overlap;
 mod read;
 mod write;
 
@@ -13,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use join::{rejoin, set_aside};
+pub use overlap::{Place, Search, Taken};
 pub use read::LogReader;
 pub use write::{Dropped, LogWriter};
 

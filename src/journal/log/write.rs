@@ -129,6 +129,16 @@ impl LogWriter {
         self.store();
     }
 
+    /// Writes a line of our own where the task's is now.
+    pub fn note(&mut self, text: &str) {
+        self.write_open_lines();
+        // A disk that cannot be read does not take more either.
+        if let Ok(records) = self.file.note(text) {
+            self.records.extend_from_slice(&records);
+            self.store();
+        }
+    }
+
     /// Ends the log: one file is left of it. Says what is missing from it for another reason than
     /// its limit.
     pub fn finish(mut self) -> Option<String> {
@@ -293,13 +303,13 @@ fn skip(file: &mut impl io::BufRead, surplus: u64) -> io::Result<Dropped> {
 }
 
 /// A file that records are appended to, whole or not at all.
-struct LogFile {
+pub(super) struct LogFile {
     file: File,
     size: u64,
 }
 
 impl LogFile {
-    fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -321,7 +331,7 @@ impl LogFile {
     }
 
     /// A record of our own for the end, after the ends of lines that have lost theirs.
-    fn note(&self, text: &str) -> io::Result<Vec<u8>> {
+    pub(super) fn note(&self, text: &str) -> io::Result<Vec<u8>> {
         let mut records = Vec::new();
         for stream in self.open_streams()? {
             push_record(&mut records, &prefix(stream), b'F', b"");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout};
 
-use super::{Life, REAP, Running};
+use super::{Life, REAP, Running, wait};
 use crate::engine::{Engine, Exit, ImageInfo};
 use crate::event::{TaskOutcome, TaskPhase};
 use crate::id::Role;
@@ -108,7 +108,7 @@ impl<E: Engine> Life<'_, E> {
         let name = self.attempt.container_name(Role::Task);
         let path = self.shared.context.state.log(&self.attempt);
         let before = log::set_aside(&path).map_err(|e| StepError::new("log", &e))?;
-        let output = match self.shared.context.engine.logs(&name).await {
+        let output = match self.shared.context.engine.logs(&name, true).await {
             Ok(output) => output,
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         };
@@ -145,9 +145,9 @@ impl<E: Engine> Life<'_, E> {
 
     /// Takes the exit and the output of a container that has ended.
     async fn ended(&mut self, running: Running) -> Result<Exit, StepError> {
-        let engine = &*self.shared.context.engine;
-        let exit = match timeout(REAP, engine.wait(&running.name)).await {
-            Ok(exit) => exit.map_err(StepError::engine("container")),
+        let wait = wait::to_the_end(self.shared, &self.task.id, &running.name);
+        let exit = match timeout(REAP, wait).await {
+            Ok(exit) => exit,
             Err(_) => Err(StepError {
                 stage: "container",
                 message: format!("nobody says how container {} ended", running.name),

@@ -55,6 +55,39 @@ fn forty_tasks_at_once() {
 }
 
 #[test]
+#[ignore = "slow: make test-all runs it"]
+fn a_hundred_tasks_fifty_at_once_on_a_branch_of_the_origin() {
+    let scene = Scene::new();
+    let origin = scene.path().join("origin.git");
+    let origin = origin.to_str().expect("a path");
+    scene.git(&["clone", "-q", "--bare", ".", origin]);
+    scene.git(&["remote", "add", "origin", origin]);
+    scene.git(&["fetch", "-q"]);
+    // Not what is checked out.
+    scene.write("ahead.txt", "ahead\n");
+    scene.commit("ahead of the origin");
+    let tasks: String = (0..100)
+        .map(|n| format!("  t{n}: {{ run: 'test ! -e ahead.txt; echo {n} > work.txt' }}\n"))
+        .collect();
+    let yaml = format!(
+        "version: 1\nbase: origin/main\nmax_parallel: 50\ndefaults: {{ mem_limit: 64m }}\n\
+         tasks:\n{tasks}"
+    );
+    let (ended, result) = scene.run(&yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let base = scene.git(&["rev-parse", "origin/main"]);
+    for n in 0..100 {
+        let branch = format!("agent/{run}/t{n}");
+        let work = scene.git(&["show", &format!("{branch}:work.txt")]);
+        assert_eq!(work, format!("{n}\n"));
+        assert_eq!(scene.git(&["rev-parse", &format!("{branch}^")]), base);
+    }
+    assert_eq!(scene.left(), Vec::<String>::new());
+    scene.git(&["fsck", "--strict"]);
+}
+
+#[test]
 fn two_runs_on_one_repository() {
     let scene = Scene::new();
     let spec = spec(

@@ -14,6 +14,7 @@ mod commands;
 mod doctor;
 mod container;
 mod endings;
+mod faults;
 mod engine;
 mod environment;
 mod failures;

@@ -158,7 +158,7 @@ async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineE
         Operation::CreateNetwork => engine.create_network(&network()).await,
         Operation::CreateContainer => engine.create_container(&config()).await,
         Operation::Attach => engine.attach(name, None).await.map(drop),
-        Operation::Logs => engine.logs(name).await.map(drop),
+        Operation::Logs => engine.logs(name, true).await.map(drop),
         Operation::Start => engine.start(name).await,
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),
@@ -298,6 +298,7 @@ async fn an_exit_is_believed_only_when_it_is_one() {
         let look = Mutex::new(Some(look));
         let server = Server::engine(move |request| match request.what.as_str() {
             "POST /containers/agent-run-scripted/wait" => Reply::Raw(answer),
+            "GET /_ping" => Reply::Header(200, "X: y"),
             _ => look.lock().unwrap().take().unwrap(),
         });
         let engine = server.connect().await.unwrap();

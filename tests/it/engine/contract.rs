@@ -166,7 +166,7 @@ async fn output_is_complete(side: impl Side) {
     let whole = ("out\ntail".into(), "err\n".into());
     assert_eq!(read_all(output).await, whole);
     assert_eq!(engine.wait(&config.name).await.unwrap(), ended(0));
-    let kept = engine.logs(&config.name).await.unwrap();
+    let kept = engine.logs(&config.name, true).await.unwrap();
     assert_eq!(read_all(kept).await, whole, "the engine keeps it");
     engine.remove_container(&config.name).await.unwrap();
 }

@@ -159,10 +159,10 @@ impl Engine for FakeEngine {
         }
     }
 
-    async fn logs(&self, container: &str) -> Result<OutputStream, EngineError> {
+    async fn logs(&self, container: &str, follow: bool) -> Result<OutputStream, EngineError> {
         const OP: Operation = Operation::Logs;
         let verdict = self.enter(OP, container).await?;
-        let output = self.state().container(OP, container)?.process.logs();
+        let output = self.state().container(OP, container)?.process.logs(follow);
         answer(&verdict, OP, container).await?;
         match verdict {
             Verdict::Lie => Ok(futures::stream::empty().boxed()),

@@ -121,6 +121,7 @@ impl FakeEngine {
                 userns_root: None,
                 missing_limits: Vec::new(),
                 cgroup_version: None,
+                keeps_containers: false,
                 data_directory: None,
                 components: Vec::new(),
             },

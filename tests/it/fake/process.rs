@@ -80,17 +80,17 @@ impl Process {
     pub fn attach(&mut self, input: Option<&[u8]>) -> OutputStream {
         let waiting = self.waiting.as_mut().expect("attached before start");
         waiting.input.extend_from_slice(input.unwrap_or_default());
-        self.logs()
+        self.logs(true)
     }
 
-    /// A stream of its output from the beginning until it ends.
-    pub fn logs(&self) -> OutputStream {
+    /// A stream of its output from the beginning until now, or until it ends.
+    pub fn logs(&self, follow: bool) -> OutputStream {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut output = self.outputs.lock().unwrap();
         for frame in &output.history {
             sender.send(frame.clone()).unwrap();
         }
-        if !output.is_over {
+        if follow && !output.is_over {
             output.readers.push(sender);
         }
         let frames = futures::stream::unfold(receiver, async |mut receiver| {

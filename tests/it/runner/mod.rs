@@ -12,6 +12,7 @@ mod killed;
 mod kills;
 mod limits;
 mod many;
+mod outage;
 mod output;
 mod proof;
 mod scene;
