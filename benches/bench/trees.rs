@@ -69,7 +69,7 @@ impl<'a> Checkout<'a> {
         let git = Git::new(&search_path, &scene.path("git"))?;
         let repository = Repository::open(&git, directory)?;
         let base = repository.resolve_base("HEAD")?;
-        let store = BaseStore::ensure(&repository, &state, "HEAD", &base, None)?;
+        let store = BaseStore::ensure(&repository, &state, &base, None)?;
         let attempt = AttemptId {
             run: RunId::new(jiff::Timestamp::now(), 0),
             task: "t0".parse()?,

@@ -110,7 +110,7 @@ async fn next_slot<E: Engine>(
 ) -> Option<OwnedSemaphorePermit> {
     let slot = async {
         sleep_until(at).await;
-        shared.slots.clone().acquire_owned().await.ok()
+        shared.slot(false).await
     };
     tokio::select! {
         biased;

@@ -285,6 +285,7 @@ impl<E: Engine> Cleaner<E> {
             shutdown: watch::channel(Shutdown::None).1,
             images: Images::default(),
             outage: super::outage::Outage::default(),
+            floor: super::floor::Floor::default(),
             measurements: Allowance::default(),
             began: Instant::now(),
             pin: std::sync::Mutex::default(),

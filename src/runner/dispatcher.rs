@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::attempts::{TaskDone, run_task};
 use super::claim::HeldClaims;
 use super::failures::Failures;
+use super::floor::Floor;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
@@ -82,6 +83,7 @@ pub async fn run<E: Engine>(
         images: Images::default(),
         measurements: Allowance::default(),
         outage: Outage::default(),
+        floor: Floor::default(),
         began: Instant::now(),
         pin: std::sync::Mutex::default(),
         slots: Arc::new(Semaphore::new(parallel)),
@@ -309,13 +311,15 @@ impl<E: Engine> Dispatch<E> {
         self.tidy_up().await;
         loop {
             self.skip_if_over().await;
-            let slot = self.shared.slots.clone().acquire_owned();
+            let next = self.queue.front().map(|task| &task.id);
+            let has_begun = next.is_some_and(|id| self.shared.past.left.contains_key(id));
+            let slot = self.shared.slot(has_begun);
             tokio::select! {
                 Some(done) = self.running.join_next() => self.finish(done).await,
                 Some(removed) = self.removing.join_next(), if !self.removing.is_empty() => {
                     self.removed(removed);
                 }
-                Ok(slot) = slot, if !self.queue.is_empty() => self.admit(slot).await,
+                Some(slot) = slot, if !self.queue.is_empty() => self.admit(slot).await,
                 else => break,
             }
         }

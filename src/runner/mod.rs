@@ -13,6 +13,7 @@ mod disk;
 mod dispatcher;
 mod examine;
 mod failures;
+mod floor;
 mod images;
 mod measure;
 mod mounts;
@@ -137,6 +138,7 @@ struct Shared<E: Engine> {
     images: images::Images,
     measurements: measure::Allowance,
     outage: outage::Outage,
+    floor: floor::Floor,
     began: Instant,
     pin: std::sync::Mutex<Pin>,
     /// As many as tasks may run at once.

@@ -6,6 +6,7 @@ mod claims;
 mod disk;
 mod examine;
 mod failures;
+mod full;
 mod faults;
 mod journal;
 mod killed;
