@@ -417,6 +417,10 @@ pub struct TaskReport {
     /// Whether the spec lets it fail: what goes wrong with it makes no failure of the run then.
     #[serde(default)]
     pub allow_failure: bool,
+    /// The commit that its work stands on and is measured against, where that is another than the
+    /// run's base: what the tasks made that it started from.
+    #[serde(default)]
+    pub base: Option<CommitId>,
     /// What became of its work; none where it never had a worktree.
     pub branch: Option<BranchReport>,
     /// What became of its artifacts; none where the spec asks for none, or not after this ending.
@@ -460,6 +464,7 @@ impl TaskReport {
             attempt: 0,
             outcome,
             allow_failure: false,
+            base: None,
             branch: None,
             artifacts: None,
             ran: Duration::ZERO,

@@ -177,7 +177,19 @@ pub struct PlanArgs {
         default_value_t,
         env = "AGENT_RUN_FORMAT"
     )]
-    pub format: Format,
+    pub format: PlanFormat,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs, and for `run --plan`.
+    Json,
+    /// The graph of the tasks, as a flowchart of Mermaid.
+    Mermaid,
 }
 
 /// What `run` takes.

@@ -19,9 +19,9 @@ pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<
     let target = Target::find(surroundings, arguments.run.as_ref())?;
     let task = target.task(&arguments.task)?;
     let report = target.found.progress()?.remove(&task.id);
-    let branch = report
-        .and_then(|progress| progress.report)
-        .and_then(|report| report.branch);
+    let report = report.and_then(|progress| progress.report);
+    let (base, branch) = report.map(|r| (r.base, r.branch)).unwrap_or_default();
+    let base = base.as_ref().unwrap_or(&target.plan.repository.base);
     let tip = match branch.map(|branch| branch.result) {
         Some(
             BranchResult::Created { commit, .. }
@@ -44,7 +44,7 @@ pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<
     )?;
     let repository = Repository::open(&git, &target.plan.repository.path)?;
     let color = surroundings.result_paint.color;
-    let patch = repository.diff(&target.plan.repository.base, &tip, color)?;
+    let patch = repository.diff(base, &tip, color)?;
     if surroundings::is_read_by_people() {
         let lines = patch.split_inclusive(|byte| *byte == b'\n');
         let lines = lines.map(|line| sanitize::line(line.trim_ascii_end(), color) + "\n");

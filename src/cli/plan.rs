@@ -1,8 +1,10 @@
 //! `plan`: shows what a run would do, and does nothing.
 
+mod graph;
+
 use std::fmt::Write as _;
 
-use super::args::{Format, PlanArgs};
+use super::args::{PlanArgs, PlanFormat};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::prepare::{Asked, Prepared, Request, prepare};
@@ -34,14 +36,15 @@ pub(super) async fn plan(
 pub(super) fn print(
     surroundings: &Surroundings,
     mut prepared: Prepared,
-    format: Format,
+    format: PlanFormat,
 ) -> Result<Exit, Failure> {
     let missing = missing_secrets(surroundings, &prepared.plan);
     prepared.plan.warnings.extend(missing);
-    if format == Format::Json {
-        return print_json(&prepared.plan);
+    match format {
+        PlanFormat::Json => return print_json(&prepared.plan),
+        PlanFormat::Text => print_result(&render(&prepared.plan)),
+        PlanFormat::Mermaid => print_result(&graph::mermaid(&prepared.plan.tasks)),
     }
-    print_result(&render(&prepared.plan));
     Ok(Exit::Success)
 }
 
@@ -84,11 +87,19 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
     let Identity { name, email } = &plan.author;
     writeln!(text, "commits by  {name} <{email}>")?;
     let tasks = count(plan.tasks.len() as u64, "task");
-    writeln!(text, "at a time   {} of {tasks}", plan.parallel)?;
+    writeln!(
+        text,
+        "at a time   {} of {tasks} at most, with {} and {} of {} memory",
+        plan.parallel,
+        cpus(graph::most_cpus(plan)),
+        units::show_bytes(graph::most_memory(plan)),
+        units::show_bytes(plan.memory),
+    )?;
     if let Some(most) = plan.max_fail {
         let failures = count(most.into(), "failure");
         writeln!(text, "fail fast   after {failures} nothing more is started")?;
     }
+    graph::write_order(text, plan)?;
     if let Some(timeout) = plan.timeout {
         writeln!(text, "time limit  {}", limit(timeout))?;
     }
@@ -106,6 +117,7 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
 }
 
 fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
+    graph::write_needs(text, task)?;
     writeln!(text, "  runs      {}", work(&task.work))?;
     if let Some(words) = &task.entrypoint {
         writeln!(text, "  by        {}", one_line(&shell_words::join(words)))?;
@@ -186,16 +198,17 @@ fn image(image: &ImageRequest) -> String {
 
 fn limits(task: &TaskPlan) -> String {
     let limits = &task.limits;
-    let hundredths = limits.nano_cpus / 10_000_000;
+    let (cpus, memory) = (cpus(limits.nano_cpus), units::show_bytes(limits.memory));
+    let time = limit(task.timeout);
+    format!("{cpus}, {memory} memory, {} processes, {time}", limits.pids)
+}
+
+fn cpus(nanos: i64) -> String {
+    let hundredths = nanos / 10_000_000;
     let cpus = format!("{}.{:02}", hundredths / 100, hundredths % 100);
     let cpus = cpus.trim_end_matches('0').trim_end_matches('.');
     let noun = if cpus == "1" { "CPU" } else { "CPUs" };
-    let memory = units::show_bytes(limits.memory);
-    let time = limit(task.timeout);
-    format!(
-        "{cpus} {noun}, {memory} memory, {} processes, {time}",
-        limits.pids
-    )
+    format!("{cpus} {noun}")
 }
 
 fn retry(retry: &Retry) -> String {

@@ -17,7 +17,9 @@ use crate::engine::{Engine as _, EngineError, ErrorKind};
 use crate::git::{Git, GitError, Repository};
 use crate::id::{RunId, TaskId};
 use crate::journal::{self, JournalError};
-use crate::plan::{self, RepeatError, RepeatInputs, RepositoryPlan, RunPlan, TaskPlan};
+use crate::plan::{
+    self, EngineCapacity, RepeatError, RepeatInputs, RepositoryPlan, RunPlan, TaskPlan, graph,
+};
 use crate::secrets::SecretString;
 
 /// A plan that is asked to be repeated.
@@ -40,7 +42,8 @@ pub(super) fn read(here: &Path, file: &Path, arguments: &SpecArgs) -> Result<Rep
     let ids: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
     let select = select::find_tasks(&ids, &name, words)?;
     let select: Vec<TaskId> = select.into_iter().cloned().collect();
-    let selected = |task: &&TaskPlan| select.is_empty() || select.contains(&task.id);
+    let chosen = graph::with_needs(&plan.tasks, &select);
+    let selected = |task: &&TaskPlan| chosen.contains(&task.id);
     let has_variables = |task: &TaskPlan| !task.environment.is_empty();
     let values = if plan.tasks.iter().filter(selected).any(has_variables) {
         Some(read_values(here, &name, &plan, spec)?)
@@ -157,6 +160,10 @@ impl Repeat {
             run: self.run.clone(),
             repository: place,
             branches: &repository.branches()?,
+            engine: EngineCapacity {
+                cpus: info.cpus,
+                memory: info.memory,
+            },
             select: &self.select,
             over: over.into(),
             variable: &variable,
@@ -195,6 +202,9 @@ impl Repeat {
             }
             RepeatError::NoValue(_) => {
                 format!("{spec}, where the plan takes them from, does not set them any more")
+            }
+            RepeatError::NeverFits { .. } => {
+                "run the spec anew, with a `mem_limit` that fits".to_owned()
             }
             RepeatError::NoSuchTask(_) | RepeatError::Senseless(_) => {
                 "`agent-run plan --format json` writes a plan".to_owned()

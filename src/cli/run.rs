@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use super::args::{Format, OutputWhich, ProgressWhen, RunArgs, ViewArgs};
+use super::args::{OutputWhich, PlanFormat, ProgressWhen, RunArgs, ViewArgs};
 use super::error::Failure;
 use super::exit_code::{Exit, of_run};
 use super::keys::{self, Keys};
@@ -51,7 +51,7 @@ pub(super) async fn run(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut prepared = prepare::prepare(surroundings, request, arguments.over).await?;
     if arguments.dry_run {
-        return plan::print(surroundings, prepared, Format::Text);
+        return plan::print(surroundings, prepared, PlanFormat::Text);
     }
     let ready = Ready::new(surroundings, &mut prepared, &arguments.view)?;
     dead::tell(surroundings)?;

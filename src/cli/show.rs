@@ -101,10 +101,11 @@ fn commits(surroundings: &Surroundings, plan: &RunPlan, report: &TaskReport) -> 
     else {
         return Vec::new();
     };
+    let base = report.base.as_ref().unwrap_or(&plan.repository.base);
     let state: &StateDir = &surroundings.state;
     let commits = Git::new(&surroundings.search_path, &state.path().join("git"))
         .and_then(|git| Repository::open(&git, &plan.repository.path))
-        .and_then(|repository| repository.commits(&plan.repository.base, commit, COMMITS_SHOWN));
+        .and_then(|repository| repository.commits(base, commit, COMMITS_SHOWN));
     let commits = commits.unwrap_or_default().into_iter();
     commits
         .map(|(id, subject)| Commit { id, subject })
@@ -308,23 +309,17 @@ fn next(
     let (task, run) = (quoted(shown.task), shown.run);
     writeln!(text, "\n{}", paint.strong("Next"))?;
     let result = report.and_then(|report| Some(&report.branch.as_ref()?.result));
+    let base = report.and_then(|report| report.base.as_ref());
+    let base = base.unwrap_or(&plan.repository.base).short();
     match result {
         Some(BranchResult::Created { branch, .. }) => {
-            writeln!(
-                text,
-                "  git log -p {}..{branch}",
-                plan.repository.base.short()
-            )?;
+            writeln!(text, "  git log -p {base}..{branch}")?;
             if report.is_some_and(TaskReport::is_good) {
                 writeln!(text, "  git merge {branch}")?;
             }
         }
         Some(BranchResult::Taken { kept_ref, .. } | BranchResult::SetAside { kept_ref, .. }) => {
-            writeln!(
-                text,
-                "  git log -p {}..{kept_ref}",
-                plan.repository.base.short()
-            )?;
+            writeln!(text, "  git log -p {base}..{kept_ref}")?;
         }
         _ => {}
     }

@@ -251,6 +251,17 @@ impl GitCall<'_> {
         }
     }
 
+    /// Runs a question that is answered also where the answer is no: whether the exit code is 0 and not
+    /// 1, and standard output; an error for every other code.
+    pub fn run_answer(self) -> Result<(bool, Vec<u8>), GitError> {
+        let command = self.describe();
+        let ended = self.execute()?;
+        match ended.status.code() {
+            Some(code @ 0..=1) => Ok((code == 0, ended.stdout)),
+            _ => Err(ended.into_error(command)),
+        }
+    }
+
     fn describe(&self) -> String {
         let words = self.arguments.iter().take(12);
         let mut text = String::from("git");

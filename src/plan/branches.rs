@@ -1,7 +1,9 @@
 //! Whether every task can get its branch: a branch is a file, and `a` excludes `a/b`.
 
+use std::collections::BTreeSet;
+
 use super::PlanInputs;
-use crate::id::{BranchName, RunId};
+use crate::id::{BranchName, RunId, TaskId};
 use crate::spec::{Diagnostic, RunSpec, Span, TaskSpec};
 
 /// The branch of a task.
@@ -14,7 +16,12 @@ pub(super) fn of(task: &TaskSpec, run: &RunId) -> BranchName {
 
 /// Compares the branches of all tasks with each other, and those of the selected ones with the
 /// repository's.
-pub(super) fn check(spec: &RunSpec, inputs: &PlanInputs<'_>, problems: &mut Vec<Diagnostic>) {
+pub(super) fn check(
+    spec: &RunSpec,
+    inputs: &PlanInputs<'_>,
+    selected: &BTreeSet<TaskId>,
+    problems: &mut Vec<Diagnostic>,
+) {
     let named: Vec<(&TaskSpec, BranchName)> = spec
         .tasks
         .iter()
@@ -38,7 +45,7 @@ pub(super) fn check(spec: &RunSpec, inputs: &PlanInputs<'_>, problems: &mut Vec<
             usize::MAX
         };
         problems.extend(taken.take(shown));
-        if inputs.select.is_empty() || inputs.select.contains(&task.id.value) {
+        if selected.contains(&task.id.value) {
             let existing = inputs.branches.iter();
             problems.extend(existing.filter_map(|taken| against_existing(task, branch, taken)));
         }

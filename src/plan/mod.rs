@@ -4,6 +4,8 @@
 //! value of an environment variable or secret.
 
 mod branches;
+mod capacity;
+pub mod graph;
 mod ground;
 mod repeat;
 pub mod select;
@@ -19,10 +21,9 @@ use crate::collect::limits::CollectLimits;
 use crate::engine::config::{ImageRequest, Limits};
 use crate::id::{BranchName, CellValue, ClaimKey, CommitId, ImageRef, RepoKey, RunId, TaskId};
 use crate::secrets::SecretString;
-use crate::spec::{
-    CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean, units,
-};
+use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean};
 
+pub use graph::OrderPlan;
 pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
 
 pub use crate::spec::{
@@ -43,7 +44,7 @@ pub struct PlanInputs<'a> {
     pub engine: EngineCapacity,
     /// Who the commits are by, where the spec does not say.
     pub identity_default: Identity,
-    /// The tasks to run; all of them if empty.
+    /// The tasks to run, together with what they need; all tasks if empty.
     pub select: &'a [TaskId],
     /// What the command line says in place of the spec.
     pub over: Over,
@@ -99,11 +100,15 @@ pub struct RunPlan {
     pub spec_path: Option<PathBuf>,
     /// The repository it works on.
     pub repository: RepositoryPlan,
-    /// How many tasks run at once.
+    /// How many tasks run at once at most.
     pub parallel: usize,
     /// After how many failures nothing more is started; none where all tasks are run in any case.
     #[serde(default)]
     pub max_fail: Option<u32>,
+    /// What the memory limits of running containers may add up to, in bytes; plans of before leave it
+    /// out.
+    #[serde(default = "no_bound")]
+    pub memory: i64,
     /// Time limit of the whole run.
     pub timeout: Option<Duration>,
     /// Who the commits are by.
@@ -117,6 +122,9 @@ pub struct RunPlan {
     pub claims_remote: Option<String>,
     /// The tasks, in the order of the spec.
     pub tasks: Vec<TaskPlan>,
+    /// In which order they can run.
+    #[serde(default)]
+    pub order: OrderPlan,
     /// What people should know before it starts, each a sentence.
     pub warnings: Vec<String>,
 }
@@ -152,6 +160,13 @@ pub struct SecretSource {
 pub struct TaskPlan {
     /// Its id.
     pub id: TaskId,
+    /// The tasks that must have ended well before it starts, in the order of the spec.
+    #[serde(default)]
+    pub needs: Vec<TaskId>,
+    /// The tasks whose results its worktree starts from, merged in this order; the run's base where
+    /// there are none. All of them are needed.
+    #[serde(default)]
+    pub starts_from: Vec<TaskId>,
     /// Its image.
     pub image: ImageRequest,
     /// What that was when it was last looked at: a digest where it has one, else an id.
@@ -200,7 +215,7 @@ pub struct TaskPlan {
     /// Whether further attempts follow one that failed.
     #[serde(default)]
     pub retry: Retry,
-    /// Whether the run succeeds all the same if it fails.
+    /// Whether the run succeeds, and those that need it run, all the same if it fails.
     #[serde(default)]
     pub allow_failure: bool,
     /// What it has of a matrix, by axis, if it is a cell of one.
@@ -244,6 +259,10 @@ pub enum Work {
     Script(String),
 }
 
+fn no_bound() -> i64 {
+    i64::MAX
+}
+
 /// A plan that was read back knows the names of variables, and no value.
 fn names_without_values<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
@@ -267,8 +286,9 @@ fn names_only<S: serde::Serializer>(
 pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnostics> {
     let mut problems = unknown_selection(spec, inputs.select);
     let mut warnings = Vec::new();
-    branches::check(spec, &inputs, &mut problems);
-    let selected = |t: &&TaskSpec| inputs.select.is_empty() || inputs.select.contains(&t.id.value);
+    let selected = spec.with_needs(inputs.select);
+    branches::check(spec, &inputs, &selected, &mut problems);
+    let selected = |t: &&TaskSpec| selected.contains(&t.id.value);
     let mut tasks = Vec::new();
     let retried =
         |task: &mut TaskPlan| task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
@@ -284,9 +304,13 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     }
     tasks.iter_mut().for_each(retried);
     Diagnostics::check(&spec.source, problems)?;
-    let parallel = parallel(spec, &inputs, &tasks);
+    graph::link(spec, &mut tasks);
+    let asked = inputs
+        .over
+        .jobs
+        .or(spec.max_parallel.as_ref().map(|m| m.value));
+    let parallel = capacity::at_once(asked, inputs.engine, &tasks);
     warnings.extend(ground::overlaps(&tasks, parallel));
-    warnings.extend(overcommitment(parallel, inputs.engine, &tasks));
     let granted: BTreeSet<&str> = tasks
         .iter()
         .flat_map(|t| t.secrets.iter().map(|s| s.name.as_str()))
@@ -303,6 +327,8 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         spec: spec.source.name().to_owned(),
         spec_path: inputs.spec_path,
         parallel,
+        memory: inputs.engine.for_containers(),
+        order: graph::order(&tasks),
         max_fail: inputs.over.max_fail(spec.fail_fast.then_some(1)),
         timeout: spec.timeout,
         author: spec.author.clone().unwrap_or(inputs.identity_default),
@@ -342,36 +368,4 @@ fn unknown_selection(spec: &RunSpec, select: &[TaskId]) -> Vec<Diagnostic> {
         Diagnostic::general(title, did_you_mean(id.as_str(), known()))
     };
     unknown.map(problem).collect()
-}
-
-/// The command line, else the spec, else what the engine's CPUs and four fifths of its memory
-/// carry; never more than there are tasks, never less than one.
-fn parallel(spec: &RunSpec, inputs: &PlanInputs<'_>, tasks: &[TaskPlan]) -> usize {
-    let asked = inputs
-        .over
-        .jobs
-        .or(spec.max_parallel.as_ref().map(|m| m.value));
-    let fitting = || {
-        let most = tasks.iter().map(|t| t.limits.memory).max().unwrap_or(1);
-        let by_memory = inputs.engine.memory / 5 * 4 / most.max(1);
-        let by_memory = usize::try_from(by_memory).unwrap_or(usize::MAX);
-        inputs.engine.cpus.min(by_memory)
-    };
-    asked.unwrap_or_else(fitting).min(tasks.len()).max(1)
-}
-
-fn overcommitment(parallel: usize, engine: EngineCapacity, tasks: &[TaskPlan]) -> Option<String> {
-    let mut memory: Vec<i64> = tasks.iter().map(|t| t.limits.memory).collect();
-    memory.sort_unstable_by(|a, b| b.cmp(a));
-    let together = memory
-        .iter()
-        .take(parallel)
-        .fold(0_i64, |a, b| a.saturating_add(*b));
-    (together > engine.memory).then(|| {
-        format!(
-            "{parallel} tasks at once may use {} of memory, and the engine has {}",
-            units::show_bytes(together),
-            units::show_bytes(engine.memory)
-        )
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Over, RepositoryPlan, RunPlan, TaskPlan, branches};
+use super::{EngineCapacity, Over, RepositoryPlan, RunPlan, TaskPlan, branches, capacity, graph};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::id::{BranchName, ImageRef, RunId, TaskId};
 use crate::secrets::SecretString;
@@ -15,7 +15,9 @@ pub struct RepeatInputs<'a> {
     pub repository: RepositoryPlan,
     /// The repository's local branches, without `refs/heads/`.
     pub branches: &'a [String],
-    /// The tasks to run; all of the plan if empty.
+    /// What the engine has.
+    pub engine: EngineCapacity,
+    /// The tasks to run, together with what they need; all of the plan if empty.
     pub select: &'a [TaskId],
     /// What the command line says in place of the plan.
     pub over: Over,
@@ -42,6 +44,14 @@ pub enum RepeatError {
         /// The one that exists.
         taken: String,
     },
+    /// A task can never run on this engine.
+    #[error("task `{task}` can never run here: {why}")]
+    NeverFits {
+        /// The task.
+        task: TaskId,
+        /// Its limit and what there is.
+        why: String,
+    },
     /// Values of variables are nowhere.
     #[error("no value is known of: {}", .0.join(", "))]
     NoValue(Vec<String>),
@@ -57,12 +67,16 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     if let Some(unknown) = inputs.select.iter().find(|id| !known(id)) {
         return Err(RepeatError::NoSuchTask(unknown.clone()));
     }
-    let selected = |t: &TaskPlan| inputs.select.is_empty() || inputs.select.contains(&t.id);
+    let chosen = graph::with_needs(&plan.tasks, inputs.select);
+    let selected = |t: &TaskPlan| chosen.contains(&t.id);
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
         task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
         refuse_taken(&task, inputs.branches)?;
+        if let Some((why, _)) = capacity::never_fits(task.limits.memory, inputs.engine) {
+            return Err(RepeatError::NeverFits { task: task.id, why });
+        }
         if let Some(image) = &task.pinned_image {
             task.image = pinned(image);
         }
@@ -76,12 +90,13 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
     Ok(RunPlan {
         secrets: secrets.cloned().collect(),
-        parallel: inputs
-            .over
-            .jobs
-            .unwrap_or(plan.parallel)
-            .min(tasks.len())
-            .max(1),
+        parallel: capacity::at_once(
+            Some(inputs.over.jobs.unwrap_or(plan.parallel)),
+            inputs.engine,
+            &tasks,
+        ),
+        memory: inputs.engine.for_containers(),
+        order: graph::order(&tasks),
         max_fail: inputs.over.max_fail(plan.max_fail),
         run: inputs.run,
         repository: inputs.repository,
@@ -132,6 +147,15 @@ fn check(plan: &RunPlan) -> Result<(), RepeatError> {
                 "task `{id}` is there twice"
             )));
         }
+        let unknown = |id: &&TaskId| !plan.tasks.iter().any(|task| task.id == **id);
+        if let Some(need) = task.needs.iter().chain(&task.starts_from).find(unknown) {
+            let what = format!("task `{id}` needs `{need}`, which is not there");
+            return Err(RepeatError::Senseless(what));
+        }
+        if let Some(from) = task.starts_from.iter().find(|id| !task.needs.contains(id)) {
+            let what = format!("task `{id}` starts from `{from}` and does not need it");
+            return Err(RepeatError::Senseless(what));
+        }
         let limits = &task.limits;
         let least = [
             limits.nano_cpus,
@@ -143,6 +167,10 @@ fn check(plan: &RunPlan) -> Result<(), RepeatError> {
             let what = format!("task `{id}` has a limit that limits nothing");
             return Err(RepeatError::Senseless(what));
         }
+    }
+    if graph::longest_paths(&plan.tasks).is_none() {
+        let what = "tasks need each other in a circle".to_owned();
+        return Err(RepeatError::Senseless(what));
     }
     Ok(())
 }

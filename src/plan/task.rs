@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EngineCapacity, Lines, TaskPlan, Work, branches};
+use super::{EngineCapacity, Lines, TaskPlan, Work, branches, capacity};
 use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
 use crate::spec::{Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, units};
@@ -39,6 +39,9 @@ impl Planner<'_> {
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, |at| at.value);
         Some(TaskPlan {
             id: task.id.value.clone(),
+            // Known when all tasks are.
+            needs: Vec::new(),
+            starts_from: Vec::new(),
             image: image(task),
             pinned_image: None,
             entrypoint: task.entrypoint.clone(),
@@ -139,17 +142,11 @@ impl Planner<'_> {
 
     fn memory(&mut self) -> Option<i64> {
         let Some(asked) = &self.task.mem_limit else {
-            return Some(self.engine.memory.min(DEFAULT_MEMORY));
+            return Some(self.engine.for_containers().min(DEFAULT_MEMORY));
         };
-        if asked.value <= self.engine.memory {
+        let Some((title, hint)) = capacity::never_fits(asked.value, self.engine) else {
             return Some(asked.value);
-        }
-        let title = format!(
-            "`mem_limit: {}` is more than the engine's memory, {}",
-            units::show_bytes(asked.value),
-            mebibytes(self.engine.memory)
-        );
-        let hint = format!("write at most {}", mebibytes(self.engine.memory));
+        };
         self.problems.push(Diagnostic::new(asked.span, title, hint));
         None
     }
@@ -170,10 +167,6 @@ impl Planner<'_> {
         self.problems.push(Diagnostic::new(asked.span, title, hint));
         None
     }
-}
-
-fn mebibytes(bytes: i64) -> String {
-    format!("{}m", bytes >> 20)
 }
 
 fn show_cpus(NanoCpus(nanos): NanoCpus) -> String {

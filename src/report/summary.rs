@@ -94,7 +94,10 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     }
     warnings(text, run, hints, paint)?;
     let mut created = branches.iter().filter(|(_, report)| is_created(report));
-    let good = created.clone().find(|(task, _)| task.is_good());
+    let mut good = created.clone().filter(|(task, _)| task.is_good());
+    // The last one that stands on others brings most with it.
+    let on_others = good.clone().rfind(|(task, _)| task.base.is_some());
+    let good = on_others.or(good.next());
     next(text, run, good.or(created.next()).copied(), hints, paint)
 }
 
@@ -388,7 +391,8 @@ fn next(
     if let Some((task, report)) = first
         && let BranchResult::Created { branch, .. } = &report.result
     {
-        writeln!(text, "  git log -p {}..{branch}", hints.base)?;
+        let base = task.base.as_ref().map_or(&*hints.base, |base| base.short());
+        writeln!(text, "  git log -p {base}..{branch}")?;
         if task.is_good() {
             writeln!(text, "  git merge {branch}")?;
         }

@@ -7,60 +7,85 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::admission::{Place, Slot};
 use super::claim::{self, Refusal};
 use super::outcome::bare_report;
-use super::stops::{Stops, Urgency};
+use super::start::{self, Results};
+use super::stops::Urgency;
 use super::task::run_attempt;
 use super::teardown::{Remains, teardown};
 use super::{Shared, StepError, collector};
 use crate::engine::Engine;
-use crate::event::{EventKind, TaskOutcome, TaskReport};
-use crate::id::AttemptId;
+use crate::event::{EventKind, PhaseTime, TaskOutcome, TaskPhase, TaskReport};
+use crate::id::{AttemptId, TaskId};
 use crate::plan::{Retry, RetryCause, TaskPlan};
+use crate::workspace::Start;
 
 /// A finished task: its report, what is still to be removed, and its slot, if it has one.
 pub(super) struct TaskDone {
     pub(super) report: TaskReport,
     pub(super) remains: Remains,
-    pub(super) slot: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<Slot>,
 }
 
-/// Makes attempts at a task, if it gets what it claims. The first has its slot.
+/// Makes attempts at a task, if it has a start and gets what it claims. The first has its place; all
+/// start from the results that are named.
 pub(super) async fn run_task<E: Engine>(
     shared: Arc<Shared<E>>,
-    task: TaskPlan,
-    slot: OwnedSemaphorePermit,
+    (at, task): (usize, TaskPlan),
+    results: Results,
+    place: Place,
 ) -> TaskDone {
-    let outcome = match claim::take(&shared, &task).await {
-        Ok(()) => {
-            let done = attempts(&shared, &task, slot).await;
+    let outcome = match prepared(&shared, &task, results).await {
+        Ok(start) => {
+            let done = attempts(&shared, (at, &task), start.as_ref(), place).await;
             claim::release(&shared, &task.id).await;
             return done;
         }
-        Err(Refusal::Claimed(reason)) => TaskOutcome::Skipped {
-            reason,
-            claimed: true,
-        },
-        Err(Refusal::Failed(StepError { stage, message })) => TaskOutcome::Infra {
-            stage: stage.to_owned(),
-            message: shared.context.needles.mask(&message),
-        },
+        Err(outcome) => outcome,
     };
+    let phases = vec![PhaseTime {
+        phase: TaskPhase::Waiting,
+        took: shared.began.elapsed(),
+    }];
     TaskDone {
-        report: bare_report(&task, outcome),
+        report: TaskReport {
+            phases,
+            ..bare_report(&task, outcome)
+        },
         remains: Remains::default(),
-        slot: Some(slot),
+        slot: Some(place.slot),
+    }
+}
+
+/// Where a task starts, once it has what it claims; else how it ends.
+async fn prepared<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    results: Results,
+) -> Result<Option<Start>, TaskOutcome> {
+    let failed = |StepError { stage, message }| TaskOutcome::Infra {
+        stage: stage.to_owned(),
+        message: shared.context.needles.mask(&message),
+    };
+    let skipped = |reason, claimed| TaskOutcome::Skipped { reason, claimed };
+    let start = start::of(shared, results).await.map_err(failed)?;
+    let start = start.map_err(|reason| skipped(reason, false))?;
+    match claim::take(shared, task).await {
+        Ok(()) => Ok(start),
+        Err(Refusal::Claimed(reason)) => Err(skipped(reason, true)),
+        Err(Refusal::Failed(error)) => Err(failed(error)),
     }
 }
 
 /// Makes attempts at a task until none follows.
 async fn attempts<E: Engine>(
     shared: &Arc<Shared<E>>,
-    task: &TaskPlan,
-    mut slot: OwnedSemaphorePermit,
+    (at, task): (usize, &TaskPlan),
+    start: Option<&Start>,
+    mut place: Place,
 ) -> TaskDone {
     let mut since = shared.began;
     let past = &shared.past;
@@ -72,7 +97,10 @@ async fn attempts<E: Engine>(
         number: past.left.get(&task.id).map_or(1, |left| left.attempt),
     };
     let (mut report, mut remains, slot) = loop {
-        let done = run_attempt(shared, task, attempt.clone(), since).await;
+        let from = (start, since);
+        let mut done = run_attempt(shared, task, attempt.clone(), from).await;
+        let Place { slot, memory } = place;
+        done.remains.memory = done.remains.may_run.then_some(memory);
         if !done.is_retried {
             break (done.report, done.remains, Some(slot));
         }
@@ -85,11 +113,11 @@ async fn attempts<E: Engine>(
             .await;
         drop(slot);
         not_removed.extend(teardown(shared, done.remains).await);
-        let Some(next) = next_slot(shared, shared.stops(&task.id), since + wait).await else {
+        let Some(next) = next_place(shared, (at, &task.id), since + wait).await else {
             let report = as_the_last(shared, task, attempt, done.report).await;
             break (report, Remains::default(), None);
         };
-        slot = next;
+        place = next;
         earlier.push(done.report);
         attempt.number += 1;
     };
@@ -102,21 +130,24 @@ async fn attempts<E: Engine>(
     }
 }
 
-/// A slot, not before that time; none if the task is to stop first, or nothing more is to start.
-async fn next_slot<E: Engine>(
+/// A place, not before that time; none if the task is to stop first, nothing more is to start, or none
+/// will come.
+async fn next_place<E: Engine>(
     shared: &Shared<E>,
-    mut stops: Stops,
-    at: Instant,
-) -> Option<OwnedSemaphorePermit> {
-    let slot = async {
-        sleep_until(at).await;
-        shared.slot(false).await
+    (at, task): (usize, &TaskId),
+    when: Instant,
+) -> Option<Place> {
+    let mut stops = shared.stops(task);
+    let place = async {
+        sleep_until(when).await;
+        shared.room().await;
+        shared.admission.again(at).await
     };
     tokio::select! {
         biased;
         () = stops.asked(Urgency::Graceful) => None,
         () = shared.failures.are_enough() => None,
-        slot = slot => slot.filter(|_| shared.fatal.get().is_none()),
+        place = place => place.filter(|_| shared.fatal.get().is_none()),
     }
 }
 

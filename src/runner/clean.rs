@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::claim::HeldClaims;
 use super::container::Launch;
 use super::container::volume_config;
@@ -265,6 +266,7 @@ impl<E: Engine> Cleaner<E> {
             .map_err(|e| StepError::new("base store", &e))?;
         let past = Past::none(&plan.run);
         Ok(Shared {
+            admission: Admission::new(&plan, &past),
             network: network::Network::new(network::Pool::default(), &plan.run),
             context: RunContext {
                 engine: self.engine.clone(),
@@ -289,7 +291,6 @@ impl<E: Engine> Cleaner<E> {
             measurements: Allowance::default(),
             began: Instant::now(),
             pin: std::sync::Mutex::default(),
-            slots: Arc::new(Semaphore::new(0)),
             views: Views::default(),
             claims: HeldClaims::default(),
             proof: OnceCell::new(),

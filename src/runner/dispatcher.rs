@@ -3,14 +3,15 @@
 //! Tasks are spawned and never dropped. Everything they report comes through here, so that what is
 //! shown is always consistent; what they leave to remove is removed in the background meanwhile.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::admission::{Admission, Admitted};
 use super::attempts::{TaskDone, run_task};
 use super::claim::HeldClaims;
 use super::failures::Failures;
@@ -23,6 +24,8 @@ use super::outcome;
 use super::past::{Past, Record};
 use super::prepare;
 use super::record::{Stamp, Writer};
+use super::schedule::Skip;
+use super::start::{self, Results};
 use super::teardown::{teardown, unpin};
 use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
@@ -74,7 +77,6 @@ pub async fn run<E: Engine>(
     let (stop, run_shutdown) = watch::channel(Shutdown::None);
     let stop = Arc::new(stop);
     let past = Past::new(&context.plan, &earlier, &owned);
-    let parallel = context.plan.parallel.min(context.plan.tasks.len()).max(1);
     let shared = Arc::new(Shared {
         notes,
         lines,
@@ -86,7 +88,7 @@ pub async fn run<E: Engine>(
         floor: Floor::default(),
         began: Instant::now(),
         pin: std::sync::Mutex::default(),
-        slots: Arc::new(Semaphore::new(parallel)),
+        admission: Admission::new(&context.plan, &past),
         views: Views::default(),
         claims: HeldClaims::default(),
         proof: OnceCell::new(),
@@ -237,7 +239,6 @@ async fn until(time: Option<Instant>) {
 
 struct Dispatch<E: Engine> {
     shared: Arc<Shared<E>>,
-    queue: VecDeque<TaskPlan>,
     running: JoinSet<TaskDone>,
     removing: JoinSet<(TaskId, Vec<String>)>,
     /// The place of each task in the spec.
@@ -251,12 +252,7 @@ impl<E: Engine> Dispatch<E> {
         let plan = &shared.context.plan;
         let finished = &shared.past.finished;
         let places: HashMap<_, _> = plan.tasks.iter().map(|t| t.id.clone()).zip(0..).collect();
-        let is_open = |task: &&TaskPlan| finished.iter().all(|report| report.task != task.id);
-        let mut queue: Vec<TaskPlan> = plan.tasks.iter().filter(is_open).cloned().collect();
-        // What has begun needs no room of its own.
-        queue.sort_by_key(|task| !shared.past.left.contains_key(&task.id));
         Self {
-            queue: queue.into(),
             running: JoinSet::new(),
             removing: JoinSet::new(),
             reports: finished
@@ -300,7 +296,7 @@ impl<E: Engine> Dispatch<E> {
         let started = EventKind::RunStarted {
             run: plan.run.clone(),
             tasks: plan.tasks.len(),
-            parallel: self.shared.slots.available_permits(),
+            parallel: plan.parallel,
         };
         // One that cannot be written stops the run: the writer says so.
         let _ = self.shared.intent(None, started).await;
@@ -309,37 +305,97 @@ impl<E: Engine> Dispatch<E> {
             self.shared.event(None, EventKind::Warning { message });
         }
         self.tidy_up().await;
+        for report in &self.shared.past.finished.clone() {
+            self.let_others_run(report).await;
+        }
         loop {
             self.skip_if_over().await;
-            let next = self.queue.front().map(|task| &task.id);
-            let has_begun = next.is_some_and(|id| self.shared.past.left.contains_key(id));
-            let slot = self.shared.slot(has_begun);
+            let is_open = self.reports.len() < self.places.len();
+            let shared = self.shared.clone();
+            let admitted = async move {
+                if shared.admission.wants_room() {
+                    shared.room().await;
+                }
+                shared.admission.next().await
+            };
             tokio::select! {
                 Some(done) = self.running.join_next() => self.finish(done).await,
                 Some(removed) = self.removing.join_next(), if !self.removing.is_empty() => {
                     self.removed(removed);
                 }
-                Some(slot) = slot, if !self.queue.is_empty() => self.admit(slot).await,
+                admitted = admitted, if is_open => self.admit(admitted).await,
                 else => break,
             }
         }
         self.summary().await
     }
 
-    /// Starts the next task, unless nothing more is started.
-    async fn admit(&mut self, slot: OwnedSemaphorePermit) {
-        self.skip_if_over().await;
-        if let Some(task) = self.queue.pop_front() {
-            self.running
-                .spawn(run_task(self.shared.clone(), task, slot));
+    /// Starts a task, or tells why it never will.
+    async fn admit(&mut self, admitted: Admitted) {
+        let (at, place) = match admitted {
+            Admitted::Starts(at, place) => (at, place),
+            Admitted::Hopeless(at) => return self.no_room(at).await,
+        };
+        let task = self.shared.context.plan.tasks[at].clone();
+        if let Some(reason) = self.is_over() {
+            // Asked to stop while it was given its place.
+            let report = skipped(&task, reason, self.shared.began.elapsed());
+            return self.report(report).await;
+        }
+        let result = |id: &TaskId| {
+            let report = self.reports.get(self.places.get(id)?)?;
+            Some((id.clone(), start::result(report)?))
+        };
+        let results = Results {
+            from: task.starts_from.iter().filter_map(result).collect(),
+            needs: task.needs.iter().filter_map(result).collect(),
+        };
+        let run = run_task(self.shared.clone(), (at, task), results, place);
+        self.running.spawn(run);
+    }
+
+    /// Ends a task for which there will be no memory.
+    async fn no_room(&mut self, at: usize) {
+        let task = &self.shared.context.plan.tasks[at];
+        let message = "its memory is with containers that could not be removed".to_owned();
+        let stage = "memory".to_owned();
+        let outcome = TaskOutcome::Infra { stage, message };
+        let report = TaskReport {
+            allow_failure: task.allow_failure,
+            ..TaskReport::bare(task.id.clone(), outcome)
+        };
+        self.report(report.clone()).await;
+        self.let_others_run(&report).await;
+    }
+
+    /// Lets those that need a task that has ended run, or tells why they do not.
+    async fn let_others_run(&mut self, report: &TaskReport) {
+        let at = self.places[&report.task];
+        let plan = &self.shared.context.plan;
+        let is_skipped = matches!(report.outcome, TaskOutcome::Skipped { .. });
+        let may_fail = plan.tasks[at].allow_failure && !is_skipped;
+        let skips = self
+            .shared
+            .admission
+            .ended(at, report.is_good() || may_fail);
+        let reports: Vec<TaskReport> = skips
+            .into_iter()
+            .map(|Skip { task, need }| {
+                let reason = because(report, &plan.tasks[need].id);
+                skipped(&plan.tasks[task], reason, self.shared.began.elapsed())
+            })
+            .collect();
+        for report in reports {
+            self.report(report).await;
         }
     }
 
     /// Skips what has not begun once nothing more is started.
     async fn skip_if_over(&mut self) {
         let Some(reason) = self.is_over() else { return };
-        while let Some(task) = self.queue.pop_front() {
-            let report = skipped(&task, &reason, self.shared.began.elapsed());
+        for at in self.shared.admission.abandon() {
+            let task = &self.shared.context.plan.tasks[at];
+            let report = skipped(task, reason.clone(), self.shared.began.elapsed());
             self.report(report).await;
         }
     }
@@ -362,7 +418,8 @@ impl<E: Engine> Dispatch<E> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let task = done.report.task.clone();
-        self.report(done.report).await;
+        self.report(done.report.clone()).await;
+        self.let_others_run(&done.report).await;
         drop(done.slot);
         let shared = self.shared.clone();
         self.removing
@@ -430,9 +487,25 @@ impl<E: Engine> Dispatch<E> {
     }
 }
 
-fn skipped(task: &TaskPlan, reason: &str, waited: Duration) -> TaskReport {
+/// Why a task is skipped that needs `need`, after this report.
+fn because(ended: &TaskReport, need: &TaskId) -> String {
+    let what = match &ended.outcome {
+        TaskOutcome::Skipped { .. } => "was skipped",
+        TaskOutcome::Cancelled => "was stopped",
+        TaskOutcome::Succeeded => "has work that was not taken",
+        _ => "failed",
+    };
+    let root = &ended.task;
+    if root == need {
+        format!("it needs {root}, which {what}")
+    } else {
+        format!("it needs {need}, and that {root}, which {what}")
+    }
+}
+
+fn skipped(task: &TaskPlan, reason: String, waited: Duration) -> TaskReport {
     let outcome = TaskOutcome::Skipped {
-        reason: reason.into(),
+        reason,
         claimed: false,
     };
     TaskReport {

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::StatVfs;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::{Shared, Shutdown, blocking};
@@ -30,18 +29,8 @@ pub(super) struct Floor {
 }
 
 impl<E: Engine> Shared<E> {
-    /// A slot of the run, once there is room for another task; also where the run stops first. What
-    /// has begun has its room.
-    pub(super) async fn slot(&self, has_begun: bool) -> Option<OwnedSemaphorePermit> {
-        let slot = self.slots.clone().acquire_owned().await.ok()?;
-        if !has_begun {
-            self.room().await;
-        }
-        Some(slot)
-    }
-
     /// Returns once there is room for another task, or the run stops.
-    async fn room(&self) {
+    pub(super) async fn room(&self) {
         let mut shutdown = self.shutdown.clone();
         while let Some(lack) = self.lack().await {
             if !self.floor.is_told.swap(true, Ordering::Relaxed) {

@@ -4,6 +4,7 @@
 //! reports events and is never dropped half-way; what it cannot do becomes its outcome.
 #![expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
 
+mod admission;
 mod attempts;
 mod claim;
 mod clean;
@@ -28,7 +29,9 @@ mod pump;
 mod reconcile;
 mod record;
 mod retention;
+mod schedule;
 mod settle;
+mod start;
 mod stops;
 mod task;
 mod teardown;
@@ -39,7 +42,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
@@ -141,8 +144,8 @@ struct Shared<E: Engine> {
     floor: floor::Floor,
     began: Instant,
     pin: std::sync::Mutex<Pin>,
-    /// As many as tasks may run at once.
-    slots: Arc<Semaphore>,
+    /// Who may run.
+    admission: Arc<admission::Admission>,
     views: views::Views,
     claims: claim::HeldClaims,
     proof: OnceCell<Result<proof::Proof, RunError>>,

@@ -228,7 +228,7 @@ impl Past {
             volume: Some(attempt.volume_name()).filter(|name| self.volumes.contains(name)),
             keep_work,
             attempt: Some(attempt),
-            errors: Vec::new(),
+            ..Remains::default()
         }
     }
 

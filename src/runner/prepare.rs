@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
 use crate::id::AttemptId;
 use crate::plan::{NetworkMode, TaskPlan, Work};
-use crate::workspace::{SharedCheckout, Timing, Workspace, WorkspaceRequest};
+use crate::workspace::{SharedCheckout, Start, Timing, Workspace, WorkspaceRequest};
 
 /// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
 const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
@@ -46,14 +46,15 @@ pub(super) async fn network<E: Engine>(
 /// Pins the run's base, then makes the attempt's directories.
 pub(super) fn make_workspace<E: Engine>(
     shared: &Shared<E>,
-    attempt: &AttemptId,
-    task: &TaskPlan,
+    (attempt, task): (&AttemptId, &TaskPlan),
     user: ContainerUser,
-    (accounts, view): ((&str, &str), Option<&SharedCheckout>),
+    accounts: (&str, &str),
+    (start, view): (Option<&Start>, Option<&SharedCheckout>),
 ) -> Result<Workspace, StepError> {
     pin(shared).map_err(|e| StepError::new("workspace", &e))?;
     let create = |request: &WorkspaceRequest<'_>| {
         Workspace::create(&WorkspaceRequest {
+            start,
             shared: view,
             ..*request
         })

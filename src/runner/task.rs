@@ -34,10 +34,10 @@ use crate::event::{
     ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
     TaskReport, Usage,
 };
-use crate::id::{AttemptId, Role};
+use crate::id::{AttemptId, CommitId, Role};
 use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
-use crate::workspace::{SharedCheckout, Workspace};
+use crate::workspace::{SharedCheckout, Start, Workspace};
 
 pub(super) use take_up::unknown_image;
 
@@ -55,17 +55,18 @@ pub(super) struct AttemptDone {
     pub(super) is_retried: bool,
 }
 
-/// Makes an attempt at a task that has waited since then; whatever goes wrong becomes its outcome.
+/// Makes an attempt at a task that starts there and has waited since then; whatever goes wrong becomes its outcome.
 pub(super) async fn run_attempt<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
     attempt: AttemptId,
-    since: Instant,
+    (start, since): (Option<&Start>, Instant),
 ) -> AttemptDone {
     let mut life = Life {
         shared,
         task,
         attempt,
+        start,
         remains: Remains::default(),
         phase: (TaskPhase::Waiting, since),
         phases: Vec::new(),
@@ -100,6 +101,7 @@ struct Life<'a, E: Engine> {
     shared: &'a Arc<Shared<E>>,
     task: &'a TaskPlan,
     attempt: AttemptId,
+    start: Option<&'a Start>,
     remains: Remains,
     /// The phase that it is in, and since when.
     phase: (TaskPhase, Instant),
@@ -147,7 +149,8 @@ impl<E: Engine> Life<'_, E> {
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
         self.remains.attempt = Some(self.attempt.clone());
-        let as_view = views::wanted(self.shared, self.task, user).await;
+        // A shared checkout is of the run's base.
+        let as_view = self.start.is_none() && views::wanted(self.shared, self.task, user).await;
         self.remains.volume = as_view.then(|| self.attempt.volume_name());
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
@@ -265,9 +268,11 @@ impl<E: Engine> Life<'_, E> {
         let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
         let (shared, attempt, task) =
             (self.shared.clone(), self.attempt.clone(), self.task.clone());
+        let start = self.start.cloned();
         let made = blocking(move || {
             let accounts = (passwd.as_str(), group.as_str());
-            make_workspace(&shared, &attempt, &task, user, (accounts, view.as_deref()))
+            let from = (start.as_ref(), view.as_deref());
+            make_workspace(&shared, (&attempt, &task), user, accounts, from)
         });
         let workspace = Arc::new(made.await?);
         let context = &self.shared.context;
@@ -318,6 +323,7 @@ impl<E: Engine> Life<'_, E> {
                 self.enter(TaskPhase::Running).await?;
             }
             tries -= 1;
+            self.remains.may_run = true;
             let Err(error) = engine.start(&name).await else {
                 return Ok(Some(Running {
                     name,
@@ -328,7 +334,9 @@ impl<E: Engine> Life<'_, E> {
             if may_be_away(&error) {
                 // Nobody knows: what it may have done is collected.
                 self.may_have_run = true;
+                self.remains.may_run = true;
                 wait::has_started(self.shared, &self.task.id, &name, error).await?;
+                self.remains.may_run = false;
                 return Ok(Some(Running {
                     name,
                     pump,
@@ -442,6 +450,7 @@ impl<E: Engine> Life<'_, E> {
                 }),
             }
         };
+        self.remains.may_run = exit.is_err();
         self.ran = started.elapsed().max(Duration::from_millis(1));
         self.usage = measuring.usage();
         drop(measuring);
@@ -553,6 +562,13 @@ impl<E: Engine> Life<'_, E> {
         self.branch = Some(collector::masked(report, &self.shared.context.needles));
     }
 
+    /// What its work is measured against, where that is not the run's base.
+    fn base(&self) -> Option<CommitId> {
+        let base = self.start.map(|start| &start.base);
+        let of_run = self.shared.context.store.base();
+        base.filter(|base| *base != of_run).cloned()
+    }
+
     /// The outcome of an attempt that could not go on.
     fn failed(&self, error: &StepError) -> TaskOutcome {
         TaskOutcome::Infra {
@@ -576,6 +592,7 @@ impl<E: Engine> Life<'_, E> {
             },
             outcome,
             allow_failure: self.task.allow_failure,
+            base: self.base(),
             branch: self.branch.take(),
             artifacts: self.artifacts.take(),
             ran: self.ran,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::admission::Memory;
 use super::{Pin, Shared, StepError, blocking};
 use crate::engine::{Engine, EngineError, ErrorKind};
 use crate::id::{AttemptId, StateDir};
@@ -14,10 +15,14 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an attempt leaves on the engine, on disk and in the user's repository.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Remains {
     /// Its containers, by name; some may never have been created.
     pub(super) containers: Vec<String>,
+    /// Whether nobody knows that its container has ended.
+    pub(super) may_run: bool,
+    /// The memory that its container may use, where it may still run.
+    pub(super) memory: Option<Memory>,
     /// Its volume, likewise.
     pub(super) volume: Option<String>,
     /// Set once the directory was begun.
@@ -83,6 +88,11 @@ pub(super) async fn tear_down<E: Engine>(
     for name in &remains.containers {
         let error = again(|| engine.remove_container(name)).await;
         torn.note("container", name, error);
+    }
+    // What may run still uses it. Whoever can end it later has to give the memory back.
+    match remains.memory {
+        Some(memory) if torn.removed.len() < remains.containers.len() => memory.keep(),
+        memory => drop(memory),
     }
     if let Some(name) = &remains.volume {
         let error = again(|| engine.remove_volume(name)).await;

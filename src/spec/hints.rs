@@ -62,6 +62,8 @@ pub const TASK_KEYS: &[&str] = &[
     "stop_grace_period",
     "handoff_timeout",
     "slow_after",
+    "needs",
+    "base",
     "retry",
     "allow_failure",
     "matrix",
@@ -135,7 +137,6 @@ const LATER: &[&str] = &[
     "services",
     "ports",
     "cache",
-    "needs",
     "on_existing",
 ];
 
@@ -145,7 +146,7 @@ pub(super) fn unknown_key(key: &str, keys: &[&str], level: Level) -> String {
         if let Some(hint) = foreign(key) {
             return hint.to_owned();
         }
-        if LATER.contains(&key) || (key == "base" && level == Level::Task) {
+        if LATER.contains(&key) {
             return "not supported by this version of agent-run".to_owned();
         }
         if level == Level::Top && TASK_KEYS.contains(&key) {
@@ -189,7 +190,7 @@ fn foreign(key: &str) -> Option<&'static str> {
         "continue-on-error" => "write `allow_failure: true`",
         "strategy" => "write `matrix` in the task, `max_parallel` and `fail_fast` at the top level",
         "restart" => "write `retry`, such as `retry: 2`",
-        "depends_on" => "its name is `needs`, which this version does not support",
+        "depends_on" => "write `needs`, such as `needs: [build]`",
         _ => return None,
     })
 }

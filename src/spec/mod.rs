@@ -5,6 +5,7 @@
 
 mod diagnostic;
 mod files;
+mod graph;
 mod hints;
 mod interpolate;
 mod limits;
@@ -31,8 +32,8 @@ pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use matrix::MOST_CELLS;
 pub use model::{
     Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
-    NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskSpec, Touches,
-    When, WorkspaceMode,
+    NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskBase, TaskSpec,
+    Touches, When, WorkspaceMode,
 };
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;

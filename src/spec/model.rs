@@ -37,7 +37,7 @@ pub struct RunSpec {
     /// How much history the tasks see: `full` (the default), or `depth` and a number of commits.
     #[schemars(with = "Option<schema::HistoryForm>")]
     pub history: Option<History>,
-    /// How many tasks run at once. Default: what the engine's CPUs and memory allow.
+    /// How many tasks run at once at most. Default: what the engine's CPUs and memory allow.
     #[schemars(range(min = 1))]
     pub max_parallel: Option<At<usize>>,
     /// Whether nothing more is started after the first failure. Default: false.
@@ -76,6 +76,13 @@ pub struct TaskSpec {
     /// Its id.
     #[schemars(skip)]
     pub id: At<TaskId>,
+    /// The tasks that must have ended well before it starts: one id, or a list.
+    #[schemars(with = "Option<schema::OneOrMany>")]
+    pub needs: Vec<At<TaskId>>,
+    /// What its worktree starts from: `task:` and an id for that task's result, or the base of the run.
+    /// Default: the results of its needs, merged; without needs the base of the run.
+    #[schemars(with = "Option<String>")]
+    pub base: Option<At<TaskBase>>,
     /// The image; with `build`, the tag of what is built. Default: agent-run's base image.
     pub image: Option<At<ImageRef>>,
     /// Build the image from a directory: its path, or `context` and more.
@@ -165,7 +172,8 @@ pub struct TaskSpec {
     /// Further attempts after one that failed: how many, or `max` and more. Default: none.
     #[schemars(with = "Option<schema::RetryForm>")]
     pub retry: Option<Retry>,
-    /// Whether the run succeeds all the same if this task fails. Default: false.
+    /// Whether the run succeeds, and those that need this task run, all the same if it fails. Default:
+    /// false.
     pub allow_failure: Option<bool>,
     /// Runs it once for each cell of a matrix: each value of each axis with each of the others, less
     /// `exclude`, and `include`. Here the values of one cell by axis.
@@ -389,6 +397,15 @@ pub enum WorkspaceMode {
     Overlay,
     /// As a checkout of its own.
     Checkout,
+}
+
+/// What a task's worktree starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskBase {
+    /// That task's result.
+    Task(TaskId),
+    /// A ref, as the spec writes it.
+    Ref(String),
 }
 
 /// How a task is attached to the world.

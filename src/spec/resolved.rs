@@ -3,20 +3,22 @@
 //! Works on the tree, so that values stay in the words of their author. What comes out means the
 //! same when it is read again, wherever that is.
 
+use std::collections::BTreeSet;
+
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_yaml::LitStr;
 
 use super::diagnostic::Diagnostics;
 use super::interpolate::{CLOSE, MatrixNames, Names, OPEN, kept};
 use super::merge::{merge, normalise};
-use super::model::RunSpec;
 use super::reader::{Field, Fields, Reader};
 use super::source::SourceFile;
 use super::tree::{self, Entry, Node, Value};
 use super::{Context, parse};
 use crate::id::TaskId;
 
-/// Writes a spec that reads without problems, with these tasks of it, or all if none are named.
+/// Writes a spec that reads without problems, with these tasks of it and what they need, or all if none
+/// are named.
 ///
 /// Variables of a task stay as the spec writes them, `${…}` and all: their values may be secret.
 /// So do scripts and prompts, where nothing is ever interpolated. Paths are absolute.
@@ -28,7 +30,9 @@ pub fn resolved(
     context: &Context<'_>,
     select: &[TaskId],
 ) -> Result<String, Diagnostics> {
-    let RunSpec { source, .. } = parse(source, context)?;
+    let spec = parse(source, context)?;
+    let select = &spec.with_needs(select);
+    let source = spec.source;
     let mut problems = Vec::new();
     let root = tree::parse(&source, &mut problems);
     let mut writer = Writer {
@@ -107,7 +111,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn root(&mut self, root: &Node, select: &[TaskId]) -> Written {
+    fn root(&mut self, root: &Node, select: &BTreeSet<TaskId>) -> Written {
         let entries = entries_of(root);
         let defaults = entries.iter().find(|e| e.key == "defaults");
         let defaults = defaults.map(|e| normalise(&mut self.reader, &e.node, &[]));
@@ -128,8 +132,8 @@ impl Writer<'_> {
         Written::Map(written)
     }
 
-    fn tasks(&mut self, node: &Node, defaults: &[Entry], select: &[TaskId]) -> Written {
-        let selected = |e: &&Entry| select.is_empty() || select.iter().any(|id| id.task() == e.key);
+    fn tasks(&mut self, node: &Node, defaults: &[Entry], select: &BTreeSet<TaskId>) -> Written {
+        let selected = |e: &&Entry| select.iter().any(|id| id.task() == e.key);
         let tasks = entries_of(node).iter().filter(|e| !e.key.starts_with("x-"));
         let tasks = tasks.filter(selected).map(|entry| {
             let own = normalise(&mut self.reader, &entry.node, defaults);

@@ -8,8 +8,8 @@ use super::hints::{
 use super::limits;
 use super::merge::{container_variable, variable_name};
 use super::model::{
-    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskSpec, Touches, When,
-    WorkspaceMode,
+    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskBase, TaskSpec, Touches,
+    When, WorkspaceMode,
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
@@ -126,6 +126,11 @@ pub(super) fn read_task(
             .get("profiles")
             .map(|f| profiles(reader, f))
             .unwrap_or_default(),
+        needs: fields
+            .get("needs")
+            .map(|f| needs(reader, f))
+            .unwrap_or_default(),
+        base: fields.get("base").and_then(|f| base(reader, f)),
         retry: fields.get("retry").and_then(|f| retry(reader, f)),
         allow_failure: fields.get("allow_failure").and_then(|f| reader.claim(f)),
         branch: fields
@@ -357,6 +362,24 @@ fn secret_name(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> 
         Err(BadValue::new("is not a secret of this spec", hint))
     });
     name.map(|n| n.value)
+}
+
+fn needs(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<At<TaskId>> {
+    let items = reader.one_or_many(field, "a task or a list of tasks");
+    let needs = items.into_iter().map(|item| reader.name(item, "a task"));
+    needs.flatten().collect()
+}
+
+fn base(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<TaskBase>> {
+    reader.value(field, "`task:` and an id, or a ref", |text| {
+        match text.strip_prefix("task:") {
+            Some(id) => {
+                let id = id.trim().parse().map(TaskBase::Task);
+                id.map_err(|e: InvalidName| BadValue::new(e.problem, "write `task:` and an id"))
+            }
+            None => Ok(TaskBase::Ref(text.to_owned())),
+        }
+    })
 }
 
 fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::diagnostic::{Diagnostic, shown};
+use super::graph;
 use super::hints::{
     AUTHOR_KEYS, CLAIMS_KEYS, HISTORY_KEYS, Level, SECRET_KEYS, TASK_KEYS, TOP_KEYS,
 };
@@ -65,7 +66,7 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
         .get("timeout")
         .and_then(|f| reader.value(f, "a duration", units::duration));
     let name = fields.get("name").and_then(|f| reader.line(f));
-    Some(RunSpec {
+    let spec = RunSpec {
         source: Arc::clone(source),
         version: version?,
         name: name.map(|n| n.value),
@@ -91,7 +92,9 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
             .unwrap_or_default(),
         tasks: tasks(reader, fields, root, &secrets),
         secrets,
-    })
+    };
+    reader.problems.extend(graph::check(&spec));
+    Some(spec)
 }
 
 fn version(reader: &mut Reader<'_>, fields: Fields<'_>, root: &Node) -> Option<u32> {

@@ -152,6 +152,7 @@ impl Workspace {
                 request.start.map_or(&workspace.base, |start| &start.head),
                 &workspace.base,
             ),
+            refs: request.start.map(Start::refs).unwrap_or_default(),
             objects: &workspace.own_objects(request.store),
             shallow: request.store.shallow(),
             submodules: &submodules,

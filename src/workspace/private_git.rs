@@ -52,6 +52,8 @@ pub(super) struct Recipe<'a> {
     pub(super) git: &'a Git,
     /// What is checked out, and the commit that `refs/agent-run/base` stands for.
     pub(super) commits: (&'a CommitId, &'a CommitId),
+    /// Further refs.
+    pub(super) refs: Vec<(String, &'a CommitId)>,
     /// What is borrowed: where it is here, and where it is inside the container.
     pub(super) objects: &'a [(PathBuf, String)],
     /// Where the borrowed history is cut off.
@@ -99,7 +101,9 @@ pub(super) fn create(recipe: &Recipe<'_>, git_dir: &Path) -> Result<(), Workspac
         Some(branch) => format!("ref: {branch}\n"),
         None => format!("{}\n", recipe.commits.0),
     };
-    private.lay_out(&head, branch.as_deref())?;
+    let mut refs = recipe.refs.clone();
+    refs.extend(branch.map(|branch| (branch, recipe.commits.0)));
+    private.lay_out(&head, refs)?;
     let config = CONFIG.to_owned() + &submodules::config(recipe.submodules, "");
     write(git_dir, "config", config.as_bytes())?;
     write(git_dir, "info/exclude", recipe.exclude)?;
@@ -129,7 +133,7 @@ fn create_submodule(
         path.push(part);
         make_directory(&path)?;
     }
-    private.lay_out(&format!("{}\n", submodule.commit), None)?;
+    private.lay_out(&format!("{}\n", submodule.commit), Vec::new())?;
     let inner = submodules::config(recipe.submodules, &submodule.git_dir);
     let config = CONFIG.to_owned() + &inner;
     write(&private.git_dir, "config", config.as_bytes())?;
@@ -145,7 +149,11 @@ fn create_submodule(
 
 impl Private<'_> {
     /// Writes all but the configuration and the index.
-    fn lay_out(&self, head: &str, branch: Option<&str>) -> Result<(), WorkspaceError> {
+    fn lay_out<'r>(
+        &'r self,
+        head: &str,
+        mut refs: Vec<(String, &'r CommitId)>,
+    ) -> Result<(), WorkspaceError> {
         for name in [
             "objects/info",
             "objects/pack",
@@ -161,14 +169,12 @@ impl Private<'_> {
                 make_directory(&path)?;
             }
         }
-        let (start, base) = self.commits;
-        let mut refs = vec![(BASE_REF, base)];
-        refs.extend(branch.map(|branch| (branch, start)));
+        refs.push((BASE_REF.to_owned(), self.commits.1));
         refs.sort_unstable();
         // The blank at the end of the first line is part of the format.
         let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted \n");
         for (name, commit) in refs {
-            for piece in [commit.as_str(), " ", name, "\n"] {
+            for piece in [commit.as_str(), " ", &name, "\n"] {
                 packed.push_str(piece);
             }
         }

@@ -132,6 +132,7 @@ impl SharedRequest<'_> {
         let recipe = Recipe {
             git: self.git,
             commits: (base, base),
+            refs: Vec::new(),
             objects: &[borrowed],
             shallow: self.store.shallow(),
             submodules: self.store.submodules(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::submodules::{self, Submodule};
 use super::{BaseStore, WorkspaceError, make_directory, write_read_only};
 use crate::git::Git;
-use crate::id::CommitId;
+use crate::id::{CommitId, TaskId};
 
 /// The objects, in the attempt's directory.
 const OBJECTS: &str = "start/objects";
@@ -33,6 +33,8 @@ pub struct Start {
     /// What the work is measured against: `refs/agent-run/base` inside, where the branch, the counts
     /// and the diffstat begin. The head, or an ancestor of it: further work on a branch of one's own.
     pub base: CommitId,
+    /// Further results that are there to be merged or read, as `refs/agent-run/needs/<task>` inside.
+    pub needs: Vec<(TaskId, CommitId)>,
 }
 
 /// A start whose objects lie in an attempt's directory.
@@ -54,7 +56,10 @@ impl Start {
         for directory in ["start", OBJECTS, "start/objects/pack"] {
             make_directory(&attempt.join(directory))?;
         }
-        let revisions = format!("{}\n{}\n^{}\n", self.head, self.base, store.base());
+        let mut revisions = format!("{}\n{}\n^{}\n", self.head, self.base, store.base());
+        for (_, need) in &self.needs {
+            revisions.extend([need.as_str(), "\n"]);
+        }
         let pack = objects.join("pack/pack");
         let words = ["pack-objects", "--revs", "-q"].map(std::ffi::OsStr::new);
         git.call(words.into_iter().chain([pack.as_os_str()]))
@@ -66,6 +71,13 @@ impl Start {
         write_read_only(&attempt.join(BASE), self.base.as_str().as_bytes())?;
         let base = self.base.clone();
         Ok(Placed { base, objects })
+    }
+
+    /// What further refs the attempt's git directory has.
+    pub(super) fn refs(&self) -> Vec<(String, &CommitId)> {
+        let name = |task: &TaskId| format!("refs/agent-run/needs/{task}");
+        let needs = self.needs.iter();
+        needs.map(|(task, commit)| (name(task), commit)).collect()
     }
 
     /// The submodules of the run's base that the start has at the same commits, outer before inner.

@@ -148,6 +148,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         task: "t".parse().unwrap(),
         attempt: 1,
         outcome,
+        base: None,
         branch: Some(branch),
         artifacts: Some(ArtifactsReport {
             files: 1,

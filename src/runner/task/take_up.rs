@@ -114,6 +114,7 @@ impl<E: Engine> Life<'_, E> {
         };
         let pump = self.pump(output)?;
         self.remains.containers.push(name.clone());
+        self.remains.may_run = true;
         self.remains.attempt = Some(self.attempt.clone());
         let now = Instant::now();
         let started = now.checked_sub(left.ran()).unwrap_or(now);
@@ -153,6 +154,7 @@ impl<E: Engine> Life<'_, E> {
                 message: format!("nobody says how container {} ended", running.name),
             }),
         };
+        self.remains.may_run = exit.is_err();
         self.ran = running.started.elapsed().min(self.task.timeout);
         let _ = self.enter(TaskPhase::Collecting).await;
         self.drain(running.pump, exit.is_ok()).await;

@@ -25,6 +25,7 @@ mod many;
 mod matrix;
 mod ordinary_user;
 mod others;
+mod patterns;
 mod pipelines;
 mod outputs;
 mod readme;

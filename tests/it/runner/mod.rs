@@ -13,6 +13,7 @@ mod killed;
 mod kills;
 mod limits;
 mod many;
+mod needs;
 mod outage;
 mod output;
 mod proof;

@@ -100,7 +100,10 @@ async fn a_wait_that_closes_early_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_without_an_answer_is_looked_at() {
-    for (fault, has_started) in [(Fault::DoneBut(ErrorKind::Timeout), true), (broken(), false)] {
+    for (fault, has_started) in [
+        (Fault::DoneBut(ErrorKind::Timeout), true),
+        (broken(), false),
+    ] {
         let scene = Scene::new();
         let script = Scene::hands_off(3).after(Duration::from_secs(60));
         scene.engine.script("task/a", script);

@@ -113,6 +113,16 @@ impl Scene {
         self.repository.clone()
     }
 
+    /// A script of a task that commits a file and hands that off.
+    pub fn commits(file: &'static str, text: &'static str) -> Script {
+        Script::exits(0).on_exit(move |config| commit(config, file, text))
+    }
+
+    /// What git says in the user's repository.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        git(self.repository.directory(), arguments)
+    }
+
     pub fn state(&self) -> StateDir {
         StateDir::new(self.directory.path().join("state"))
     }
@@ -377,6 +387,58 @@ pub fn nothing_changed(config: &ContainerConfig) {
         .1;
     let status = format!("format=1\nhead={base}\nchanged=0\n");
     std::fs::write(host_path(config, "/agent/out/status"), status).unwrap();
+}
+
+/// The hand-off of a task that committed a file, done by hand where its container has its mounts from.
+pub fn commit(config: &ContainerConfig, file: &str, text: &str) {
+    let (git_dir, tree) = (
+        host_path(config, "/agent/git"),
+        host_path(config, "/workspace"),
+    );
+    let out = host_path(config, "/agent/out");
+    std::fs::write(tree.join(file), text).unwrap();
+    let borrowed = config
+        .mounts
+        .iter()
+        .filter(|m| m.target.starts_with("/agent/base/"));
+    let borrowed: Vec<String> = borrowed.map(|m| m.source.display().to_string()).collect();
+    let variables = config.environment.iter();
+    let variables = variables
+        .filter(|(name, _)| name.starts_with("GIT_AUTHOR") || name.starts_with("GIT_COMMITTER"));
+    let variables: Vec<_> = variables.cloned().collect();
+    let run = |arguments: &[&str]| {
+        let output = crate::git::fixture::program("git")
+            .arg("--git-dir")
+            .arg(&git_dir)
+            .arg("--work-tree")
+            .arg(&tree)
+            .args(["-c", "safe.directory=*"])
+            .args(arguments)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", borrowed.join(":"))
+            .env("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")
+            .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
+            .envs(variables.iter().cloned())
+            .current_dir(&tree)
+            .output()
+            .expect("git");
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let base = &config
+        .environment
+        .iter()
+        .find(|(name, _)| name == "AGENT_BASE");
+    let base = format!("^{}", base.expect("the base").1);
+    run(&["add", "-A"]);
+    run(&["commit", "-qm", file]);
+    let head = run(&["rev-parse", "HEAD"]);
+    let name = "refs/agent-run/out/head";
+    run(&["update-ref", name, &head]);
+    let bundle = out.join("result.bundle").display().to_string();
+    run(&["bundle", "create", "-q", &bundle, name, &base]);
+    let status = format!("format=1\nhead={head}\nchanged=1\nbundle=1\n");
+    std::fs::write(out.join("status"), status).unwrap();
 }
 
 #[expect(

@@ -3,6 +3,7 @@
 mod artifacts;
 mod keys;
 mod limits;
+mod graph;
 mod matrix;
 mod syntax;
 mod work;

@@ -51,12 +51,17 @@ fn every_key_of_a_task_has_an_example_that_plans() {
     let mut rows_of_tasks = rows("## Tasks: what runs\n");
     rows_of_tasks.retain(|row| row.len() == 4);
     rows_of_tasks.extend(rows("## Tasks: limits\n"));
+    rows_of_tasks.extend(rows("## Tasks: order\n"));
     let keys: BTreeSet<&str> = rows_of_tasks.iter().map(|r| r[0]).collect();
     assert_eq!(keys, TASK_KEYS.iter().copied().collect());
     for row in rows_of_tasks {
         assert!(row[3].starts_with(row[0]), "{row:?}");
         let secrets = "version: 1\nsecrets: { npm_token: { environment: NPM_TOKEN } }";
-        let mut spec = good(&with_task(row[3]).replacen("version: 1", secrets, 1));
+        let mut spec = good(&(with_task(row[3]) + "  other: { run: make }\n").replacen(
+            "version: 1",
+            secrets,
+            1,
+        ));
         spec.tasks[0].prompt = None;
         planned(&spec);
     }

@@ -134,6 +134,7 @@ impl Site {
                 .results(self.repository.key(), self.store.key()),
             head: head.clone(),
             base: base.clone(),
+            needs: Vec::new(),
         };
         let create = Workspace::create;
         let workspace = self.request(&attempt(task, 1), None, Some(&start), create);

@@ -1,0 +1,62 @@
+//! What an engine can give to the containers of a run at once.
+
+use super::{EngineCapacity, TaskPlan};
+use crate::spec::units;
+
+/// A tenth of the engine's memory is left to the engine and everything else, but at least so much and
+/// at most so much, in bytes.
+const RESERVE: (i64, i64) = (256 << 20, 2 << 30);
+/// Where nobody says how many tasks run at once, they ask for at most so many times the engine's CPUs:
+/// a lack of CPUs slows tasks down, and agents mostly wait for something else.
+const CPU_OVERCOMMITMENT: i64 = 2;
+const BILLION: i64 = 1_000_000_000;
+
+impl EngineCapacity {
+    /// The memory that limits of running containers may add up to, in bytes.
+    pub fn for_containers(&self) -> i64 {
+        let (least, most) = RESERVE;
+        let reserve = (self.memory / 10).clamp(least, most).min(self.memory / 2);
+        self.memory - reserve
+    }
+}
+
+/// How many tasks run at once at most: what is asked for, else what the CPUs carry; never more than
+/// the memory has room for, never less than one.
+pub(super) fn at_once(asked: Option<usize>, engine: EngineCapacity, tasks: &[TaskPlan]) -> usize {
+    let by_cpus = || {
+        let most = tasks.iter().map(|t| t.limits.nano_cpus).max().unwrap_or(1);
+        let cpus = i64::try_from(engine.cpus).unwrap_or(i64::MAX);
+        let all = cpus.saturating_mul(CPU_OVERCOMMITMENT * BILLION);
+        usize::try_from(all / most.max(1)).unwrap_or(usize::MAX)
+    };
+    let fitting = fitting(engine.for_containers(), tasks);
+    asked.unwrap_or_else(by_cpus).min(fitting).max(1)
+}
+
+/// How many tasks the memory has room for at once: of the smallest ones.
+pub(super) fn fitting(capacity: i64, tasks: &[TaskPlan]) -> usize {
+    let mut memory: Vec<i64> = tasks.iter().map(|task| task.limits.memory).collect();
+    memory.sort_unstable();
+    let sums = memory.iter().scan(0_i64, |sum, memory| {
+        *sum = sum.saturating_add(*memory);
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= capacity).count()
+}
+
+/// Why a limit can never be given; none where it can.
+pub(super) fn never_fits(asked: i64, engine: EngineCapacity) -> Option<(String, String)> {
+    let capacity = engine.for_containers();
+    (asked > capacity).then(|| {
+        let (asked, most) = (units::show_bytes(asked), mebibytes(capacity));
+        let title = format!(
+            "`mem_limit: {asked}` can never be given: the engine has {}, of which containers get {most}",
+            mebibytes(engine.memory),
+        );
+        (title, format!("write at most {most}"))
+    })
+}
+
+fn mebibytes(bytes: i64) -> String {
+    format!("{}m", bytes >> 20)
+}
