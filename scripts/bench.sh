@@ -10,5 +10,5 @@ for tool in flock:util-linux git:git script:bsdutils xargs:findutils; do
         exit 1
     }
 done
-echo "bench: this builds agent-run and then measures for about ten minutes"
+echo "bench: this builds agent-run and then measures for about twenty minutes"
 exec cargo bench --locked --bench bench
