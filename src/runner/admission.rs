@@ -58,19 +58,21 @@ impl Admission {
         // A plan without order is not made.
         let paths = graph::longest_paths(&plan.tasks).unwrap_or_default();
         let tasks = plan.tasks.iter().zip(graph::needs(&plan.tasks)).zip(paths);
-        let demands = tasks.map(|((task, needs), path)| Demand {
-            needs,
-            path,
-            memory: task.limits.memory,
-            has_begun: past.left.contains_key(&task.id),
-        });
+        let demands: Vec<Demand> = tasks
+            .map(|((task, needs), path)| Demand {
+                needs,
+                path,
+                memory: task.limits.memory,
+                has_begun: past.left.contains_key(&task.id),
+            })
+            .collect();
         let room = Room {
             slots: plan.parallel.min(plan.tasks.len()).max(1),
             memory: plan.memory,
         };
         Arc::new(Self {
             state: Mutex::new(State {
-                schedule: Schedule::new(demands.collect(), room),
+                schedule: Schedule::new(&demands, room),
                 again: HashMap::new(),
                 held: 0,
             }),

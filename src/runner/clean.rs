@@ -140,7 +140,7 @@ impl<E: Engine> Cleaner<E> {
         let (attempts, kept) = self.attempts(run, plan, past);
         report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
         let objects = self.objects_of(run).into_iter();
-        let objects = objects.map(|o| Removed::new(kind(&o), o.name));
+        let objects = objects.map(|o| Removed::new(kind(&o), &o.name));
         let work = attempts.iter().map(|a| Removed::new("work of", a));
         report.removed.extend(objects.chain(work));
     }
@@ -239,12 +239,11 @@ impl<E: Engine> Cleaner<E> {
             };
             match collected {
                 Ok((branch, errors)) => {
-                    match branch {
-                        Some(branch) => report.collected.push((attempt.clone(), branch)),
-                        None => {
-                            let removed = Removed::new("unfinished worktree", attempt);
-                            report.removed.push(removed);
-                        }
+                    if let Some(branch) = branch {
+                        report.collected.push((attempt.clone(), branch));
+                    } else {
+                        let removed = Removed::new("unfinished worktree", attempt);
+                        report.removed.push(removed);
                     }
                     report.problems.extend(errors);
                 }

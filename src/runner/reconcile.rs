@@ -241,13 +241,11 @@ impl<E: Engine> Cleaner<E> {
         plan: &RunPlan,
     ) -> Result<Past, JournalError> {
         let owned = self.objects_of(&plan.run);
-        Ok(match result {
-            Some(result) => Past::of_result(result, &owned),
-            None => {
-                let found = FoundRun::of(&self.state, &plan.run)?;
-                Past::new(plan, &found.journal().read()?, &owned)
-            }
-        })
+        if let Some(result) = result {
+            return Ok(Past::of_result(result, &owned));
+        }
+        let found = FoundRun::of(&self.state, &plan.run)?;
+        Ok(Past::new(plan, &found.journal().read()?, &owned))
     }
 
     /// Removes what is left of attempts that have come to their end, and what was made for such in

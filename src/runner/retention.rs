@@ -42,7 +42,7 @@ impl<E: Engine> Cleaner<E> {
                 }
                 let named = refs.iter().map(|(name, id)| {
                     let name = format!("{name} ({})", id.short());
-                    Removed::new("ref", name)
+                    Removed::new("ref", &name)
                 });
                 removed.extend(named);
             }
@@ -51,7 +51,7 @@ impl<E: Engine> Cleaner<E> {
                 gone.map_err(|e| StepError::new("remove", &e))?;
             }
             let what = "with plan, journal, logs and reports";
-            removed.push(Removed::new("its directory", what));
+            removed.push(Removed::new("its directory", &what));
             Ok(removed)
         });
         match removed.await {
@@ -80,7 +80,7 @@ pub async fn remove_merged(
                     repository.delete_refs(&[(full, tip.clone())])?;
                 }
                 let name = format!("{branch} ({})", tip.short());
-                removed.push(Removed::new("branch", name));
+                removed.push(Removed::new("branch", &name));
             }
         }
         Ok(removed)

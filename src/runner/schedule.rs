@@ -75,7 +75,7 @@ pub(super) struct Skip {
 
 impl Schedule {
     /// Takes tasks in the order of the spec; they need each other in no circle.
-    pub(super) fn new(demands: Vec<Demand>, room: Room) -> Self {
+    pub(super) fn new(demands: &[Demand], room: Room) -> Self {
         let mut needed_by = vec![Vec::new(); demands.len()];
         for (task, demand) in demands.iter().enumerate() {
             for need in &demand.needs {
@@ -248,7 +248,7 @@ mod tests {
             has_begun,
             ..demand(&[], path, 1)
         });
-        let mut schedule = Schedule::new(demands.to_vec(), room);
+        let mut schedule = Schedule::new(&demands, room);
         let mut order = Vec::new();
         while let Some(task) = schedule.next() {
             assert_eq!(schedule.next(), None, "there is one slot");
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_task_waits_for_all_that_it_needs() {
         let demands = vec![demand(&[], 2, 1), demand(&[], 2, 1), demand(&[0, 1], 1, 1)];
-        let mut schedule = Schedule::new(demands, WIDE);
+        let mut schedule = Schedule::new(&demands, WIDE);
         assert_eq!(started(&mut schedule), [0, 1]);
         assert_eq!(schedule.ended(0, true), []);
         assert_eq!(schedule.next(), None);
@@ -279,7 +279,7 @@ mod tests {
             demand(&[2], 1, 1),
             demand(&[1], 1, 1),
         ];
-        let mut schedule = Schedule::new(demands, WIDE);
+        let mut schedule = Schedule::new(&demands, WIDE);
         assert_eq!(started(&mut schedule), [0, 1]);
         let skips = schedule.ended(0, false);
         let skip = |task, need| Skip { task, need };
@@ -296,7 +296,7 @@ mod tests {
             slots: 100,
             memory: 11,
         };
-        let mut schedule = Schedule::new(demands, room);
+        let mut schedule = Schedule::new(&demands, room);
         let large = 40;
         assert_eq!(schedule.next(), Some(large));
         let running = started(&mut schedule);
@@ -328,7 +328,7 @@ mod tests {
             slots: 1,
             memory: 9,
         };
-        let mut schedule = Schedule::new(demands, room);
+        let mut schedule = Schedule::new(&demands, room);
         assert_eq!(schedule.next(), Some(1));
         schedule.ended(1, true);
         give_back(&mut schedule, 1);
@@ -341,7 +341,7 @@ mod tests {
     fn nothing_that_has_not_begun_is_left_when_all_is_abandoned() {
         let demands = vec![demand(&[], 1, 1), demand(&[], 1, 1), demand(&[0], 1, 1)];
         let room = Room { slots: 1, ..WIDE };
-        let mut schedule = Schedule::new(demands, room);
+        let mut schedule = Schedule::new(&demands, room);
         assert_eq!(schedule.next(), Some(0));
         assert_eq!(schedule.abandon(), [1, 2]);
         schedule.give_back_slot();
@@ -375,7 +375,7 @@ mod tests {
         #[test]
         fn all_tasks_end_in_their_turn_and_none_is_overtaken_for_ever((tasks, room, picks) in runs()) {
             let demands: Vec<Demand> = tasks.iter().map(|(demand, _)| demand.clone()).collect();
-            let mut schedule = Schedule::new(demands, room);
+            let mut schedule = Schedule::new(&demands, room);
             let mut running: Vec<usize> = Vec::new();
             let mut state = vec![None; tasks.len()];
             // Starts of others while a ready task did not fit.
@@ -394,7 +394,9 @@ mod tests {
                         (0..tasks.len()).filter(ready).filter(too_large).collect();
                     let Some(task) = schedule.next() else { break };
                     prop_assert!(!waiting.contains(&task));
-                    waiting.iter().for_each(|task| waited[*task] += 1);
+                    for task in &waiting {
+                        waited[*task] += 1;
+                    }
                     running.push(task);
                     let used: i64 = running.iter().map(|task| tasks[*task].0.memory).sum();
                     prop_assert!(used <= room.memory && running.len() <= room.slots);

@@ -70,7 +70,7 @@ pub(super) async fn of<E: Engine>(
     });
     let merged = merged.await;
     Ok(match merged.map_err(|e| StepError::new("merge", &e))? {
-        Merged::Commit(head) => Ok(Some(start(head))),
+        Merged::Commit(commit) => Ok(Some(start(commit))),
         Merged::Conflict { tasks, paths } => {
             Err(shared.context.needles.mask(&conflict(&tasks, &paths)))
         }

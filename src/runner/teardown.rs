@@ -53,7 +53,7 @@ pub struct Removed {
 }
 
 impl Removed {
-    pub(super) fn new(what: &'static str, name: impl ToString) -> Self {
+    pub(super) fn new(what: &'static str, name: &(impl ToString + ?Sized)) -> Self {
         let name = name.to_string();
         Self { what, name }
     }
@@ -116,7 +116,7 @@ impl Torn {
         self.may_run |= other.may_run;
     }
 
-    fn note(&mut self, what: &'static str, name: impl ToString, error: Option<String>) {
+    fn note(&mut self, what: &'static str, name: &(impl ToString + ?Sized), error: Option<String>) {
         match error {
             None => self.removed.push(Removed::new(what, name)),
             Some(error) => self.errors.push(error),

@@ -67,7 +67,11 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
         let hint = "write `any`, or `max: 0` for no further attempt";
         reader.problem(field.span(), "`when` is empty", hint);
     }
-    let causes: Vec<_> = words.iter().map(|f| cause(reader, *f)).collect();
+    for word in &words {
+        refuse_services(reader, *word);
+    }
+    let words = words.into_iter().filter(|f| !is_of_services(*f));
+    let causes: Vec<_> = words.map(|f| reader.word(f, WORDS)).collect();
     let causes: Vec<Option<RetryCause>> = causes.into_iter().collect::<Option<_>>()?;
     let any = causes.contains(&None);
     (!causes.is_empty()).then(|| {
@@ -79,16 +83,15 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
     })
 }
 
-/// A cause; none for any.
-fn cause(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Option<RetryCause>> {
-    if let Value::Scalar { text, .. } = &field.node.value
-        && text == SERVICES
-    {
+fn is_of_services(field: Field<'_>) -> bool {
+    matches!(&field.node.value, Value::Scalar { text, .. } if text == SERVICES)
+}
+
+fn refuse_services(reader: &mut Reader<'_>, field: Field<'_>) {
+    if is_of_services(field) {
         let hint = "tasks have no services yet, so that none fails by one: leave it out";
         reader.problem(field.span(), format!("`{SERVICES}` cannot happen"), hint);
-        return None;
     }
-    reader.word(field, WORDS)
 }
 
 /// The exit codes, which say which of those are meant that `when` names.

@@ -78,9 +78,10 @@ pub(super) async fn has_started<E: Engine>(
     if outlives && owned(shared).await.iter().any(is_it) {
         return Ok(());
     }
-    Err(match back.was_away {
-        true => interrupted(error.to_string()),
-        false => StepError::engine("container")(error),
+    Err(if back.was_away {
+        interrupted(error.to_string())
+    } else {
+        StepError::engine("container")(error)
     })
 }
 

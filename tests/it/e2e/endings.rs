@@ -210,13 +210,13 @@ tasks:
         );
         scene.git(&["show", &format!("agent/{run}/{id}:work.txt")]);
     }
-    for (id, words) in [
-        ("no-shell-run", "has no /bin/sh"),
-        ("missing", "no-such-image-anywhere"),
+    for (id, stage, words) in [
+        ("no-shell-run", "command", "has no /bin/sh"),
+        ("missing", "image", "no-such-image-anywhere"),
     ] {
         let outcome = &task(&result, id)["outcome"];
         assert_eq!(outcome["outcome"], "infra", "{outcome:#}");
-        assert_eq!(outcome["stage"], "image", "{outcome:#}");
+        assert_eq!(outcome["stage"], stage, "{outcome:#}");
         assert!(
             outcome["message"]
                 .as_str()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_run::event::{BranchResult, TaskOutcome};
+use agent_run::event::{BranchResult, TaskOutcome, TaskReport};
 
 use tokio::sync::Notify;
 
@@ -34,7 +34,7 @@ async fn of_two_tasks_with_one_claim_one_is_skipped() {
     };
     assert_eq!(outcomes.iter().filter(skipped).count(), 1, "{outcomes:?}");
     assert!(outcomes.contains(&TaskOutcome::Succeeded), "{outcomes:?}");
-    assert!(!summary.tasks.iter().any(|task| task.is_failure()));
+    assert!(!summary.tasks.iter().any(TaskReport::is_failure));
     scene.assert_nothing_left();
 }
 

@@ -55,7 +55,7 @@ fn scripts(scene: &Scene, disk: &Arc<Small>, step: Step) {
     // As a wrapper, or a collector, which may find no room either.
     let hands_off = move |config: &ContainerConfig| {
         let try_it = top.join("room");
-        if std::fs::write(&try_it, [1; 1 << 16]).is_ok() {
+        if std::fs::write(&try_it, vec![1; 1 << 16]).is_ok() {
             nothing_changed(config);
         }
         drop(std::fs::remove_file(try_it));

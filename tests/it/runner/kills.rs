@@ -158,8 +158,8 @@ async fn resumes(way: Way, tidies: bool) {
             continue;
         }
         if tidies {
-            let tidied = scene.tidied().await;
-            assert_eq!(tidied.problems, Vec::<String>::new(), "killed at {at:?}");
+            let first = scene.tidied().await;
+            assert_eq!(first.problems, Vec::<String>::new(), "killed at {at:?}");
             let again = scene.tidied().await;
             assert_eq!(again.removed, [], "killed at {at:?}");
         }
@@ -213,7 +213,8 @@ async fn cleans(way: Way, tidies: bool) {
         let (mut told, mut wanted) = (outcomes(&a), (way.ending)());
         wanted.truncate(told.len());
         if told.last() == Some(&TaskOutcome::Cancelled) {
-            (told.pop(), wanted.pop());
+            told.pop();
+            wanted.pop();
         }
         assert_eq!(told, wanted, "killed at {at:?}");
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::{ErrorKind, Operation};
-use agent_run::event::{BranchResult, Event, EventKind, RunSummary, TaskOutcome};
+use agent_run::event::{BranchResult, Event, EventKind, RunSummary, TaskOutcome, TaskReport};
 use agent_run::runner::{LogLine, Observer};
 use tokio::sync::Notify;
 
@@ -49,7 +49,7 @@ async fn a_task_starts_after_what_it_needs_and_long_ways_go_first() {
     let yaml = "version: 1\nmax_parallel: 1\ndefaults: { run: x }\ntasks:\n  \
                 a: {}\n  b: { needs: d }\n  c: { needs: b }\n  d: {}\n  e: {}\n";
     let summary = scene.run(yaml).await;
-    assert!(summary.tasks.iter().all(|task| task.is_good()));
+    assert!(summary.tasks.iter().all(TaskReport::is_good));
     assert_eq!(*order.lock().unwrap(), ["d", "b", "a", "c", "e"]);
     scene.assert_nothing_left();
 }
@@ -97,14 +97,13 @@ async fn a_task_that_is_stopped_is_no_success() {
         .script("task/a", Script::runs_forever().on_exit(nothing_changed));
     let yaml = "version: 1\ntasks:\n  a: { run: x }\n  b: { run: x, needs: a }\n";
     let stops = scene.stops.clone();
-    let stopping = tokio::spawn(async move {
+    let stopping = async move {
         tokio::time::sleep(Duration::from_secs(5)).await;
         stops.send_modify(|stops| {
             stops.insert("a".parse().unwrap(), false);
         });
-    });
-    let summary = scene.run(yaml).await;
-    stopping.await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(scene.run(yaml), stopping);
     assert_eq!(told(&summary)["b"], "it needs a, which was stopped");
     scene.assert_nothing_left();
 }

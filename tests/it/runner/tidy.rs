@@ -39,7 +39,7 @@ fn finished(found: &FoundRun) -> BTreeSet<TaskId> {
 
 /// Only a container that was started and whose task has not ended is still of use, and what its
 /// directory holds.
-async fn assert_only_what_is_needed_is_left(scene: &Scene, at: usize) {
+fn assert_only_what_is_needed_is_left(scene: &Scene, at: usize) {
     let found = FoundRun::of(&scene.state(), &scene.run).unwrap();
     let ended = finished(&found);
     let owned = scene.engine.owned();
@@ -70,7 +70,7 @@ async fn wherever_a_run_was_killed_only_what_is_needed_is_left() {
         scene.killed(YAML, &mut counter, reached.notified()).await;
         let tidied = scene.tidied().await;
         assert_eq!(tidied.problems, Vec::<String>::new(), "killed at {at}");
-        assert_only_what_is_needed_is_left(&scene, at).await;
+        assert_only_what_is_needed_is_left(&scene, at);
         let again = scene.tidied().await;
         assert_eq!((again.removed, again.runs), (vec![], 0), "killed at {at}");
         let summary = scene.resumed(YAML, &mut Seen::default()).await.unwrap();
