@@ -3,6 +3,7 @@
 //! admit → prepare → start → watch → stop → drain log → collect. What it leaves on the engine and on
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
+mod running;
 mod take_up;
 mod wait;
 
@@ -12,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+
+use running::{Pumping, Running};
 
 use super::container::{Launch, task_config, volume_config};
 use super::disk::DiskWatch;
@@ -117,19 +119,6 @@ struct Life<'a, E: Engine> {
     artifacts: Option<ArtifactsReport>,
     /// Decided once, before its work gets its place.
     is_retried: Option<bool>,
-}
-
-/// Everything a started container needs to be watched.
-struct Running {
-    name: String,
-    pump: Pumping,
-    started: Instant,
-}
-
-/// A pump at work, and how to tell it that its container has ended.
-struct Pumping {
-    pump: JoinHandle<Pumped>,
-    tell: oneshot::Sender<Ending>,
 }
 
 impl<E: Engine> Life<'_, E> {
