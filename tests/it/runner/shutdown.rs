@@ -207,7 +207,8 @@ async fn with_little_time_eight_tasks_are_over_within_seven_seconds() {
         shutdown.send_replace(Shutdown::Graceful(StopReason::Interrupted));
     });
     let tasks: String = (0..8).map(|n| format!("  t{n}: {{ run: x }}\n")).collect();
-    let yaml = format!("version: 1\nmax_parallel: 8\ntasks:\n{tasks}");
+    let head = "version: 1\nmax_parallel: 8\ndefaults: { mem_limit: 256m }\n";
+    let yaml = format!("{head}tasks:\n{tasks}");
     let summary = scene.run(&yaml).await;
     cancel.await.unwrap();
     assert!(summary.took < Duration::from_secs(67), "{:?}", summary.took);
