@@ -104,12 +104,13 @@ fn a_tree_that_changes_under_the_walk_is_no_error() {
                 fs::rename(&there, &here).unwrap();
             }
         });
-        for _ in 0..300 {
-            let used = disk_use(place.path());
-            assert!(!used.is_partial, "{used:?}");
-            assert!((MIB..2 * MIB).contains(&used.bytes), "{used:?}");
-        }
+        let seen: Vec<_> = (0..300).map(|_| disk_use(place.path())).collect();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for used in seen {
+            assert!(!used.is_partial, "{used:?}");
+            // What moves may be met at several places.
+            assert!((MIB..8 * MIB).contains(&used.bytes), "{used:?}");
+        }
     });
 }
 
