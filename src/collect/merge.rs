@@ -4,14 +4,19 @@
 //! checked out. The commit is the same whenever the same results are merged.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use git2::{Oid, Repository, Signature, Time};
+use git2::{ErrorCode, Oid, Repository, Signature, Time};
 
 use super::error::{CollectError, fail_closed};
 use super::limits::CollectLimits;
 use crate::git::{Git, GitCall, ResourceLimits};
 use crate::id::{CommitId, TaskId};
 use crate::sanitize;
+
+/// How long a ref may be locked by another who makes it, and how long apart that is looked at.
+const LOCKED: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is merged.
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +87,23 @@ fn merge_all(request: &MergeRequest<'_>) -> Result<Merged, CollectError> {
         let id = ours.commit(None, &author, &author, &message, &tree, &parents)?;
         merged = commit_id(&id.to_string())?;
     }
-    let name = format!("refs/results/merges/{merged}");
-    ours.reference(&name, oid(&merged)?, true, "")?;
+    keep(&ours, &merged)?;
     Ok(Merged::Commit(merged))
+}
+
+/// Keeps a merge from being pruned. Tasks that start from the same results make the same ref, maybe at
+/// the same time.
+fn keep(ours: &Repository, merged: &CommitId) -> Result<(), CollectError> {
+    let name = format!("refs/results/merges/{merged}");
+    let deadline = Instant::now() + LOCKED;
+    loop {
+        match ours.reference(&name, oid(merged)?, true, "") {
+            Err(error) if error.code() == ErrorCode::Locked && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            made => return Ok(made.map(drop)?),
+        }
+    }
 }
 
 /// The results that no other contains, each once.

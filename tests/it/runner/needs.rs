@@ -116,7 +116,7 @@ fn tip(summary: &RunSummary, task: &str) -> String {
         .map(|branch| &branch.result)
     {
         Some(BranchResult::Created { commit, .. }) => commit.to_string(),
-        other => panic!("{task}: {other:?}"),
+        other => panic!("{task}: {other:?} of {:?}", told(summary)),
     }
 }
 
