@@ -140,6 +140,9 @@ pub enum EventKind {
         #[serde(rename = "wait_ms", with = "milliseconds")]
         #[schemars(with = "u64")]
         wait: Duration,
+        /// Whether it goes on from the work of this one, told why that was not enough.
+        #[serde(default)]
+        goes_on: bool,
     },
     /// A task has ended and its work is safe.
     TaskFinished {
@@ -167,6 +170,8 @@ pub enum TaskPhase {
     Stopping,
     /// Its work is being checked and brought into the repository.
     Collecting,
+    /// A container of its own runs the spec's `verify` on its result.
+    Verifying,
     /// It has ended.
     Finished,
 }
@@ -248,6 +253,11 @@ pub enum TaskOutcome {
         /// The signal's number.
         signal: i64,
     },
+    /// Its command ended with 0, and its result did not pass `verify`.
+    VerifyFailed {
+        /// How that ended: `failed`, `out_of_memory`, `out_of_disk`, `timed_out` or `killed`.
+        cause: Box<TaskOutcome>,
+    },
     /// The run stopped while it ran.
     Cancelled,
     /// It never started.
@@ -260,8 +270,8 @@ pub enum TaskOutcome {
     },
     /// We could not do our part.
     Infra {
-        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`;
-        /// `interrupted` where the engine went away meanwhile.
+        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`,
+        /// `verify`; `interrupted` where the engine went away meanwhile.
         stage: String,
         /// What went wrong.
         message: String,
@@ -402,6 +412,25 @@ pub struct ArtifactFile {
     pub bytes: u64,
 }
 
+/// A run of the spec's `verify` on an attempt's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyReport {
+    /// The commit that was checked out: the result's tip, or the base where nothing was changed.
+    pub commit: CommitId,
+    /// The container's running time; 0 where none was started.
+    #[serde(rename = "ran_ms", with = "milliseconds")]
+    #[schemars(with = "u64")]
+    pub ran: Duration,
+    /// What its container used; none where it was not measured.
+    pub usage: Option<Usage>,
+    /// The id of the image that it ran in.
+    pub image: Option<String>,
+    /// What a registry calls that image, `name@sha256:…`; none where none does.
+    pub image_digest: Option<String>,
+    /// Its raw log; none where no container was started.
+    pub log: Option<PathBuf>,
+}
+
 /// What became of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskReport {
@@ -446,7 +475,11 @@ pub struct TaskReport {
     pub child_oom_killed: bool,
     /// The raw log.
     pub log: Option<PathBuf>,
-    /// The last lines of the log, sanitised and masked; for tasks that did not succeed.
+    /// The check of its result; none where the spec asks for none, or it did not come to that.
+    #[serde(default)]
+    pub verify: Option<VerifyReport>,
+    /// The last lines of the log, or, where `verify` failed, of its log; sanitised and masked. For
+    /// tasks that did not succeed.
     pub last_lines: Vec<String>,
     /// What could not be removed, each a sentence.
     pub teardown_errors: Vec<String>,
@@ -474,6 +507,7 @@ impl TaskReport {
             image_digest: None,
             child_oom_killed: false,
             log: None,
+            verify: None,
             last_lines: Vec::new(),
             teardown_errors: Vec::new(),
             earlier_attempts: Vec::new(),
@@ -483,6 +517,12 @@ impl TaskReport {
     /// All attempts, the first one first, this one last.
     pub fn attempts(&self) -> impl Iterator<Item = &Self> {
         self.earlier_attempts.iter().chain([self])
+    }
+
+    /// The logs of this attempt: its container's, and that of its result's check.
+    pub fn logs(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_verify = self.verify.as_ref().and_then(|verify| verify.log.as_ref());
+        self.log.iter().chain(of_verify)
     }
 
     /// Whether the task counts as good.

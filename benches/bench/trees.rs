@@ -97,6 +97,8 @@ impl<'a> Checkout<'a> {
             store: &self.store,
             start: None,
             shared: None,
+            feedback: None,
+            is_check: false,
             owner: rustix::process::geteuid().is_root().then_some(OWNER),
             author: ("bench", "bench@localhost"),
             exclude: b"",

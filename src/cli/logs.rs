@@ -121,7 +121,7 @@ fn show_all(
             if view.log.is_none() {
                 view.open(surroundings, arguments, target)?;
             }
-            while view.next_attempt(surroundings, arguments, target, screen)? {}
+            while view.next_log(surroundings, arguments, target, screen)? {}
             view.show(screen, is_last)?;
         }
         screen.output.flush()?;
@@ -172,8 +172,9 @@ struct View<'a> {
     /// Its place in the spec, which decides its colour.
     place: usize,
     log: Option<LogReader>,
-    /// The attempt that the log is of.
+    /// The attempt that the log is of, and whether it is that of its check.
     attempt: u32,
+    is_of_check: bool,
     /// By stream, the line that has not ended, and when the newest of it arrived.
     lines: [(Vec<u8>, String); 2],
     is_done: bool,
@@ -186,6 +187,7 @@ impl<'a> View<'a> {
             place,
             log: None,
             attempt: 0,
+            is_of_check: false,
             lines: Default::default(),
             is_done: false,
         }
@@ -203,44 +205,66 @@ impl<'a> View<'a> {
         let Some(&number) = attempts.iter().rfind(wanted) else {
             return Ok(());
         };
-        let mut log = LogReader::open(&self.path(surroundings, target, number))?;
-        if let Some(lines) = arguments.tail {
-            log.seek_last(lines)?;
-        }
-        (self.log, self.attempt) = (Some(log), number);
+        let path = self.path(surroundings, target, (number, false));
+        self.log = Some(from_tail(LogReader::open(&path)?, arguments)?);
+        self.attempt = number;
         Ok(())
     }
 
-    fn path(&self, surroundings: &Surroundings, target: &Target, number: u32) -> PathBuf {
-        surroundings.state.log(&AttemptId {
+    fn path(
+        &self,
+        surroundings: &Surroundings,
+        target: &Target,
+        (number, is_of_check): (u32, bool),
+    ) -> PathBuf {
+        let attempt = AttemptId {
             run: target.found.run.clone(),
             task: self.task.clone(),
             number,
-        })
+        };
+        if is_of_check {
+            surroundings.state.verify_log(&attempt)
+        } else {
+            surroundings.state.log(&attempt)
+        }
     }
 
-    /// Goes on to the next attempt's log where that is asked and there is one, after the last of
-    /// this one's.
-    fn next_attempt(
+    /// Goes on to the log of the attempt's check, and where that is asked to that of the next attempt,
+    /// if there is one, after the last of this one's.
+    fn next_log(
         &mut self,
         surroundings: &Surroundings,
         arguments: &LogsArgs,
         target: &Target,
         screen: &mut Screen<'_>,
     ) -> io::Result<bool> {
-        let next = self.attempt + 1;
-        if !arguments.follow || arguments.attempt.is_some() || self.log.is_none() {
+        if self.log.is_none() {
             return Ok(false);
         }
-        let log = match LogReader::open(&self.path(surroundings, target, next)) {
-            Ok(log) => log,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        self.show(screen, true)?;
-        self.is_done = false;
-        (self.log, self.attempt) = (Some(log), next);
-        Ok(true)
+        let goes_on = arguments.follow && arguments.attempt.is_none();
+        let of_check = (self.attempt, true);
+        let of_next = (self.attempt + 1, false);
+        let candidates = [
+            (!self.is_of_check).then_some(of_check),
+            goes_on.then_some(of_next),
+        ];
+        for next in candidates.into_iter().flatten() {
+            let log = match LogReader::open(&self.path(surroundings, target, next)) {
+                Ok(log) => log,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            self.show(screen, true)?;
+            self.is_done = false;
+            self.log = Some(if goes_on {
+                log
+            } else {
+                from_tail(log, arguments)?
+            });
+            (self.attempt, self.is_of_check) = next;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Shows what is new, and with the last of it also a line that was never ended.
@@ -283,6 +307,14 @@ impl<'a> View<'a> {
         }
         Ok(())
     }
+}
+
+/// A log from its beginning, or from the last lines that are asked for.
+fn from_tail(mut log: LogReader, arguments: &LogsArgs) -> io::Result<LogReader> {
+    if let Some(lines) = arguments.tail {
+        log.seek_last(lines)?;
+    }
+    Ok(log)
 }
 
 /// Standard output.

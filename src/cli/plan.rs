@@ -14,7 +14,7 @@ use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
 use crate::id::PathPattern;
 use crate::plan::{
     History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin, SecretSource,
-    TaskPlan, When, Work,
+    TaskPlan, VerifyPlan, When, Work,
 };
 use crate::report::{count, limit};
 use crate::sanitize;
@@ -160,6 +160,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         let strict = if touches.strict { ", nothing else" } else { "" };
         writeln!(text, "  touches   {}{strict}", paths.join(", "))?;
     }
+    if let Some(verify) = &task.verify {
+        writeln!(text, "  verify    {}", self::verify(verify, task.feedback))?;
+    }
     if let Some(artifacts) = &task.artifacts {
         let paths: Vec<&str> = artifacts.paths.iter().map(PathPattern::as_str).collect();
         let when = match artifacts.when {
@@ -170,6 +173,21 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         writeln!(text, "  artifacts {}{when}", paths.join(", "))?;
     }
     Ok(())
+}
+
+fn verify(verify: &VerifyPlan, feedback: u32) -> String {
+    let mut text = format!("{}, {}", one_line(&verify.run), limit(verify.timeout));
+    if let Some(own) = &verify.image {
+        text += &format!(", in {}", image(&own.request));
+    }
+    for grant in &verify.secrets {
+        text += &format!(", with the secret {}", grant.name);
+    }
+    if feedback > 0 {
+        let attempts = count(feedback.into(), "further attempt");
+        text += &format!("; {attempts} from its result after a failure");
+    }
+    text
 }
 
 fn work(work: &Work) -> String {
@@ -219,6 +237,7 @@ fn retry(retry: &Retry) -> String {
         RetryCause::Timeout => "timeout",
         RetryCause::Oom => "oom",
         RetryCause::ExitCode => "exit_code",
+        RetryCause::VerifyFailure => "verify_failure",
     };
     let causes: Vec<&str> = retry.when.iter().map(cause).collect();
     let mut text = match causes.join(", ") {

@@ -268,15 +268,15 @@ async fn reach_engine(surroundings: &Surroundings) -> Result<(DockerEngine, Engi
 /// digest, else an id, and nothing where one is not there. Each image is looked at once.
 async fn pin_images(engine: &DockerEngine, tasks: &mut [TaskPlan]) -> Result<(), Failure> {
     let mut known = HashMap::new();
-    for task in tasks {
-        let (reference, policy) = (&task.image.reference, task.image.pull_policy);
-        if !matches!(policy, PullPolicy::Missing | PullPolicy::Never) {
+    for (image, pinned) in tasks.iter_mut().flat_map(TaskPlan::images_mut) {
+        let reference = &image.reference;
+        if !matches!(image.pull_policy, PullPolicy::Missing | PullPolicy::Never) {
             continue;
         }
         if !known.contains_key(reference) {
             known.insert(reference.clone(), look_up(engine, reference).await?);
         }
-        task.pinned_image = known.get(reference).cloned().flatten();
+        *pinned = known.get(reference).cloned().flatten();
     }
     Ok(())
 }

@@ -232,6 +232,7 @@ pub(super) fn phase(run: RunState, phase: TaskPhase) -> &'static str {
         (_, TaskPhase::Running) => "running",
         (_, TaskPhase::Stopping) => "stopping",
         (_, TaskPhase::Collecting) => "collecting",
+        (_, TaskPhase::Verifying) => "verifying",
         (_, TaskPhase::Finished) => "finished",
     }
 }

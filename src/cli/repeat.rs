@@ -11,7 +11,7 @@ use super::exit_code::Exit;
 use super::prepare::{self, Asked, Prepared};
 use super::select;
 use super::surroundings::Surroundings;
-use crate::engine::config::PullPolicy;
+use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineError, ErrorKind};
 use crate::git::{Git, GitError, Repository};
@@ -170,12 +170,16 @@ impl Repeat {
         };
         let repeated = plan::repeat(self.plan.clone(), inputs);
         let mut plan = repeated.map_err(|error| self.refused(error))?;
-        for task in plan.tasks.iter().filter(|task| task.pinned_image.is_some()) {
-            require_image(&engine, task).await?;
+        let images = || {
+            let tasks = plan.tasks.iter();
+            tasks.flat_map(|task| task.images().map(|(image, known)| (&task.id, image, known)))
+        };
+        for (task, image, _) in images().filter(|(.., known)| known.is_some()) {
+            require_image(&engine, task, image).await?;
         }
-        let unpinned = plan.tasks.iter().filter(|task| task.pinned_image.is_none());
-        let unpinned = unpinned.map(|task| {
-            let (id, image) = (&task.id, &task.image.reference);
+        let unpinned = images().filter(|(.., known)| known.is_none());
+        let unpinned = unpinned.map(|(id, image, _)| {
+            let image = &image.reference;
             format!("the plan does not say which {image} task {id} ran in: it gets today's")
         });
         let unpinned: Vec<String> = unpinned.collect();
@@ -245,18 +249,22 @@ fn base(repository: &Repository, old: &RepositoryPlan) -> Result<RepositoryPlan,
 }
 
 /// An image that nobody can pull is there, or nothing is started.
-async fn require_image(engine: &DockerEngine, task: &TaskPlan) -> Result<(), Failure> {
-    if task.image.pull_policy != PullPolicy::Never {
+async fn require_image(
+    engine: &DockerEngine,
+    task: &TaskId,
+    image: &ImageRequest,
+) -> Result<(), Failure> {
+    if image.pull_policy != PullPolicy::Never {
         return Ok(());
     }
-    match engine.ensure_image(&task.image).await {
+    match engine.ensure_image(image).await {
         Ok(_) => Ok(()),
         Err(EngineError {
             kind: ErrorKind::ImageUnavailable(_),
             ..
         }) => {
-            let (id, image) = (&task.id, &task.image.reference);
-            let error = anyhow!("the image {image} of task {id} is not on the engine any more");
+            let image = &image.reference;
+            let error = anyhow!("the image {image} of task {task} is not on the engine any more");
             let hint =
                 "it was built or tagged here, so nobody can pull it: load it, or run the spec anew";
             Err(Failure::new(Exit::EnvironmentUnusable, error).hint(hint))

@@ -199,6 +199,12 @@ fn pinned(mut plan: RunPlan, ended: &RunSummary) -> RunPlan {
         if let Some(image) = image.and_then(|image| image.parse().ok()) {
             task.pinned_image = Some(image);
         }
+        let own = task.verify.as_mut().and_then(|v| v.image.as_mut());
+        if let (Some(own), Some(report)) = (own, &report.verify) {
+            let image = report.image_digest.as_ref().or(report.image.as_ref());
+            let image = image.and_then(|image| image.parse().ok());
+            own.pinned = image.or(own.pinned.take());
+        }
     }
     plan
 }
@@ -221,6 +227,7 @@ fn hints(plan: &RunPlan, here: &Path) -> Hints {
                 value: limit(task.timeout),
                 place: place(task.lines.timeout),
             },
+            verify_timeout: task.verify.as_ref().map(|v| limit(v.timeout)),
             slow_after: limit(task.slow_after),
         };
         (task.id.clone(), limits)

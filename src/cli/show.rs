@@ -12,7 +12,8 @@ use super::surroundings::Surroundings;
 use super::target::Target;
 use super::{print_json, print_result, ps};
 use crate::event::{
-    ArtifactsReport, BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, Versioned,
+    ArtifactsReport, BranchReport, BranchResult, PhaseTime, TaskPhase, TaskReport, VerifyReport,
+    Versioned,
 };
 use crate::git::{Git, Repository};
 use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId};
@@ -39,6 +40,8 @@ struct Shown<'a> {
     commits: Vec<Commit>,
     /// Its log, if it has one.
     log: Option<PathBuf>,
+    /// The log of its result's check, if it has one.
+    verify_log: Option<PathBuf>,
     /// Its directory with what is not collected, or not yet.
     directory: Option<PathBuf>,
 }
@@ -68,6 +71,7 @@ pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<
         task: &task.id,
         commits: commits.unwrap_or_default(),
         log: existing(surroundings.state.log(&attempt)),
+        verify_log: existing(surroundings.state.verify_log(&attempt)),
         directory: existing(surroundings.state.attempt(&attempt)),
         plan: task,
         progress,
@@ -129,7 +133,7 @@ fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) ->
     for (label, value) in resources(shown, report) {
         line(text, label, value)?;
     }
-    if let Some(log) = &shown.log {
+    for log in shown.log.iter().chain(&shown.verify_log) {
         line(text, "log", log.display())?;
     }
     if let Some(directory) = &shown.directory {
@@ -165,7 +169,7 @@ fn earlier_attempts(
         if let Some(branch) = &attempt.branch {
             line(text, "work", work(branch))?;
         }
-        if let Some(log) = &attempt.log {
+        for log in attempt.logs() {
             line(text, "log", log.display())?;
         }
     }
@@ -291,7 +295,23 @@ fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static st
     if let Some(digest) = report.and_then(|report| report.image_digest.clone()) {
         lines.push(("digest", digest));
     }
+    if let Some(verify) = report.and_then(|report| report.verify.as_ref()) {
+        lines.push(("verify", verified(verify, shown.plan)));
+    }
     lines
+}
+
+/// What was checked, for how long, and what that used.
+fn verified(report: &VerifyReport, plan: &TaskPlan) -> String {
+    let mut text = format!("of {}: {}", report.commit.short(), time(report.ran).trim());
+    if let Some(verify) = &plan.verify {
+        text.push_str(&format!(" of {}", limit(verify.timeout)));
+    }
+    if let Some(usage) = report.usage {
+        let (cpu, peak) = (usage.cpu.as_secs_f64(), size(usage.peak_memory));
+        text.push_str(&format!(", {peak} of memory at most, {cpu:.2}s of CPU"));
+    }
+    text
 }
 
 fn phase_time(phase: &PhaseTime) -> String {

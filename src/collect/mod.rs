@@ -7,6 +7,7 @@
 mod artifacts;
 mod diffstat;
 mod error;
+mod extent;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod ground;
@@ -34,6 +35,7 @@ use crate::id::{AttemptId, BranchName, CommitId, StateDir};
 use crate::workspace::{BaseStore, Workspace};
 pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
+pub use extent::{ExtentError, checkout_size};
 pub use ground::Ground;
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use limits::CollectLimits;

@@ -96,6 +96,13 @@ impl StateDir {
         format!("{}.", task.slug())
     }
 
+    /// The log of the check of one attempt's result.
+    pub fn verify_log(&self, attempt: &AttemptId) -> PathBuf {
+        let (prefix, number) = (Self::log_prefix(&attempt.task), attempt.number);
+        let name = format!("{prefix}{number}.verify{}", Self::LOG_SUFFIX);
+        self.logs(&attempt.run).join(name)
+    }
+
     /// What was copied out of one attempt's worktree.
     pub fn artifacts(&self, attempt: &AttemptId) -> PathBuf {
         let artifacts = self.run(&attempt.run).join("artifacts");
@@ -113,6 +120,11 @@ impl StateDir {
     pub fn attempt(&self, attempt: &AttemptId) -> PathBuf {
         self.task(&attempt.run, &attempt.task)
             .join(attempt.number.to_string())
+    }
+
+    /// The directory of the check of one attempt's result, in the attempt's: with that it goes.
+    pub fn check(&self, attempt: &AttemptId) -> PathBuf {
+        self.attempt(attempt).join("check")
     }
 
     /// What the views of a run need besides the attempts' directories, and the keys of the shared

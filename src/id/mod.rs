@@ -366,6 +366,8 @@ pub enum Role {
     Task,
     /// Collects the work of an attempt whose own container could not.
     Collector,
+    /// Runs the spec's `verify` on the result of an attempt.
+    Verify,
     /// Asks an image what it holds, or the engine what it honours; sweeps for root.
     Probe,
     /// Lets tasks out, and none to another.
@@ -380,6 +382,7 @@ impl Role {
         match self {
             Self::Task => "task",
             Self::Collector => "collector",
+            Self::Verify => "verify",
             Self::Probe => "probe",
             Self::Network => "network",
             Self::View => "view",

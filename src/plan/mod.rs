@@ -232,8 +232,37 @@ pub struct TaskPlan {
     /// What is copied out of its worktree, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
+    /// What its result has to pass, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifyPlan>,
+    /// How many attempts at most go on from a result that failed that.
+    #[serde(default)]
+    pub feedback: u32,
     /// Where the spec says it.
     pub lines: Lines,
+}
+
+/// A check of a task's result, in a container of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyPlan {
+    /// The script, run by `sh -eu`, or by the interpreter that its first line names.
+    pub run: String,
+    /// Time limit, from its container's start.
+    pub timeout: Duration,
+    /// The image that it runs in, where that is another than the task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<VerifyImage>,
+    /// The secrets it is granted.
+    pub secrets: Vec<SecretGrant>,
+}
+
+/// The image of a check, where it has one of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyImage {
+    /// How it is asked for.
+    pub request: ImageRequest,
+    /// What that was when it was last looked at: a digest where it has one, else an id.
+    pub pinned: Option<ImageRef>,
 }
 
 /// Lines of the spec, from 1, that say something of a task; also those of `defaults` and of anchors.
@@ -257,6 +286,35 @@ pub enum Work {
     Command(Option<Vec<String>>),
     /// A script, run by `sh -eu`, or by the interpreter that its first line names.
     Script(String),
+}
+
+impl TaskPlan {
+    /// The names of the secrets that it or its check is granted.
+    fn granted(&self) -> impl Iterator<Item = &str> {
+        let of_verify = self.verify.iter().flat_map(|verify| &verify.secrets);
+        let grants = self.secrets.iter().chain(of_verify);
+        grants.map(|grant| grant.name.as_str())
+    }
+
+    /// The images that it needs, each with what that was when it was last looked at.
+    pub fn images(&self) -> impl Iterator<Item = (&ImageRequest, &Option<ImageRef>)> {
+        let of_verify = self.verify.iter().filter_map(|v| v.image.as_ref());
+        let of_verify = of_verify.map(|own| (&own.request, &own.pinned));
+        [(&self.image, &self.pinned_image)]
+            .into_iter()
+            .chain(of_verify)
+    }
+
+    /// The same, to be changed.
+    pub fn images_mut(
+        &mut self,
+    ) -> impl Iterator<Item = (&mut ImageRequest, &mut Option<ImageRef>)> {
+        let of_verify = self.verify.iter_mut().filter_map(|v| v.image.as_mut());
+        let of_verify = of_verify.map(|own| (&mut own.request, &mut own.pinned));
+        [(&mut self.image, &mut self.pinned_image)]
+            .into_iter()
+            .chain(of_verify)
+    }
 }
 
 fn no_bound() -> i64 {
@@ -311,10 +369,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         .or(spec.max_parallel.as_ref().map(|m| m.value));
     let parallel = capacity::at_once(asked, inputs.engine, &tasks);
     warnings.extend(ground::overlaps(&tasks, parallel));
-    let granted: BTreeSet<&str> = tasks
-        .iter()
-        .flat_map(|t| t.secrets.iter().map(|s| s.name.as_str()))
-        .collect();
+    let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::granted).collect();
     let secrets = spec.secrets.iter();
     let secrets = secrets.filter(|(name, _)| granted.contains(name.as_str()));
     let secrets = secrets.map(|(name, origin)| SecretSource {

@@ -59,7 +59,7 @@ pub enum RepeatError {
 
 /// Makes the plan of a run that repeats another.
 ///
-/// Each task runs in the image that it ran in ([`TaskPlan::pinned_image`]), where the plan knows it.
+/// Each task runs in the images that it ran in ([`TaskPlan::images`]), where the plan knows them.
 /// Names that hold the id of the plan's run hold that of the new one.
 pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, RepeatError> {
     check(&plan)?;
@@ -77,15 +77,17 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         if let Some((why, _)) = capacity::never_fits(task.limits.memory, inputs.engine) {
             return Err(RepeatError::NeverFits { task: task.id, why });
         }
-        if let Some(image) = &task.pinned_image {
-            task.image = pinned(image);
+        for (image, known) in task.images_mut() {
+            if let Some(known) = known {
+                *image = pinned(known);
+            }
         }
         tasks.push(task);
     }
     fill_tasks(&mut tasks, inputs.variable)?;
     let is_granted = |name: &str| {
-        let mut grants = tasks.iter().flat_map(|task| &task.secrets);
-        grants.any(|grant| grant.name == name)
+        let mut granted = tasks.iter().flat_map(TaskPlan::granted);
+        granted.any(|granted| granted == name)
     };
     let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
     Ok(RunPlan {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::{EngineCapacity, Lines, TaskPlan, Work, branches, capacity};
+use super::{EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity};
 use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
-use crate::spec::{Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, units};
+use crate::spec::{
+    At, Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, VerifySpec, units,
+};
 
 const BILLION: i64 = 1_000_000_000;
 const DEFAULT_CPUS: i64 = 2;
@@ -75,6 +77,8 @@ impl Planner<'_> {
             claim: task.claim.as_ref().map(|claim| claim.value.clone()),
             touches: task.touches.clone(),
             artifacts: task.artifacts.clone(),
+            verify: task.verify.as_ref().map(|v| verify(task, v, timeout)),
+            feedback: task.feedback.unwrap_or_default(),
             lines: self.lines(),
         })
     }
@@ -166,6 +170,27 @@ impl Planner<'_> {
         let hint = "it is memory and swap together; leave it out for no swap";
         self.problems.push(Diagnostic::new(asked.span, title, hint));
         None
+    }
+}
+
+fn verify(task: &TaskSpec, verify: &VerifySpec, timeout: Duration) -> VerifyPlan {
+    let request = |reference: &At<ImageRef>| ImageRequest {
+        reference: reference.value.clone(),
+        // One that is built for the task says nothing of this one.
+        pull_policy: match task.pull_policy.unwrap_or_default() {
+            PullPolicy::Build => PullPolicy::Missing,
+            other => other,
+        },
+        build: None,
+    };
+    VerifyPlan {
+        run: verify.run.value.clone(),
+        timeout: verify.timeout.unwrap_or(timeout),
+        image: verify.image.as_ref().map(|image| VerifyImage {
+            request: request(image),
+            pinned: None,
+        }),
+        secrets: verify.secrets.clone(),
     }
 }
 

@@ -93,7 +93,11 @@ impl GitHub {
         let mut properties = Vec::new();
         let lines = self.places.tasks.get(&report.task);
         if let (Some(file), Some(lines)) = (&self.places.file, lines) {
-            let limit = match report.outcome {
+            let ending = match &report.outcome {
+                TaskOutcome::VerifyFailed { cause } => cause,
+                outcome => outcome,
+            };
+            let limit = match ending {
                 TaskOutcome::OutOfMemory => lines.mem_limit,
                 TaskOutcome::OutOfDisk { .. } => lines.disk_limit,
                 TaskOutcome::TimedOut => lines.timeout,

@@ -115,12 +115,7 @@ fn words(attempt: &TaskReport, hints: &Hints) -> (String, Option<String>) {
         None => work.clone(),
     };
     let mut about = vec![work];
-    about.extend(
-        attempt
-            .log
-            .iter()
-            .map(|log| format!("log: {}", log.display())),
-    );
+    about.extend(attempt.logs().map(|log| format!("log: {}", log.display())));
     about.retain(|line| !line.is_empty());
     let is_told = !about.is_empty() && !matches!(attempt.outcome, TaskOutcome::Skipped { .. });
     let description = is_told.then(|| text(&about.join("\n")));

@@ -6,7 +6,9 @@ use std::time::Instant;
 use super::area::Area;
 use super::table::Table;
 use super::tail::Tail;
-use super::words::{attempt_verdict, cause, count, ending, gain, limit, padded, time, verdict};
+use super::words::{
+    attempt_verdict, cause, count, ending, gain, limit, padded, time, verdict, verified,
+};
 use super::{Limits, Look, Mode, Output, Paint};
 use crate::event::{Event, EventKind, StopReason, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::TaskId;
@@ -96,9 +98,18 @@ impl Progress {
                 let word = paint.careful(&padded("Stopping"));
                 self.note(&format!("{word} {}", stopping(*reason, *forced)));
             }
-            (EventKind::Retry { report, wait }, Some(task)) => {
+            (
+                EventKind::Retry {
+                    report,
+                    wait,
+                    goes_on,
+                },
+                Some(task),
+            ) => {
                 self.attempts.insert(task.clone(), report.attempt + 1);
-                let again = if wait.is_zero() {
+                let again = if *goes_on {
+                    "goes on from there".into()
+                } else if wait.is_zero() {
                     "again".into()
                 } else {
                     format!("again in {}", limit(*wait))
@@ -162,6 +173,7 @@ impl Progress {
             Some(_) => cause(&report.outcome),
             None => ending(report, ""),
         };
+        let gain = |branch| gain(branch) + &verified(report);
         let what = [ending, report.branch.as_ref().map(gain), next];
         let what: Vec<String> = what.into_iter().flatten().collect();
         let (name, time) = (self.name(&report.task), time(report.ran));

@@ -152,7 +152,7 @@ fn failure(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Res
     if let Some(report) = &task.branch {
         writeln!(text, "- work: {}", code(&work(report)))?;
     }
-    if let Some(log) = &task.log {
+    for log in task.logs() {
         writeln!(text, "- log: {}", code(&log.display().to_string()))?;
     }
     if !task.last_lines.is_empty() {

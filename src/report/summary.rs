@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::Paint;
 use super::words::{
-    self, Totals, cause, count, ending, gain, padded, quoted, size, time, verdict, work,
+    self, Totals, cause, count, ending, gain, padded, quoted, size, time, verdict, verified, work,
 };
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::{TaskId, task_directory};
@@ -37,6 +37,8 @@ pub struct Limits {
     pub disk_limit: Limit,
     /// The time of an attempt.
     pub timeout: Limit,
+    /// The time of `verify`, where there is one.
+    pub verify_timeout: Option<String>,
     /// How long it runs before it is slow.
     pub slow_after: String,
 }
@@ -115,7 +117,7 @@ fn success(
         paint.careful(&padded("FLAKY"))
     };
     let time = time(task.ran);
-    let gain = task.branch.as_ref().map(gain).unwrap_or_default();
+    let gain = task.branch.as_ref().map(gain).unwrap_or_default() + &verified(task);
     let log = task.log.as_deref();
     let log = log.map(|log| log.strip_prefix(&run.directory).unwrap_or(log));
     let log = log.map(|log| format!("  {}", log.display()));
@@ -148,9 +150,14 @@ fn earlier_attempts(text: &mut String, task: &TaskReport, hints: &Hints) -> std:
         if let Some(report) = &attempt.branch {
             writeln!(text, "             work  {}", work(report))?;
         }
-        if let Some(log) = &attempt.log {
-            writeln!(text, "             log   {}", log.display())?;
-        }
+        logs(text, attempt)?;
+    }
+    Ok(())
+}
+
+fn logs(text: &mut String, attempt: &TaskReport) -> std::fmt::Result {
+    for log in attempt.logs() {
+        writeln!(text, "             log   {}", log.display())?;
     }
     Ok(())
 }
@@ -246,9 +253,7 @@ fn failure(
         }
     }
     artifacts(text, run, task)?;
-    if let Some(log) = &task.log {
-        writeln!(text, "             log   {}", log.display())?;
-    }
+    logs(text, task)?;
     earlier_attempts(text, task, hints)?;
     if brief {
         return Ok(());
@@ -292,6 +297,20 @@ pub(super) fn limit(task: &TaskReport, outcome: &TaskOutcome, hints: &Hints) -> 
             format!(" ({})", limits.disk_limit.told("disk_limit"))
         }
         (TaskOutcome::TimedOut, Some(limits)) => format!(" ({})", limits.timeout.told("timeout")),
+        (TaskOutcome::VerifyFailed { cause }, Some(limits)) => match (&**cause, limits) {
+            (
+                TaskOutcome::TimedOut,
+                Limits {
+                    verify_timeout: Some(time),
+                    ..
+                },
+            ) => format!(" (verify.timeout: {time})"),
+            // The rest of its limits are the task's.
+            (TaskOutcome::OutOfMemory | TaskOutcome::OutOfDisk { .. }, _) => {
+                limit(task, cause, hints)
+            }
+            _ => String::new(),
+        },
         (TaskOutcome::Killed { .. }, Some(_)) => peak(task, hints)
             .map(|peak| format!(" (peak memory {peak})"))
             .unwrap_or_default(),

@@ -211,6 +211,7 @@ impl Table {
             TaskPhase::Preparing => padded("preparing"),
             TaskPhase::Stopping => padded("stopping"),
             TaskPhase::Collecting => padded("collecting"),
+            TaskPhase::Verifying => padded("verifying"),
             TaskPhase::Waiting | TaskPhase::Finished => padded(""),
         }
     }

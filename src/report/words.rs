@@ -32,7 +32,7 @@ pub(super) fn word(report: &TaskReport) -> &'static str {
     match &report.outcome {
         TaskOutcome::Succeeded if report.is_good() => "PASS",
         TaskOutcome::Succeeded => "REJECT",
-        TaskOutcome::Failed { .. } => "FAIL",
+        TaskOutcome::Failed { .. } | TaskOutcome::VerifyFailed { .. } => "FAIL",
         TaskOutcome::OutOfMemory => "OOM",
         TaskOutcome::OutOfDisk { .. } => "DISK",
         TaskOutcome::TimedOut => "TIMEOUT",
@@ -73,6 +73,7 @@ pub fn cause(outcome: &TaskOutcome) -> Option<String> {
             "killed by signal 9, not by agent-run, and the engine reports no lack of memory".into()
         }
         TaskOutcome::Killed { signal } => format!("killed by signal {signal}"),
+        TaskOutcome::VerifyFailed { cause } => verify_failed(cause),
         TaskOutcome::Cancelled => "the run was stopped".into(),
         TaskOutcome::Skipped { reason, .. } => reason.clone(),
         TaskOutcome::Infra { stage, message } => format!("{stage}: {message}"),
@@ -91,6 +92,31 @@ pub fn ending(report: &TaskReport, limit: &str) -> Option<String> {
 pub(super) fn allowed(report: &TaskReport) -> Option<String> {
     let is_skipped = matches!(report.outcome, TaskOutcome::Skipped { .. });
     (report.is_allowed_failure() && !is_skipped).then(|| "allowed to fail".into())
+}
+
+/// What a shell says where it does not find a command; see POSIX.1, 2.8.2.
+const NOT_FOUND: i64 = 127;
+
+fn verify_failed(how: &TaskOutcome) -> String {
+    let how_told = cause(how).unwrap_or_default();
+    match how {
+        TaskOutcome::Failed {
+            exit_code: NOT_FOUND,
+        } => {
+            format!("verification failed: {how_told}, a command that it needs is not in its image")
+        }
+        _ => format!("verification failed: {how_told}"),
+    }
+}
+
+/// That its result was verified, and how long that took; empty where it was not.
+pub fn verified(report: &TaskReport) -> String {
+    match &report.verify {
+        Some(verify) if report.outcome == TaskOutcome::Succeeded => {
+            format!(", verified in {}", time(verify.ran).trim())
+        }
+        _ => String::new(),
+    }
 }
 
 /// What became of the work, in a line.

@@ -1,5 +1,5 @@
-//! All attempts at one task: whether another follows, when, and what becomes of the work of those
-//! before it.
+//! All attempts at one task, each followed by what its course says, and what becomes of the work of
+//! those before the last.
 //!
 //! Each attempt has a directory, a container, a log and a number of its own. The slot is given back
 //! between two of them. Work gets the branch where no other attempt follows, else a ref of ours.
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Place, Slot};
 use super::claim::{self, Refusal};
+use super::course::{Course, Next};
 use super::outcome::bare_report;
 use super::start::{self, Results};
 use super::stops::Urgency;
@@ -20,7 +21,7 @@ use super::{Shared, StepError, collector};
 use crate::engine::Engine;
 use crate::event::{EventKind, PhaseTime, TaskOutcome, TaskPhase, TaskReport};
 use crate::id::{AttemptId, TaskId};
-use crate::plan::{Retry, RetryCause, TaskPlan};
+use crate::plan::TaskPlan;
 use crate::workspace::Start;
 
 /// A finished task: its report, what is still to be removed, and its slot, if it has one.
@@ -96,31 +97,50 @@ async fn attempts<E: Engine>(
         task: task.id.clone(),
         number: past.left.get(&task.id).map_or(1, |left| left.attempt),
     };
+    let mut course = Course::new(&task.retry, task.feedback);
+    for report in &earlier {
+        course.take(report);
+    }
     let (mut report, mut remains, slot) = loop {
-        let from = (start, since);
-        let mut done = run_attempt(shared, task, attempt.clone(), from).await;
+        let begin = (attempt.clone(), since);
+        let mut done = run_attempt(shared, task, begin, (start, &course)).await;
         let Place { slot, memory } = place;
         done.remains.memory = done.remains.may_run.then_some(memory);
-        if !done.is_retried {
+        let Some(next) = done.next else {
             break (done.report, done.remains, Some(slot));
-        }
+        };
         since = Instant::now();
-        let wait = wait_after(&task.retry, attempt.number);
-        let report = Box::new(done.report.clone());
+        let (wait, goes_on) = match next {
+            Next::Again(wait) => (wait, false),
+            Next::GoOn => (Duration::ZERO, true),
+        };
+        let retry = EventKind::Retry {
+            report: Box::new(done.report.clone()),
+            wait,
+            goes_on,
+        };
         // Where it cannot be written no slot is given any more.
-        let _ = shared
-            .intent(Some(&task.id), EventKind::Retry { report, wait })
-            .await;
+        let _ = shared.intent(Some(&task.id), retry).await;
         drop(slot);
         not_removed.extend(teardown(shared, done.remains).await);
         let Some(next) = next_place(shared, (at, &task.id), since + wait).await else {
-            let report = as_the_last(shared, task, attempt, done.report).await;
+            let report = as_the_last(shared, task, done.report).await;
             break (report, Remains::default(), None);
         };
         place = next;
+        course.take(&done.report);
         earlier.push(done.report);
         attempt.number += 1;
     };
+    if report.branch.is_none()
+        && let Some(from) = course.from()
+        && let Some(earlier) = earlier.iter_mut().find(|e| e.attempt == from.attempt)
+    {
+        // It never came to a worktree: what it was to go on from is what there is.
+        let before = earlier.clone();
+        *earlier = as_the_last(shared, task, before).await;
+        report.branch.clone_from(&earlier.branch);
+    }
     report.earlier_attempts = earlier;
     remains.errors.splice(..0, not_removed);
     TaskDone {
@@ -155,146 +175,17 @@ async fn next_place<E: Engine>(
 async fn as_the_last<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
-    attempt: AttemptId,
     mut report: TaskReport,
 ) -> TaskReport {
+    let attempt = AttemptId {
+        run: shared.context.plan.run.clone(),
+        task: task.id.clone(),
+        number: report.attempt,
+    };
     let killing = shared.stops(&task.id).now() == Urgency::Forced;
     if let Some(work) = report.branch.take_if(|_| !killing) {
         let named = collector::name_set_aside(shared, &task.branch, attempt, work).await;
         report.branch = Some(named);
     }
     report
-}
-
-/// Doubled each time: what is overloaded gets time.
-fn wait_after(retry: &Retry, attempt: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
-    retry.backoff.saturating_mul(doubled)
-}
-
-/// Whether another attempt follows the one with this number that ended so.
-pub(super) fn follows(retry: &Retry, attempt: u32, outcome: &TaskOutcome) -> bool {
-    let of_codes = |code: i64| {
-        let codes = &retry.exit_codes;
-        codes.is_empty() || codes.iter().any(|known| i64::from(*known) == code)
-    };
-    let of_any = attempt <= retry.max && retry.when.is_empty();
-    let cause = match outcome {
-        TaskOutcome::Succeeded | TaskOutcome::Cancelled | TaskOutcome::Skipped { .. } => {
-            return false;
-        }
-        TaskOutcome::Infra { stage, .. } if stage == "image" => RetryCause::PullFailure,
-        // The image cannot run it, this time or the next.
-        TaskOutcome::Infra { stage, .. } if stage == "command" => return of_any,
-        TaskOutcome::Infra { .. } => RetryCause::InfraFailure,
-        TaskOutcome::TimedOut => RetryCause::Timeout,
-        TaskOutcome::OutOfMemory => RetryCause::Oom,
-        TaskOutcome::Failed { exit_code: code } if of_codes(*code) => RetryCause::ExitCode,
-        TaskOutcome::Killed { signal } if of_codes(128 + signal) => RetryCause::ExitCode,
-        TaskOutcome::Failed { .. } | TaskOutcome::Killed { .. } => return false,
-        // It has no word of its own.
-        TaskOutcome::OutOfDisk { .. } => return of_any,
-    };
-    of_any || (attempt <= retry.max && retry.when.contains(&cause))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn infra(stage: &str) -> TaskOutcome {
-        TaskOutcome::Infra {
-            stage: stage.into(),
-            message: String::new(),
-        }
-    }
-
-    fn failures() -> Vec<(TaskOutcome, RetryCause)> {
-        vec![
-            (infra("workspace"), RetryCause::InfraFailure),
-            (infra("image"), RetryCause::PullFailure),
-            (TaskOutcome::TimedOut, RetryCause::Timeout),
-            (TaskOutcome::OutOfMemory, RetryCause::Oom),
-            (TaskOutcome::Failed { exit_code: 1 }, RetryCause::ExitCode),
-            (TaskOutcome::Killed { signal: 9 }, RetryCause::ExitCode),
-        ]
-    }
-
-    fn retry(max: u32, when: &[RetryCause]) -> Retry {
-        Retry {
-            max,
-            when: when.to_vec(),
-            ..Retry::default()
-        }
-    }
-
-    #[test]
-    fn each_failure_has_one_cause() {
-        for (outcome, _) in failures() {
-            assert!(follows(&retry(1, &[]), 1, &outcome), "{outcome:?}");
-            for (_, cause) in failures() {
-                let wanted = failures().contains(&(outcome.clone(), cause));
-                let followed = follows(&retry(1, &[cause]), 1, &outcome);
-                assert_eq!(followed, wanted, "{outcome:?} {cause:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_has_no_cause_of_its_own_is_tried_again_after_any_failure_only() {
-        let every: Vec<_> = failures().into_iter().map(|(_, cause)| cause).collect();
-        let used_bytes = 1;
-        for outcome in [infra("command"), TaskOutcome::OutOfDisk { used_bytes }] {
-            assert!(follows(&retry(1, &[]), 1, &outcome), "{outcome:?}");
-            assert!(!follows(&retry(1, &every), 1, &outcome), "{outcome:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_follows_what_was_no_failure_or_was_stopped() {
-        let reason = String::new();
-        for outcome in [
-            TaskOutcome::Succeeded,
-            TaskOutcome::Cancelled,
-            TaskOutcome::Skipped {
-                reason,
-                claimed: false,
-            },
-        ] {
-            assert!(!follows(&retry(10, &[]), 1, &outcome), "{outcome:?}");
-        }
-    }
-
-    #[test]
-    fn as_many_follow_as_are_asked_for() {
-        let follow = |max| {
-            let retry = retry(max, &[]);
-            (1..20)
-                .take_while(|number| follows(&retry, *number, &TaskOutcome::TimedOut))
-                .count()
-        };
-        assert_eq!([follow(0), follow(1), follow(3)], [0, 1, 3]);
-    }
-
-    #[test]
-    fn only_the_named_codes_count() {
-        let retry = Retry {
-            exit_codes: vec![75, 137],
-            ..retry(1, &[RetryCause::ExitCode])
-        };
-        let failed = |exit_code| follows(&retry, 1, &TaskOutcome::Failed { exit_code });
-        let killed = |signal| follows(&retry, 1, &TaskOutcome::Killed { signal });
-        assert!(failed(75) && killed(9));
-        assert!(!failed(1) && !failed(75 + 256) && !killed(15));
-    }
-
-    #[test]
-    fn the_wait_doubles() {
-        let retry = Retry {
-            backoff: Duration::from_secs(30),
-            ..Retry::default()
-        };
-        let waits = [1, 2, 3, 10].map(|number| wait_after(&retry, number).as_secs());
-        assert_eq!(waits, [30, 60, 120, 15_360]);
-    }
 }

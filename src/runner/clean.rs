@@ -30,7 +30,7 @@ use crate::collect;
 use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary};
 use crate::git::{GitError, Repository};
-use crate::id::{AttemptId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
+use crate::id::{AttemptId, CommitId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
 use crate::journal::log::logged_attempts;
 use crate::journal::{FoundRun, JournalError, RunDirectory};
 use crate::plan::{self, History, RunPlan, TaskPlan};
@@ -444,8 +444,28 @@ async fn collect_one<E: Engine>(
     let branch = is_last(&context.state, attempt).then_some(&task.branch);
     let mut report = collector::collect(shared, branch, attempt, workspace.clone()).await;
     report.notes.extend(notes);
+    if let BranchResult::Created { commit, .. } = &report.result {
+        let (shared, attempt, commit) = (shared.clone(), attempt.clone(), commit.clone());
+        let dropped = blocking(move || drop_set_aside(&shared, &attempt, &commit)).await;
+        report.notes.extend(dropped.err().map(|e| e.to_string()));
+    }
     remains.keep_work = report.content_left_behind;
     Ok((Some(report), teardown(shared, remains).await))
+}
+
+/// Removes the ref under which work was set aside that has its branch now: it was to be verified.
+fn drop_set_aside<E: Engine>(
+    shared: &Shared<E>,
+    attempt: &AttemptId,
+    commit: &CommitId,
+) -> Result<(), GitError> {
+    let repository = &shared.context.repository;
+    let set_aside = (attempt.kept_ref(0), commit.clone());
+    let refs = repository.refs(&set_aside.0)?;
+    if refs.contains(&set_aside) {
+        repository.delete_refs(&[set_aside])?;
+    }
+    Ok(())
 }
 
 /// The attempts of a run that still have a directory; those of cells only where the plan is known.

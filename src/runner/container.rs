@@ -33,12 +33,13 @@ pub(super) struct Launch<'a, E: Engine> {
     pub(super) workspace: &'a Arc<Workspace>,
 }
 
-/// The task's own container, and what is written to its wrapper's standard input.
+/// The container of the task or of its check, and what is written to its wrapper's standard input.
 pub(super) fn task_config<E: Engine>(
     launch: &Launch<'_, E>,
+    role: Role,
     network: NetworkAttachment,
 ) -> Result<(ContainerConfig, Option<SecretBytes>), StepError> {
-    let mut config = base_config(launch, Role::Task, network);
+    let mut config = base_config(launch, role, network);
     let (as_files, as_variables) = grants(launch);
     config.entrypoint = if launch.image.facts.has_shell {
         vec!["/bin/sh".into(), "/agent/entry".into()]

@@ -1,14 +1,15 @@
 //! What a container of a task needs before it can be created: a user, a workspace, a network.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::user::{ContainerUser, container_user};
-use super::{Pin, RunContext, Shared, StepError};
+use super::{Pin, RunContext, Shared, StepError, blocking};
+use crate::collect::{self, ExtentError};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
-use crate::id::AttemptId;
+use crate::id::{AttemptId, CommitId};
 use crate::plan::{NetworkMode, TaskPlan, Work};
 use crate::workspace::{SharedCheckout, Start, Timing, Workspace, WorkspaceRequest};
 
@@ -43,24 +44,71 @@ pub(super) async fn network<E: Engine>(
     }
 }
 
-/// Pins the run's base, then makes the attempt's directories.
+/// Where the work in a workspace begins, and what it is told.
+#[derive(Debug, Default)]
+pub(super) struct Beginning {
+    /// At the run's base where there is none.
+    pub(super) start: Option<Start>,
+    /// Why the result that it goes on from did not pass.
+    pub(super) feedback: Option<String>,
+    /// Whether it is of a check, whose work is not collected.
+    pub(super) is_check: bool,
+}
+
+/// Pins the run's base, then makes the attempt's directories, or those of its check.
 pub(super) fn make_workspace<E: Engine>(
     shared: &Shared<E>,
     (attempt, task): (&AttemptId, &TaskPlan),
     user: ContainerUser,
     accounts: (&str, &str),
-    (start, view): (Option<&Start>, Option<&SharedCheckout>),
+    (beginning, view): (&Beginning, Option<&SharedCheckout>),
 ) -> Result<Workspace, StepError> {
     pin(shared).map_err(|e| StepError::new("workspace", &e))?;
     let create = |request: &WorkspaceRequest<'_>| {
         Workspace::create(&WorkspaceRequest {
-            start,
             shared: view,
+            start: beginning.start.as_ref(),
+            feedback: beginning.feedback.as_deref(),
+            is_check: beginning.is_check,
             ..*request
         })
     };
     workspace_request(shared, attempt, task, user, accounts, create)
         .map_err(|e| StepError::new("workspace", &e))
+}
+
+/// A start from a result, whose files an agent made; none where it is the run's base. Where a checkout of
+/// it would take more than the task's disk, how much that is at least, in bytes.
+pub(super) async fn start<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    (head, base): (CommitId, CommitId),
+) -> Result<Result<Option<Start>, u64>, StepError> {
+    let context = &shared.context;
+    if head == context.plan.repository.base {
+        return Ok(Ok(None));
+    }
+    let results = context
+        .state
+        .results(context.repository.key(), context.store.key());
+    let limit = u64::try_from(task.disk_limit).unwrap_or(u64::MAX);
+    let started = blocking(move || {
+        let size = collect::checkout_size(&results, &head)?;
+        let start = Start {
+            results,
+            head,
+            base,
+            needs: Vec::new(),
+        };
+        Ok(if size > limit {
+            Err(size)
+        } else {
+            Ok(Some(start))
+        })
+    });
+    started
+        .await
+        .map_err(|e: ExtentError| StepError::new("workspace", &e))
 }
 
 /// Keeps the run's base from being pruned.
@@ -96,6 +144,8 @@ pub(super) fn workspace_request<E: Engine, T>(
         store: &context.store,
         start: None,
         shared: None,
+        feedback: None,
+        is_check: false,
         owner: user.owner,
         author: (&author.name, &author.email),
         exclude: &context.repository.info_exclude(),

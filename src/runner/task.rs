@@ -1,45 +1,45 @@
 //! One attempt at one task, from admission to a safe result.
 //!
-//! admit → prepare → start → watch → stop → drain log → collect. What it leaves on the engine and on
+//! admit → prepare → start → watch → stop → drain log → collect → verify. What it leaves on the engine and on
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
-mod running;
+mod make;
 mod take_up;
+mod verify;
 mod wait;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use running::{Pumping, Running};
-
-use super::container::{Launch, task_config, volume_config};
+use super::container::{Launch, task_config};
+use super::course::{Course, Next};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outage::may_be_away;
 use super::outcome::{StoppedBy, outcome};
-use super::prepare::{self, make_workspace, user_of};
-use super::proof::Proof;
+use super::prepare::{self, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
-use super::user::{ContainerUser, account_files};
-use super::{Shared, StepError, attempts, blocking, collector, proof, views};
+use super::user::ContainerUser;
+use super::{Shared, StepError, collector, views};
 use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
     ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
-    TaskReport, Usage,
+    TaskReport, Usage, VerifyReport,
 };
 use crate::id::{AttemptId, CommitId, Role};
 use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
-use crate::workspace::{SharedCheckout, Start, Workspace};
+use crate::workspace::{Start, Workspace};
 
 pub(super) use take_up::unknown_image;
 
@@ -53,36 +53,19 @@ const PLACES: usize = 64;
 pub(super) struct AttemptDone {
     pub(super) report: TaskReport,
     pub(super) remains: Remains,
-    /// Whether another attempt is to follow, so that its work got no branch.
-    pub(super) is_retried: bool,
+    /// What is to follow, so that its work got no branch.
+    pub(super) next: Option<Next>,
 }
 
-/// Makes an attempt at a task that starts there and has waited since then; whatever goes wrong becomes its outcome.
+/// Makes an attempt at a task that starts there, on that course, and has waited since then; whatever goes
+/// wrong becomes its outcome.
 pub(super) async fn run_attempt<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
-    attempt: AttemptId,
-    (start, since): (Option<&Start>, Instant),
+    begin: (AttemptId, Instant),
+    from: (Option<&Start>, &Course),
 ) -> AttemptDone {
-    let mut life = Life {
-        shared,
-        task,
-        attempt,
-        start,
-        remains: Remains::default(),
-        phase: (TaskPhase::Waiting, since),
-        phases: Vec::new(),
-        image: None,
-        image_digest: None,
-        usage: None,
-        ran: Duration::ZERO,
-        pumped: Pumped::default(),
-        child_oom_killed: false,
-        may_have_run: false,
-        branch: None,
-        artifacts: None,
-        is_retried: None,
-    };
+    let mut life = Life::new(shared, task, begin, from);
     let outcome = match life.live().await {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -90,12 +73,12 @@ pub(super) async fn run_attempt<E: Engine>(
             life.failed(&error)
         }
     };
-    let is_retried = life.is_retried(&outcome);
+    let next = life.next(&outcome);
     let report = life.report(outcome);
     AttemptDone {
         report,
         remains: life.remains,
-        is_retried,
+        next,
     }
 }
 
@@ -103,7 +86,11 @@ struct Life<'a, E: Engine> {
     shared: &'a Arc<Shared<E>>,
     task: &'a TaskPlan,
     attempt: AttemptId,
+    /// Where the task starts; at the run's base where there is none.
     start: Option<&'a Start>,
+    course: &'a Course,
+    /// What its container is for: the task, or the check of its result.
+    role: Role,
     remains: Remains,
     /// The phase that it is in, and since when.
     phase: (TaskPhase, Instant),
@@ -117,8 +104,54 @@ struct Life<'a, E: Engine> {
     may_have_run: bool,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
+    verify: Option<VerifyReport>,
     /// Decided once, before its work gets its place.
-    is_retried: Option<bool>,
+    next: OnceLock<Option<Next>>,
+}
+
+/// Everything a started container needs to be watched.
+struct Running {
+    name: String,
+    pump: Pumping,
+    started: Instant,
+}
+
+/// A pump at work, and how to tell it that its container has ended.
+struct Pumping {
+    pump: JoinHandle<Pumped>,
+    tell: oneshot::Sender<Ending>,
+}
+
+impl<'a, E: Engine> Life<'a, E> {
+    fn new(
+        shared: &'a Arc<Shared<E>>,
+        task: &'a TaskPlan,
+        (attempt, since): (AttemptId, Instant),
+        (start, course): (Option<&'a Start>, &'a Course),
+    ) -> Self {
+        Self {
+            shared,
+            task,
+            attempt,
+            start,
+            course,
+            role: Role::Task,
+            remains: Remains::default(),
+            phase: (TaskPhase::Waiting, since),
+            phases: Vec::new(),
+            image: None,
+            image_digest: None,
+            usage: None,
+            ran: Duration::ZERO,
+            pumped: Pumped::default(),
+            child_oom_killed: false,
+            may_have_run: false,
+            branch: None,
+            artifacts: None,
+            verify: None,
+            next: OnceLock::new(),
+        }
+    }
 }
 
 impl<E: Engine> Life<'_, E> {
@@ -153,7 +186,7 @@ impl<E: Engine> Life<'_, E> {
             Ok(None) => return Ok(TaskOutcome::Cancelled),
             Err(error) => {
                 if self.may_have_run {
-                    let name = self.attempt.container_name(Role::Task);
+                    let name = self.attempt.container_name(self.role);
                     self.stop(&name, self.grace(), pending()).await;
                     let outcome = self.failed(&error);
                     self.collect(&image, user, workspace, &outcome).await;
@@ -169,21 +202,27 @@ impl<E: Engine> Life<'_, E> {
             }
             Err(error) => self.failed(&error),
         };
-        self.collect(&image, user, workspace, &outcome).await;
-        Ok(outcome)
+        self.collect(&image, user, workspace.clone(), &outcome)
+            .await;
+        Ok(self.verified(&workspace, outcome).await)
     }
 
-    fn is_retried(&mut self, outcome: &TaskOutcome) -> bool {
-        let goes_on = self.stops().now() == Urgency::None
-            && self.shared.fatal.get().is_none()
-            && self.shared.failures.reason().is_none();
-        let (retry, number) = (&self.task.retry, self.attempt.number);
-        let decide = || goes_on && attempts::follows(retry, number, outcome);
-        *self.is_retried.get_or_insert_with(decide)
+    /// What is to follow an attempt that ends so.
+    fn next(&self, outcome: &TaskOutcome) -> Option<Next> {
+        *self.next.get_or_init(|| {
+            let goes_on = self.stops().now() == Urgency::None
+                && self.shared.fatal.get().is_none()
+                && self.shared.failures.reason().is_none();
+            self.course.next(outcome).filter(|_| goes_on)
+        })
     }
 
     /// Enters a phase; what is done in it is done once that is on the disk.
     async fn enter(&mut self, phase: TaskPhase) -> Result<(), StepError> {
+        if self.role != Role::Task {
+            // All of a check is one phase of its task.
+            return Ok(());
+        }
         self.leave_phase(phase);
         let kind = EventKind::Phase { phase };
         self.shared.intent(Some(&self.task.id), kind).await
@@ -200,96 +239,6 @@ impl<E: Engine> Life<'_, E> {
         self.shared.stops(&self.task.id)
     }
 
-    /// The image, or nothing if the run stopped meanwhile.
-    async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
-        let mut stops = self.stops();
-        let (images, request) = (&self.shared.images, &self.task.image);
-        let limit = self.task.startup_timeout;
-        if self.attempt.number > 1 {
-            images.forget_failure(request);
-        }
-        tokio::select! {
-            image = timeout(limit, images.obtain(self.shared, request)) => match image {
-                Ok(image) => image?,
-                Err(_) => return Err(StepError {
-                    stage: "image",
-                    message: format!(
-                        "image {} was not there within startup_timeout ({} s)",
-                        request.reference,
-                        limit.as_secs()
-                    ),
-                }),
-            },
-            () = stops.asked(Urgency::Graceful) => return Ok(None),
-        };
-        let image = images.prepare(self.shared, request).await?;
-        Ok((stops.now() == Urgency::None).then_some(image))
-    }
-
-    /// No container of a task is created before it is known that directories of ours arrive in one.
-    async fn prove_mounts(
-        &self,
-        image: &PreparedImage,
-        user: ContainerUser,
-    ) -> Result<Proof, StepError> {
-        let prove = || proof::of_mounts(self.shared, image, user);
-        match self.shared.proof.get_or_try_init(prove).await {
-            Ok(Ok(proof)) => Ok(proof.clone()),
-            Ok(Err(error)) => {
-                self.shared.give_up(error.clone());
-                Err(StepError::new("bind mounts", error))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn workspace(
-        &self,
-        image: &PreparedImage,
-        user: ContainerUser,
-        as_view: bool,
-    ) -> Result<Arc<Workspace>, StepError> {
-        let view = if as_view {
-            self.shared_checkout(image, user).await?
-        } else {
-            None
-        };
-        let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
-        let (shared, attempt, task) =
-            (self.shared.clone(), self.attempt.clone(), self.task.clone());
-        let start = self.start.cloned();
-        let made = blocking(move || {
-            let accounts = (passwd.as_str(), group.as_str());
-            let from = (start.as_ref(), view.as_deref());
-            make_workspace(&shared, (&attempt, &task), user, accounts, from)
-        });
-        let workspace = Arc::new(made.await?);
-        let context = &self.shared.context;
-        if let Some(volume) = volume_config(context, &self.attempt, &workspace) {
-            let made = context.engine.create_volume(&volume).await;
-            made.map_err(StepError::engine("workspace"))?;
-        }
-        Ok(workspace)
-    }
-
-    /// What the worktree is a view of; nothing where the engine cannot mount views.
-    async fn shared_checkout(
-        &self,
-        image: &PreparedImage,
-        user: ContainerUser,
-    ) -> Result<Option<Arc<SharedCheckout>>, StepError> {
-        if image.facts.has_shell {
-            self.shared.views.remember_image(&image.info.id);
-        }
-        match self.prove_mounts(image, user).await?.views {
-            Ok(()) => views::checkout(self.shared, user).await.map(Some),
-            Err(why) => {
-                views::refused(self.shared, self.task, &why);
-                Ok(None)
-            }
-        }
-    }
-
     /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.
     async fn start(
         &mut self,
@@ -300,7 +249,7 @@ impl<E: Engine> Life<'_, E> {
     ) -> Result<Option<Running>, StepError> {
         self.remains
             .containers
-            .push(self.attempt.container_name(Role::Task));
+            .push(self.attempt.container_name(self.role));
         let engine = &*self.shared.context.engine;
         let mut tries = PLACES;
         loop {
@@ -364,7 +313,7 @@ impl<E: Engine> Life<'_, E> {
             user,
             workspace,
         };
-        let (config, input) = task_config(&launch, network)?;
+        let (config, input) = task_config(&launch, self.role, network)?;
         if self.stops().now() != Urgency::None {
             return Ok(None);
         }
@@ -379,11 +328,14 @@ impl<E: Engine> Life<'_, E> {
 
     fn pump(&self, output: OutputStream) -> Result<Pumping, StepError> {
         let context = &self.shared.context;
-        let name = self.attempt.container_name(Role::Task);
+        let name = self.attempt.container_name(self.role);
         let reopen = read_on(Arc::downgrade(&context.engine), name);
         let limit = u64::try_from(self.task.log_limit).unwrap_or(u64::MAX);
-        let log = LogWriter::create(context.state.log(&self.attempt), limit)
-            .map_err(|e| StepError::new("log", &e))?;
+        let log = match self.role {
+            Role::Verify => context.state.verify_log(&self.attempt),
+            _ => context.state.log(&self.attempt),
+        };
+        let log = LogWriter::create(log, limit).map_err(|e| StepError::new("log", &e))?;
         let pump = Pump::new(
             self.task.id.clone(),
             log,
@@ -512,7 +464,9 @@ impl<E: Engine> Life<'_, E> {
         workspace: Arc<Workspace>,
         outcome: &TaskOutcome,
     ) {
-        let branch = (!self.is_retried(outcome)).then_some(&self.task.branch);
+        // Set aside where it is to be checked, or where another attempt follows.
+        let is_placed = !self.is_to_be_verified(outcome) && self.next(outcome).is_none();
+        let branch = is_placed.then_some(&self.task.branch);
         let report = if self.stops().now() == Urgency::Forced {
             let mut report = BranchReport::bare(BranchResult::Kept {
                 path: workspace.directory().to_owned(),
@@ -591,6 +545,7 @@ impl<E: Engine> Life<'_, E> {
             image_digest: self.image_digest.take(),
             child_oom_killed: self.child_oom_killed,
             log: (!self.ran.is_zero()).then_some(log),
+            verify: self.verify.take(),
             teardown_errors: Vec::new(),
             earlier_attempts: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! Removes what an attempt leaves behind. Goes on whatever fails, and says what did.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -101,10 +102,15 @@ pub(super) async fn tear_down<E: Engine>(
     torn.may_run = torn.removed.len() < remains.containers.len() + remains.volume.iter().len();
     // What a container may still write in is no place to delete in; `clean` tries it all again.
     if let Some(attempt) = remains.attempt
-        && !remains.keep_work
         && !torn.may_run
     {
-        torn.take_directory(engine, state, &attempt).await;
+        if remains.keep_work {
+            let check = state.check(&attempt);
+            torn.errors
+                .extend(remove(engine, state, &attempt, check).await);
+        } else {
+            torn.take_directory(engine, state, &attempt).await;
+        }
     }
     torn
 }
@@ -144,12 +150,22 @@ pub(super) async fn remove_directory<E: Engine>(
     state: &StateDir,
     attempt: &AttemptId,
 ) -> Option<String> {
+    remove(engine, state, attempt, state.attempt(attempt)).await
+}
+
+/// Removes a directory of an attempt; gives a sentence if that failed.
+async fn remove<E: Engine>(
+    engine: &Arc<E>,
+    state: &StateDir,
+    attempt: &AttemptId,
+    directory: PathBuf,
+) -> Option<String> {
     let (state, attempt) = (state.clone(), attempt.clone());
     // A run is over once nobody has its engine any more.
     let engine = engine.clone();
     let removed = blocking(move || {
         let _engine = engine;
-        let removed = workspace::remove(&state, &state.attempt(&attempt));
+        let removed = workspace::remove(&state, &directory);
         // Other attempts may have left work in it.
         let _ = std::fs::remove_dir(state.task(&attempt.run, &attempt.task));
         removed

@@ -73,6 +73,8 @@ pub const TASK_KEYS: &[&str] = &[
     "touches",
     "touches_strict",
     "artifacts",
+    "verify",
+    "feedback",
 ];
 
 /// Keys of the smaller maps, by the name of their form in the JSON Schema.
@@ -91,6 +93,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
+    ("VerifyParts", VERIFY_KEYS),
 ];
 pub(super) const ARTIFACTS_KEYS: &[&str] = &["paths", "when"];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
@@ -117,6 +120,7 @@ pub(super) const PROMPT_KEYS: &[&str] = &["file"];
 pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
+pub(super) const VERIFY_KEYS: &[&str] = &["run", "timeout", "image", "secrets"];
 
 /// Keys of the plan of record that this version does not have.
 const LATER: &[&str] = &[
@@ -129,7 +133,6 @@ const LATER: &[&str] = &[
     "model",
     "args",
     "setup",
-    "verify",
     "cpuset",
     "runtime",
     "budget",

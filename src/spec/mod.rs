@@ -21,6 +21,7 @@ mod task;
 mod top;
 mod tree;
 pub mod units;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use resolved::resolved;
 pub use retry::MOST_RETRIES;
 pub use schema::schema;
 pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
+pub use verify::{MOST_FEEDBACK, VerifySpec};
 
 use crate::id::RunId;
 

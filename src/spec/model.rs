@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 use super::source::{At, SourceFile};
+use super::verify::VerifySpec;
 use crate::engine::config::{PullPolicy, Ulimit};
 use crate::id::{BranchName, CellValue, ClaimKey, ImageRef, PathPattern, TaskId};
 use crate::secrets::SecretString;
@@ -198,6 +199,12 @@ pub struct TaskSpec {
     /// Files of the worktree that are copied for you: patterns, or `paths` and `when`. Default: none.
     #[schemars(with = "Option<schema::ArtifactsForm>")]
     pub artifacts: Option<Artifacts>,
+    /// A check of its result in a container of its own: a script, or `run` and more. Default: none.
+    #[schemars(with = "Option<schema::VerifyForm>")]
+    pub verify: Option<VerifySpec>,
+    /// How many attempts go on from a result that failed `verify`, told why. Default: none.
+    #[schemars(range(max = 10))]
+    pub feedback: Option<u32>,
 }
 
 /// Where claims are taken besides the repository.
@@ -280,6 +287,8 @@ pub enum RetryCause {
     Oom,
     /// Its command ended with another code than 0, or by a signal: 128 and its number.
     ExitCode,
+    /// Its result did not pass `verify`.
+    VerifyFailure,
 }
 
 /// Billionths of a CPU.

@@ -152,11 +152,12 @@ impl Writer<'_> {
         let is_text = matches!(entry.node.value, Value::Scalar { .. });
         match entry.key.as_str() {
             "run" | "environment" => self.value(entry, Texts::AsWritten),
-            "prompt" if is_text => self.value(entry, Texts::AsWritten),
+            "prompt" | "verify" if is_text => self.value(entry, Texts::AsWritten),
+            "verify" => self.inner(entry, ("run", Texts::AsWritten)),
             "command" | "entrypoint" if is_text => self.words(entry),
             "build" if is_text => self.value(entry, Texts::Paths),
-            "build" => self.inner(entry, "context"),
-            "prompt" => self.inner(entry, "file"),
+            "build" => self.inner(entry, ("context", Texts::Paths)),
+            "prompt" => self.inner(entry, ("file", Texts::Paths)),
             "env_file" => self.env_files(entry),
             _ => self.value(entry, Texts::Interpolated),
         }
@@ -164,16 +165,17 @@ impl Writer<'_> {
 
     fn secrets(&mut self, node: &Node) -> Written {
         let secrets = entries_of(node).iter().filter(|e| is_meant(e));
-        let secrets = secrets.map(|entry| (entry.key.clone(), self.inner(entry, "file")));
+        let secrets =
+            secrets.map(|entry| (entry.key.clone(), self.inner(entry, ("file", Texts::Paths))));
         Written::Map(secrets.collect())
     }
 
-    /// A map of ours, in which one key is a path.
-    fn inner(&mut self, entry: &Entry, path: &str) -> Written {
+    /// A map of ours, in which the texts of one key are treated otherwise.
+    fn inner(&mut self, entry: &Entry, (key, texts): (&str, Texts)) -> Written {
         let inner = entries_of(&entry.node).iter().filter(|e| is_meant(e));
         let inner = inner.map(|entry| {
-            let texts = if entry.key == path {
-                Texts::Paths
+            let texts = if entry.key == key {
+                texts
             } else {
                 Texts::Interpolated
             };
@@ -189,7 +191,7 @@ impl Writer<'_> {
                 ..entry.clone()
             };
             match item.node.value {
-                Value::Map(_) => self.inner(&item, "path"),
+                Value::Map(_) => self.inner(&item, ("path", Texts::Paths)),
                 _ => self.value(&item, Texts::Paths),
             }
         };

@@ -17,6 +17,7 @@ const WORDS: &[(&str, Option<RetryCause>)] = &[
     ("timeout", Some(RetryCause::Timeout)),
     ("oom", Some(RetryCause::Oom)),
     ("exit_code", Some(RetryCause::ExitCode)),
+    ("verify_failure", Some(RetryCause::VerifyFailure)),
     ("any", None),
 ];
 

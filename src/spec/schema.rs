@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::model::{RetryCause, RunSpec, TaskSpec, When};
 use super::source::At;
+use crate::id::ImageRef;
 
 /// The schema of a spec, as `schema/agent-run.v1.json` holds it.
 pub fn schema() -> Value {
@@ -351,6 +352,29 @@ pub(super) enum AnyCause {
 pub(super) enum ExitCodes {
     One(#[schemars(range(min = 1))] u8),
     Many(#[schemars(inner(range(min = 1)))] Vec<u8>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum VerifyForm {
+    /// The script.
+    Script(String),
+    Parts(VerifyParts),
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct VerifyParts {
+    /// A script for `sh -eu`, or for the interpreter that its first line names. Never interpolated.
+    run: String,
+    /// Its time limit, from its container's start. Default: the task's `timeout`.
+    timeout: Option<DurationForm>,
+    /// The image that it runs in. Default: the task's.
+    image: Option<At<ImageRef>>,
+    /// The secrets it is granted, as for a task. Default: none, whatever the task has.
+    secrets: Option<Vec<GrantForm>>,
 }
 
 #[derive(JsonSchema)]

@@ -16,6 +16,7 @@ use super::retry::retry;
 use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
+use super::verify::{self, feedback};
 use crate::engine::config::PullPolicy;
 use crate::id::{InvalidName, PathPattern, TaskId};
 use crate::secrets::SecretString;
@@ -58,6 +59,9 @@ pub(super) fn read_task(
     let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
     let strict = fields.get("touches_strict");
     let strict = strict.and_then(|f| reader.claim(f));
+    let verify = fields.get("verify");
+    let verify = verify.and_then(|f| verify::verify(reader, f, declared, &environment));
+    let feedback = feedback(reader, fields, id.is_none());
     let mut time = |key| {
         let field = fields.get(key)?;
         reader.value(field, "a duration", units::duration)
@@ -140,6 +144,8 @@ pub(super) fn read_task(
         touches: touches(reader, fields, strict),
         touches_strict: strict,
         artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
+        verify,
+        feedback,
         id: id?,
     })
 }
@@ -164,10 +170,10 @@ fn conflicts(reader: &mut Reader<'_>, fields: Fields<'_>) {
     }
 }
 
-fn script(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<String>> {
+pub(super) fn script(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<String>> {
     let text = reader.raw(field, "a script")?;
     if text.trim().is_empty() {
-        reader.problem(field.span(), "`run` is empty", "");
+        reader.problem(field.span(), format!("`{}` is empty", field.key), "");
         return None;
     }
     Some(At {
@@ -298,7 +304,7 @@ fn env_file(reader: &mut Reader<'_>, field: Field<'_>) -> Option<EnvFile> {
     })
 }
 
-fn grants(
+pub(super) fn grants(
     reader: &mut Reader<'_>,
     field: Field<'_>,
     declared: &[&str],

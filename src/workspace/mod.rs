@@ -43,6 +43,8 @@ pub const HANDOFF: &str = include_str!("handoff.sh");
 
 /// Where a task has its worktree.
 const WORKSPACE: &str = "/workspace";
+/// Where it is told of the result that it goes on from.
+const FEEDBACK: &str = "/agent/feedback.txt";
 
 /// What a workspace is made of.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,11 @@ pub struct WorkspaceRequest<'a> {
     /// What the worktree is a view of; none where it is a checkout of its own. It is one, too, where
     /// it starts elsewhere than at the run's base.
     pub shared: Option<&'a SharedCheckout>,
+    /// What the task is told of the result that it goes on from, at `/agent/feedback.txt`.
+    pub feedback: Option<&'a str>,
+    /// Whether it is of a check of the attempt's result: its directory is in the attempt's, and
+    /// nothing is handed off.
+    pub is_check: bool,
     /// The container's uid and gid, where the runner is root and gives its files away.
     pub owner: Option<(u32, u32)>,
     /// Name and e-mail address of the commits.
@@ -125,7 +132,11 @@ impl Workspace {
     /// Makes the attempt's directories and checks the base out. On failure what was made stays,
     /// to be removed with [`remove`] like any other attempt.
     pub fn create(request: &WorkspaceRequest<'_>) -> Result<Self, WorkspaceError> {
-        let directory = request.state.attempt(request.attempt);
+        let directory = if request.is_check {
+            request.state.check(request.attempt)
+        } else {
+            request.state.attempt(request.attempt)
+        };
         make_private(&request.state.run(&request.attempt.run))?;
         make_new(&directory)?;
         let place = |start: &Start| start.place(request.git, request.store, &directory);
@@ -405,12 +416,17 @@ impl View {
 fn mounted_files<'a>(
     request: &WorkspaceRequest<'a>,
     submodules: &'a str,
-) -> [(&'static str, &'static str, Option<&'a str>); 8] {
+) -> [(&'static str, &'static str, Option<&'a str>); 9] {
     [
         ("entry", "/agent/entry", Some(ENTRY)),
-        ("handoff", "/agent/handoff", Some(HANDOFF)),
+        (
+            "handoff",
+            "/agent/handoff",
+            (!request.is_check).then_some(HANDOFF),
+        ),
         ("script", "/agent/script", request.script),
         ("prompt.md", "/agent/prompt.md", request.prompt),
+        ("feedback.txt", FEEDBACK, request.feedback),
         (
             "submodules",
             "/agent/submodules",
@@ -443,8 +459,12 @@ fn environment(request: &WorkspaceRequest<'_>, base: &CommitId) -> Vec<(String, 
         ("GIT_CONFIG_KEY_0", "safe.directory".to_owned()),
         ("GIT_CONFIG_VALUE_0", "*".to_owned()),
     ];
+    let feedback = request
+        .feedback
+        .map(|_| ("AGENT_FEEDBACK", FEEDBACK.to_owned()));
     variables
         .into_iter()
+        .chain(feedback)
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
 }

@@ -37,6 +37,7 @@ pub fn hints(run: &RunSummary) -> Hints {
         mem_limit: limit("2g", 3),
         disk_limit: limit("10g", 5),
         timeout: limit("1h", 4),
+        verify_timeout: None,
         slow_after: "30m".into(),
     };
     let limits = run.tasks.iter().map(|t| (t.task.clone(), limits.clone()));

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_run::event::{
     ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event, EventKind, FileStat,
-    PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport, Usage, Versioned,
-    events_schema, result_schema,
+    PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport,
+    Versioned, events_schema, result_schema,
 };
 use agent_run::id::CellValue;
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -87,6 +87,9 @@ fn outcomes() -> Vec<TaskOutcome> {
         TaskOutcome::OutOfDisk { used_bytes: 7 },
         TaskOutcome::TimedOut,
         TaskOutcome::Killed { signal: 9 },
+        TaskOutcome::VerifyFailed {
+            cause: Box::new(TaskOutcome::Failed { exit_code: 1 }),
+        },
         TaskOutcome::Cancelled,
         skipped,
         infra,
@@ -171,6 +174,14 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
         image_digest: Some("acme@sha256:1".into()),
         child_oom_killed: false,
         log: Some("/log".into()),
+        verify: Some(VerifyReport {
+            commit: "b".repeat(40).parse().unwrap(),
+            ran: Duration::from_millis(700),
+            usage: Some(usage()),
+            image: Some("sha256:2".into()),
+            image_digest: None,
+            log: Some("/verify.log".into()),
+        }),
         last_lines: vec!["last".into()],
         teardown_errors: Vec::new(),
         earlier_attempts: Vec::new(),
@@ -262,6 +273,7 @@ fn every_event_follows_its_schema_and_is_read_again() {
         EventKind::Retry {
             report: Box::new(whole.clone()),
             wait: Duration::from_secs(30),
+            goes_on: true,
         },
         EventKind::Stopping {
             reason: StopReason::TimedOut,

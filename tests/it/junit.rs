@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_run::event::{BranchReport, BranchResult, TaskOutcome, TaskReport};
+use agent_run::event::{BranchReport, BranchResult, TaskOutcome, TaskReport, VerifyReport};
 use agent_run::report::junit;
 use insta::assert_snapshot;
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus, TestRerun, XmlString};
@@ -18,6 +18,24 @@ fn task(id: &str, outcome: TaskOutcome, result: Option<BranchResult>) -> TaskRep
         log: Some(format!("/state/logs/{id}.1.log").into()),
         last_lines: vec!["\u{1b}[31mlast\u{1b}[0m".into(), "words".into()],
         ..TaskReport::bare(id.parse().unwrap(), outcome)
+    }
+}
+
+/// A task whose result did not pass its check.
+fn not_verified(id: &str, how: TaskOutcome) -> TaskReport {
+    let outcome = TaskOutcome::VerifyFailed {
+        cause: Box::new(how),
+    };
+    TaskReport {
+        verify: Some(VerifyReport {
+            commit: "b".repeat(40).parse().unwrap(),
+            ran: Duration::from_millis(900),
+            usage: None,
+            image: None,
+            image_digest: None,
+            log: Some(format!("/state/logs/{id}.1.verify.log").into()),
+        }),
+        ..task(id, outcome, Some(BranchResult::NoChange))
     }
 }
 
@@ -56,6 +74,7 @@ fn every_ending() {
         task("full", out_of_disk, no_change()),
         task("slow", TaskOutcome::TimedOut, no_change()),
         task("killed", TaskOutcome::Killed { signal: 9 }, no_change()),
+        not_verified("not-verified", TaskOutcome::Failed { exit_code: 127 }),
         task("rejected", TaskOutcome::Succeeded, Some(rejected)),
         task("image", infra, None),
         task("stopped", TaskOutcome::Cancelled, no_change()),

@@ -57,6 +57,7 @@ fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
             value: "1h".into(),
             place: None,
         },
+        verify_timeout: None,
         slow_after: "30m".into(),
     };
     let hints = Hints {

@@ -31,6 +31,7 @@ impl Scene {
                 mem_limit: limit("4g"),
                 disk_limit: limit("10g"),
                 timeout: limit("1h30m"),
+                verify_timeout: None,
                 slow_after: "45m".into(),
             };
             (id(task), limits)

@@ -59,9 +59,9 @@ impl<E: Engine> Life<'_, E> {
             }
             Err(error) => self.failed(&error),
         };
-        self.collect(&unknown_image(), user, workspace, &outcome)
+        self.collect(&unknown_image(), user, workspace.clone(), &outcome)
             .await;
-        Ok(Some(outcome))
+        Ok(Some(self.verified(&workspace, outcome).await))
     }
 
     async fn existing(&self, user: ContainerUser) -> Result<Option<Arc<Workspace>>, StepError> {

@@ -38,5 +38,6 @@ mod stop;
 mod submodules;
 mod terminal;
 mod tidy;
+mod verify;
 mod views;
 mod whole;

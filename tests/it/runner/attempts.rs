@@ -154,7 +154,7 @@ async fn the_wait_doubles_and_the_slot_is_free_meanwhile() {
     assert_eq!(began("a"), [0, 11, 32]);
     assert_eq!(began("b"), [1]);
     let waits = seen.events.iter().filter_map(|e| match &e.kind {
-        EventKind::Retry { report, wait } => Some((report.attempt, wait.as_secs() / 60)),
+        EventKind::Retry { report, wait, .. } => Some((report.attempt, wait.as_secs() / 60)),
         _ => None,
     });
     assert_eq!(waits.collect::<Vec<_>>(), [(1, 10), (2, 20)]);

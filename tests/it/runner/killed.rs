@@ -69,16 +69,16 @@ fn scene() -> (Scene, Starts) {
 }
 
 /// Runs until the run has told so many events, and kills it there; says how many it told.
-async fn killed_at(scene: &Scene, at: usize) -> usize {
+pub async fn killed_at((scene, yaml): (&Scene, &str), at: usize) -> usize {
     let (mut counter, reached) = Counter::until(at);
-    scene.killed(YAML, &mut counter, reached.notified()).await;
+    scene.killed(yaml, &mut counter, reached.notified()).await;
     counter.seen
 }
 
 /// Every event of a run, killed there.
 async fn at_every_event() -> usize {
     let (scene, _) = scene();
-    let events = killed_at(&scene, usize::MAX).await;
+    let events = killed_at((&scene, YAML), usize::MAX).await;
     assert!(events > 9, "{events}");
     events
 }
@@ -98,7 +98,7 @@ fn assert_outcomes(summary: &RunSummary, starts: &Starts, at: usize) {
 async fn resumes(later: bool) {
     for at in 1..=at_every_event().await {
         let (scene, starts) = scene();
-        killed_at(&scene, at).await;
+        killed_at((&scene, YAML), at).await;
         if later {
             tokio::time::sleep(Duration::from_secs(600)).await;
         }
@@ -135,7 +135,7 @@ async fn resume_when_all_containers_have_ended_runs_no_task_twice() {
 async fn clean_reaches_a_clean_state_and_a_result_and_twice_changes_nothing() {
     for at in 1..=at_every_event().await {
         let (scene, starts) = scene();
-        killed_at(&scene, at).await;
+        killed_at((&scene, YAML), at).await;
         let report = scene.cleaned().await;
         assert_eq!(report.problems, Vec::<String>::new(), "killed at {at}");
         scene.assert_nothing_left();

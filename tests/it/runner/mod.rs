@@ -22,4 +22,5 @@ mod shutdown;
 mod stop;
 mod tidy;
 mod usage;
+mod verify;
 mod views;

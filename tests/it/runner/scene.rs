@@ -441,6 +441,53 @@ pub fn commit(config: &ContainerConfig, file: &str, text: &str) {
     std::fs::write(out.join("status"), status).unwrap();
 }
 
+/// The hand-off of a task that commits `text` as `file`, on top of what its branch stands on.
+pub fn commits(scene: &Scene, file: &str, text: &str) -> impl Fn(&ContainerConfig) + use<> {
+    let repo = scene.repository.directory().to_owned();
+    let (file, text) = (file.to_owned(), text.to_owned());
+    move |config| {
+        let refs = std::fs::read_to_string(host_path(config, "/agent/git/packed-refs")).unwrap();
+        let of_branch = |line: &&str| line.contains(" refs/heads/");
+        let (start, _) = refs
+            .lines()
+            .find(of_branch)
+            .unwrap()
+            .split_once(' ')
+            .unwrap();
+        let scratch = TempDir::new().unwrap();
+        let work = scratch.path().join("work");
+        let work = work.to_str().unwrap();
+        git_in(&repo, &["worktree", "add", "-q", "--detach", work, start]);
+        let work = std::path::Path::new(work);
+        std::fs::write(work.join(&file), &text).unwrap();
+        git_in(work, &["add", "-A"]);
+        git_in(work, &["commit", "-q", "-m", &file]);
+        let tip = git(work, &["rev-parse", "HEAD"]).trim().to_owned();
+        let (bundle, exclude) = (
+            host_path(config, "/agent/out/result.bundle"),
+            format!("^{}", variable(config, "AGENT_BASE").unwrap()),
+        );
+        let name = "refs/agent-run/out/head";
+        git_in(work, &["update-ref", name, "HEAD"]);
+        let path = bundle.to_str().unwrap();
+        git_in(work, &["bundle", "create", "-q", path, name, &exclude]);
+        git_in(work, &["update-ref", "-d", name]);
+        git_in(
+            &repo,
+            &["worktree", "remove", "--force", work.to_str().unwrap()],
+        );
+        let status = format!("format=1\nhead={tip}\nchanged=1\nbundle=1\n");
+        std::fs::write(host_path(config, "/agent/out/status"), status).unwrap();
+    }
+}
+
+/// A variable of a container.
+pub fn variable(config: &ContainerConfig, name: &str) -> Option<String> {
+    let mut variables = config.environment.iter();
+    let found = variables.find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone())
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a test's repository is made with plain git"

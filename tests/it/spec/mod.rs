@@ -11,6 +11,7 @@ mod resolved;
 mod retry;
 mod schema;
 mod units;
+mod verify;
 
 use std::path::Path;
 

@@ -57,11 +57,14 @@ fn every_key_of_a_task_has_an_example_that_plans() {
     for row in rows_of_tasks {
         assert!(row[3].starts_with(row[0]), "{row:?}");
         let secrets = "version: 1\nsecrets: { npm_token: { environment: NPM_TOKEN } }";
-        let mut spec = good(&(with_task(row[3]) + "  other: { run: make }\n").replacen(
-            "version: 1",
-            secrets,
-            1,
-        ));
+        let needs = if row[0] == "feedback" {
+            "\nverify: make test"
+        } else {
+            ""
+        };
+        let lines = format!("{}{needs}", row[3]);
+        let other = with_task(&lines) + "  other: { run: make }\n";
+        let mut spec = good(&other.replacen("version: 1", secrets, 1));
         spec.tasks[0].prompt = None;
         planned(&spec);
     }

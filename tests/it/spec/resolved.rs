@@ -38,6 +38,7 @@ tasks:
     command: agent '--name=${TWO}' $$HOME $${HOME}
     env_file: [ .env, { path: other.env, required: false } ]
     prompt: { file: "prompts/${task.id}.md" }
+    verify: test ${not}
     build: image
     cpus: 0.5
   three:
@@ -47,6 +48,8 @@ tasks:
 
         And that.
     build: { context: image, args: { V: "${SET}" } }
+    verify: { run: "test ${not}", image: "${SET}:2", timeout: 5m, secrets: [key] }
+    feedback: 2
     command: [ agent, "two\nlines", "", "null", "1", "# no comment" ]
 "##;
 
@@ -148,6 +151,7 @@ fn anchors_defaults_and_variables_are_resolved() {
           required: false
         prompt:
           file: /project/prompts/two.md
+        verify: test ${not}
         build: /project/image
         cpus: 0.5
         environment:
@@ -173,6 +177,13 @@ fn anchors_defaults_and_variables_are_resolved() {
           context: /project/image
           args:
             V: value
+        verify:
+          run: test ${not}
+          image: value:2
+          timeout: 5m
+          secrets:
+          - key
+        feedback: 2
         command:
         - agent
         - |-

@@ -79,6 +79,7 @@ fn every_key_is_read() {
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
         ("tasks: {u: {retry: {", "}}}", "RetryParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),
+        ("tasks: {u: {verify: {", "}}}", "VerifyParts"),
     ];
     assert_eq!(parents.len(), INNER_KEYS.len());
     for (open, close, form) in parents {

@@ -108,6 +108,8 @@ impl Site {
             store: &self.store,
             start,
             shared: None,
+            feedback: None,
+            is_check: false,
             owner,
             author: ("agent-run", "u@example.org"),
             exclude: b"*.ignored\n",

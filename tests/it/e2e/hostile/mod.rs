@@ -18,6 +18,7 @@ mod objects;
 mod users_config;
 mod snapshot;
 mod strangers;
+mod verify;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,0 +1,156 @@
+//! What a container of an attempt needs before it can be created: an image, the proof that directories
+//! arrive in it, and the directories.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::Life;
+use crate::engine::Engine;
+use crate::id::AttemptId;
+use crate::runner::container::volume_config;
+use crate::runner::feedback::feedback;
+use crate::runner::images::PreparedImage;
+use crate::runner::prepare::{self, Beginning, make_workspace};
+use crate::runner::proof::{self, Proof};
+use crate::runner::stops::Urgency;
+use crate::runner::user::{ContainerUser, account_files};
+use crate::runner::{StepError, blocking, views};
+use crate::workspace::{SharedCheckout, Start, Workspace};
+
+impl<E: Engine> Life<'_, E> {
+    /// The image, or nothing if the run stopped meanwhile.
+    pub(super) async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
+        let mut stops = self.stops();
+        let (images, request) = (&self.shared.images, &self.task.image);
+        let limit = self.task.startup_timeout;
+        if self.attempt.number > 1 {
+            images.forget_failure(request);
+        }
+        tokio::select! {
+            image = timeout(limit, images.obtain(self.shared, request)) => match image {
+                Ok(image) => image?,
+                Err(_) => return Err(StepError {
+                    stage: "image",
+                    message: format!(
+                        "image {} was not there within startup_timeout ({} s)",
+                        request.reference,
+                        limit.as_secs()
+                    ),
+                }),
+            },
+            () = stops.asked(Urgency::Graceful) => return Ok(None),
+        };
+        let image = images.prepare(self.shared, request).await?;
+        Ok((stops.now() == Urgency::None).then_some(image))
+    }
+
+    /// No container of a task is created before it is known that directories of ours arrive in one.
+    pub(super) async fn prove_mounts(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+    ) -> Result<Proof, StepError> {
+        let prove = || proof::of_mounts(self.shared, image, user);
+        match self.shared.proof.get_or_try_init(prove).await {
+            Ok(Ok(proof)) => Ok(proof.clone()),
+            Ok(Err(error)) => {
+                self.shared.give_up(error.clone());
+                Err(StepError::new("bind mounts", error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn workspace(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+        as_view: bool,
+    ) -> Result<Arc<Workspace>, StepError> {
+        let beginning = self.beginning().await?;
+        let view = if as_view && beginning.start.is_none() {
+            self.shared_checkout(image, user).await?
+        } else {
+            None
+        };
+        let workspace = self.make(image, user, (beginning, view)).await?;
+        let context = &self.shared.context;
+        if let Some(volume) = volume_config(context, &self.attempt, &workspace) {
+            let made = context.engine.create_volume(&volume).await;
+            made.map_err(StepError::engine("workspace"))?;
+        }
+        Ok(workspace)
+    }
+
+    /// Makes the directories of its container.
+    pub(super) async fn make(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+        (beginning, view): (Beginning, Option<Arc<SharedCheckout>>),
+    ) -> Result<Arc<Workspace>, StepError> {
+        let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
+        let (shared, attempt, task) =
+            (self.shared.clone(), self.attempt.clone(), self.task.clone());
+        let made = blocking(move || {
+            let accounts = (passwd.as_str(), group.as_str());
+            let from = (&beginning, view.as_deref());
+            make_workspace(&shared, (&attempt, &task), user, accounts, from)
+        });
+        made.await.map(Arc::new)
+    }
+
+    /// What the worktree is a view of; nothing where the engine cannot mount views.
+    async fn shared_checkout(
+        &self,
+        image: &PreparedImage,
+        user: ContainerUser,
+    ) -> Result<Option<Arc<SharedCheckout>>, StepError> {
+        if image.facts.has_shell {
+            self.shared.views.remember_image(&image.info.id);
+        }
+        match self.prove_mounts(image, user).await?.views {
+            Ok(()) => views::checkout(self.shared, user).await.map(Some),
+            Err(why) => {
+                views::refused(self.shared, self.task, &why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where the attempt begins, and what it is told.
+    async fn beginning(&self) -> Result<Beginning, StepError> {
+        let Some(from) = self.course.from() else {
+            return Ok(Beginning {
+                start: self.start.cloned(),
+                ..Beginning::default()
+            });
+        };
+        let of_run = self.shared.context.store.base();
+        let base = self.start.map_or(of_run, |start| &start.base);
+        let commits = (from.commit.clone(), base.clone());
+        let start = prepare::start(self.shared, self.task, commits).await?;
+        let start = start.map_err(|bytes| StepError {
+            stage: "workspace",
+            message: format!(
+                "a checkout of the result of attempt {} takes {bytes} bytes, and disk_limit is {}",
+                from.attempt, self.task.disk_limit
+            ),
+        })?;
+        let log = self.shared.context.state.verify_log(&AttemptId {
+            number: from.attempt,
+            ..self.attempt.clone()
+        });
+        let from = from.clone();
+        let needs = self.start.map(|start| start.needs.clone());
+        Ok(Beginning {
+            start: start.map(|start| Start {
+                needs: needs.unwrap_or_default(),
+                ..start
+            }),
+            feedback: Some(blocking(move || feedback(&from, &log)).await),
+            is_check: false,
+        })
+    }
+}

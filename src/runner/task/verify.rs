@@ -1,0 +1,192 @@
+//! The spec's `verify`: a fresh container on a clean checkout of the result, whose end decides.
+//!
+//! The work is safe before that, under a ref of ours; it gets its branch once it is known that no other
+//! attempt goes on from it. Nothing that the check writes comes back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Life;
+use crate::engine::Engine;
+use crate::event::{BranchResult, TaskOutcome, TaskPhase, VerifyReport};
+use crate::id::{CommitId, Role};
+use crate::plan::{TaskPlan, VerifyPlan, Work};
+use crate::runner::outcome::outcome;
+use crate::runner::prepare::{self, Beginning, user_of};
+use crate::runner::stops::Urgency;
+use crate::runner::{StepError, blocking, collector};
+use crate::workspace::{self, Workspace};
+
+/// What the wrapper may take to end, after the script: nothing is handed off.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+impl<E: Engine> Life<'_, E> {
+    /// Whether the result of an attempt that ended so is to be checked.
+    pub(super) fn is_to_be_verified(&self, outcome: &TaskOutcome) -> bool {
+        *outcome == TaskOutcome::Succeeded && self.task.verify.is_some()
+    }
+
+    /// Checks the result, if that is asked; then its work gets its place.
+    pub(super) async fn verified(
+        &mut self,
+        workspace: &Workspace,
+        outcome: TaskOutcome,
+    ) -> TaskOutcome {
+        let plan = self.task.verify.as_ref();
+        let plan = plan.filter(|_| self.is_to_be_verified(&outcome));
+        let (Some(plan), Some(commit)) = (plan, self.result(workspace)) else {
+            return outcome;
+        };
+        let outcome = match self.verify(plan, commit, workspace.base().clone()).await {
+            Ok(ending @ (TaskOutcome::Succeeded | TaskOutcome::Cancelled)) => ending,
+            Ok(ending) => TaskOutcome::VerifyFailed {
+                cause: Box::new(ending),
+            },
+            Err(error) => {
+                let StepError { stage, message } = self.looked_into(error).await;
+                let message = match stage {
+                    "container" => message,
+                    _ => format!("{stage}: {message}"),
+                };
+                let stage = "verify";
+                self.failed(&StepError { stage, message })
+            }
+        };
+        if self.next(&outcome).is_none() {
+            self.name().await;
+        }
+        outcome
+    }
+
+    /// The tip of what was collected, or the base where nothing was changed.
+    fn result(&self, workspace: &Workspace) -> Option<CommitId> {
+        match &self.branch.as_ref()?.result {
+            BranchResult::SetAside { commit, .. } => Some(commit.clone()),
+            BranchResult::NoChange => Some(workspace.base().clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives the branch to the work, unless there is no time for it.
+    async fn name(&mut self) {
+        let in_time = self.stops().now() != Urgency::Forced;
+        if let Some(work) = self.branch.take_if(|_| in_time) {
+            let (shared, attempt) = (self.shared, self.attempt.clone());
+            let named = collector::name_set_aside(shared, &self.task.branch, attempt, work).await;
+            self.branch = Some(named);
+        }
+    }
+
+    /// How the check ended.
+    async fn verify(
+        &mut self,
+        plan: &VerifyPlan,
+        commit: CommitId,
+        base: CommitId,
+    ) -> Result<TaskOutcome, StepError> {
+        if self.stops().now() != Urgency::None {
+            return Ok(TaskOutcome::Cancelled);
+        }
+        self.enter(TaskPhase::Verifying).await?;
+        let task = check_of(self.task, plan);
+        let since = Instant::now();
+        let mut check = Life::new(
+            self.shared,
+            &task,
+            (self.attempt.clone(), since),
+            (self.start, self.course),
+        );
+        check.role = Role::Verify;
+        let ended = check.check(&commit, base).await;
+        self.remains
+            .containers
+            .append(&mut check.remains.containers);
+        self.remains.errors.append(&mut check.remains.errors);
+        self.remains.may_run |= check.remains.may_run;
+        let log = self.shared.context.state.verify_log(&self.attempt);
+        self.verify = Some(VerifyReport {
+            commit,
+            ran: check.ran,
+            usage: check.usage,
+            image: check.image.take(),
+            image_digest: check.image_digest.take(),
+            log: (!check.ran.is_zero()).then_some(log),
+        });
+        self.pumped = check.pumped;
+        ended
+    }
+}
+
+/// The check as a task of its own: what is not the plan's is the task's.
+fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
+    let own = plan.image.as_ref().map(|image| image.request.clone());
+    TaskPlan {
+        image: own.unwrap_or_else(|| task.image.clone()),
+        work: Work::Script(plan.run.clone()),
+        entrypoint: None,
+        prompt: None,
+        secrets: plan.secrets.clone(),
+        timeout: plan.timeout,
+        slow_after: plan.timeout,
+        handoff_timeout: LAST_STEPS,
+        artifacts: None,
+        verify: None,
+        ..task.clone()
+    }
+}
+
+/// The life of a check, which has the task's place in all but its containers.
+impl<E: Engine> Life<'_, E> {
+    async fn check(&mut self, commit: &CommitId, base: CommitId) -> Result<TaskOutcome, StepError> {
+        let Some(image) = self.image().await? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let repository = self.task.image.reference.repository();
+        self.image_digest = image.info.digest(repository).cloned();
+        self.image = Some(image.info.id.clone());
+        let user = user_of(&self.shared.context.info, self.task)?;
+        let start = prepare::start(self.shared, self.task, (commit.clone(), base)).await?;
+        let start = match start {
+            Ok(start) => start,
+            Err(used_bytes) => return Ok(TaskOutcome::OutOfDisk { used_bytes }),
+        };
+        self.remove_earlier().await?;
+        let beginning = Beginning {
+            start,
+            feedback: None,
+            is_check: true,
+        };
+        let (proof, workspace, network) = tokio::join!(
+            self.prove_mounts(&image, user),
+            self.make(&image, user, (beginning, None)),
+            prepare::network(self.shared, self.task),
+        );
+        proof?;
+        let (workspace, network) = (workspace?, network?);
+        let running = match self.start(&image, user, &workspace, network).await {
+            Ok(Some(running)) => running,
+            Ok(None) => return Ok(TaskOutcome::Cancelled),
+            Err(error) => {
+                if self.may_have_run {
+                    let name = self.attempt.container_name(self.role);
+                    self.stop(&name, self.grace(), std::future::pending()).await;
+                }
+                return Err(error);
+            }
+        };
+        let (stopped, exit) = self.watch(running, workspace).await;
+        let exit = exit?;
+        if exit.oom_killed && exit.code == 0 {
+            self.warn("one of the processes of `verify` was killed, out of memory".into());
+        }
+        Ok(outcome(stopped, exit))
+    }
+
+    /// Removes the directory of a check that an earlier process began.
+    async fn remove_earlier(&self) -> Result<(), StepError> {
+        let (state, attempt) = (self.shared.context.state.clone(), self.attempt.clone());
+        let removed = blocking(move || workspace::remove(&state, &state.check(&attempt))).await;
+        removed.map_err(|e| StepError::new("workspace", &e))
+    }
+}
