@@ -1,6 +1,6 @@
 //! What a container of a task needs before it can be created: a user, a workspace, a network.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::user::{ContainerUser, container_user};
@@ -77,38 +77,38 @@ pub(super) fn make_workspace<E: Engine>(
         .map_err(|e| StepError::new("workspace", &e))
 }
 
-/// A start from a result, whose files an agent made; none where it is the run's base. Where a checkout of
-/// it would take more than the task's disk, how much that is at least, in bytes.
-pub(super) async fn start<E: Engine>(
-    shared: &Arc<Shared<E>>,
-    task: &TaskPlan,
+/// A start from a result; none where that is the run's base.
+pub(super) fn start<E: Engine>(
+    shared: &Shared<E>,
     (head, base): (CommitId, CommitId),
-) -> Result<Result<Option<Start>, u64>, StepError> {
+) -> Option<Start> {
     let context = &shared.context;
-    if head == context.plan.repository.base {
-        return Ok(Ok(None));
-    }
-    let results = context
-        .state
-        .results(context.repository.key(), context.store.key());
+    (head != context.plan.repository.base).then(|| Start {
+        results: context
+            .state
+            .results(context.repository.key(), context.store.key()),
+        head,
+        base,
+        needs: Vec::new(),
+    })
+}
+
+/// How much disk a checkout of a start takes at least, in bytes, where that is more than the task may
+/// use: an agent made its files, and few objects can stand for any number of them.
+pub(super) async fn excess<E: Engine>(
+    shared: &Shared<E>,
+    task: &TaskPlan,
+    start: Option<&Start>,
+) -> Result<Option<u64>, StepError> {
+    let of_agents = |start: &&Start| start.head != shared.context.plan.repository.base;
+    let Some(start) = start.filter(of_agents) else {
+        return Ok(None);
+    };
     let limit = u64::try_from(task.disk_limit).unwrap_or(u64::MAX);
-    let started = blocking(move || {
-        let size = collect::checkout_size(&results, &head)?;
-        let start = Start {
-            results,
-            head,
-            base,
-            needs: Vec::new(),
-        };
-        Ok(if size > limit {
-            Err(size)
-        } else {
-            Ok(Some(start))
-        })
-    });
-    started
-        .await
-        .map_err(|e: ExtentError| StepError::new("workspace", &e))
+    let (results, head) = (start.results.clone(), start.head.clone());
+    let size = blocking(move || collect::checkout_size(&results, &head)).await;
+    let size = size.map_err(|e: ExtentError| StepError::new("workspace", &e))?;
+    Ok((size > limit).then_some(size))
 }
 
 /// Keeps the run's base from being pruned.

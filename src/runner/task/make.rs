@@ -121,34 +121,41 @@ impl<E: Engine> Life<'_, E> {
 
     /// Where the attempt begins, and what it is told.
     async fn beginning(&self) -> Result<Beginning, StepError> {
-        let Some(from) = self.course.from() else {
+        let from = self.course.from();
+        let start = match from {
+            None => self.start.cloned(),
+            Some(from) => {
+                let of_run = self.shared.context.store.base();
+                let base = self.start.map_or(of_run, |start| &start.base);
+                let start = prepare::start(self.shared, (from.commit.clone(), base.clone()));
+                let needs = self.start.map(|start| start.needs.clone());
+                start.map(|start| Start {
+                    needs: needs.unwrap_or_default(),
+                    ..start
+                })
+            }
+        };
+        if let Some(bytes) = prepare::excess(self.shared, self.task, start.as_ref()).await? {
+            let limit = self.task.disk_limit;
+            return Err(StepError {
+                stage: "workspace",
+                message: format!(
+                    "a checkout of the result that it starts from takes {bytes} bytes, and its disk_limit is {limit}"
+                ),
+            });
+        }
+        let Some(from) = from.cloned() else {
             return Ok(Beginning {
-                start: self.start.cloned(),
+                start,
                 ..Beginning::default()
             });
         };
-        let of_run = self.shared.context.store.base();
-        let base = self.start.map_or(of_run, |start| &start.base);
-        let commits = (from.commit.clone(), base.clone());
-        let start = prepare::start(self.shared, self.task, commits).await?;
-        let start = start.map_err(|bytes| StepError {
-            stage: "workspace",
-            message: format!(
-                "a checkout of the result of attempt {} takes {bytes} bytes, and disk_limit is {}",
-                from.attempt, self.task.disk_limit
-            ),
-        })?;
         let log = self.shared.context.state.verify_log(&AttemptId {
             number: from.attempt,
             ..self.attempt.clone()
         });
-        let from = from.clone();
-        let needs = self.start.map(|start| start.needs.clone());
         Ok(Beginning {
-            start: start.map(|start| Start {
-                needs: needs.unwrap_or_default(),
-                ..start
-            }),
+            start,
             feedback: Some(blocking(move || feedback(&from, &log)).await),
             is_check: false,
         })

@@ -146,11 +146,10 @@ impl<E: Engine> Life<'_, E> {
         self.image_digest = image.info.digest(repository).cloned();
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
-        let start = prepare::start(self.shared, self.task, (commit.clone(), base)).await?;
-        let start = match start {
-            Ok(start) => start,
-            Err(used_bytes) => return Ok(TaskOutcome::OutOfDisk { used_bytes }),
-        };
+        let start = prepare::start(self.shared, (commit.clone(), base));
+        if let Some(used_bytes) = prepare::excess(self.shared, self.task, start.as_ref()).await? {
+            return Ok(TaskOutcome::OutOfDisk { used_bytes });
+        }
         self.remove_earlier().await?;
         let beginning = Beginning {
             start,

@@ -231,6 +231,31 @@ async fn a_run_that_is_gone_on_with_knows_what_its_tasks_made() {
     }
 }
 
+/// Few objects stand for any number of files: they are counted before they are on the disk.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_would_fill_the_disk_is_checked_out_for_nobody() {
+    let scene = Scene::new();
+    let large = "x".repeat(2 << 20);
+    let script = Scene::commits("large", Box::leak(large.into_boxed_str()));
+    scene.engine.script("task/a", script);
+    scene.engine.script("task/b", Scene::hands_off(0));
+    scene.engine.script("task/c", Scene::hands_off(0));
+    let yaml = "version: 1\ndefaults: { run: x, needs: a }\ntasks:\n  a: { needs: [] }\n  \
+                b: { disk_limit: 1m }\n  c: {}\n";
+    let summary = scene.run(yaml).await;
+    let told = told(&summary);
+    assert!(
+        told["b"].starts_with("workspace: a checkout of the result"),
+        "{told:?}"
+    );
+    assert!(told["b"].ends_with("its disk_limit is 1048576"), "{told:?}");
+    assert_eq!((&*told["a"], &*told["c"]), ("ok", "ok"));
+    let containers = scene.engine.containers();
+    let of_b = containers.iter().filter(|c| c.name.ends_with("-1-b"));
+    assert_eq!(of_b.count(), 0);
+    scene.assert_nothing_left();
+}
+
 #[tokio::test(start_paused = true)]
 async fn results_that_conflict_start_nothing() {
     let scene = Scene::new();
