@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::record::{FoundClaim, NO_FILES};
-use super::{ClaimError, ClaimRecord};
+use super::{ClaimError, ClaimRecord, named};
 use crate::git::{GitError, Repository};
 use crate::id::{ClaimKey, CommitId};
 
@@ -15,47 +15,36 @@ const LONGEST: usize = 64 * 1024;
 pub(super) struct Local<'a>(pub(super) &'a Repository);
 
 impl Local<'_> {
-    /// What a ref stands for, by one process.
-    pub(super) fn find(self, name: &str) -> Result<Option<FoundClaim>, ClaimError> {
-        Ok(self.read(&[name])?.pop().flatten())
-    }
-
     /// The commit that a ref stands for.
     pub(super) fn commit(self, name: &str) -> Result<Option<CommitId>, ClaimError> {
-        let refs = self.0.refs(name)?;
-        let of_it = refs.into_iter().find(|(found, _)| found == name);
-        Ok(of_it.map(|(_, commit)| commit))
+        Ok(named(self.0.refs(name)?, name))
     }
 
     pub(super) fn list(self) -> Result<Vec<(String, FoundClaim)>, ClaimError> {
-        let refs = self.0.refs(ClaimKey::PREFIX)?;
-        let names: Vec<&str> = refs.iter().map(|(name, _)| name.as_str()).collect();
-        let found = self.read(&names)?;
-        let all = names.iter().map(|name| (*name).to_owned()).zip(found);
-        Ok(all
-            .filter_map(|(name, found)| Some((name, found?)))
-            .collect())
+        let found = self.0.refs(ClaimKey::PREFIX)?.into_iter().map(|(name, _)| {
+            let found = self.find(&name)?;
+            Ok(found.map(|found| (name, found)))
+        });
+        found.filter_map(Result::transpose).collect()
     }
 
-    /// What several names of commits stand for, in their order.
-    pub(super) fn read(self, names: &[&str]) -> Result<Vec<Option<FoundClaim>>, ClaimError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
+    /// What a ref, or the name of a commit, stands for, by one process.
+    pub(super) fn find(self, name: &str) -> Result<Option<FoundClaim>, ClaimError> {
+        let call = self.0.call(["cat-file", "--batch"]).output_limit(LONGEST);
+        match call.input(format!("{name}\n").into_bytes()).run() {
+            Ok(answer) => Ok(read(&answer)?),
+            Err(GitError::OutputTooLarge { .. }) => {
+                let id = self
+                    .0
+                    .call(["rev-parse", "--verify", "-q", name])
+                    .run_text()?;
+                Ok(Some(FoundClaim {
+                    commit: id.trim().parse().map_err(|_| misunderstood())?,
+                    record: Err("it is too large".to_owned()),
+                }))
+            }
+            Err(error) => Err(error.into()),
         }
-        let input = names
-            .iter()
-            .map(|name| format!("{name}\n"))
-            .collect::<String>();
-        let call = self
-            .0
-            .call(["cat-file", "--batch"])
-            .input(input.into_bytes());
-        let answer = call
-            .output_limit(names.len().saturating_mul(LONGEST))
-            .run()?;
-        let mut rest = answer.as_slice();
-        let found = names.iter().map(|_| take_object(&mut rest));
-        Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// Stores a record; no ref stands for it yet.
@@ -107,28 +96,21 @@ fn misunderstood() -> GitError {
     }
 }
 
-/// Takes one answer of `git cat-file --batch`: nothing where there is no such object.
-fn take_object(answer: &mut &[u8]) -> Result<Option<FoundClaim>, GitError> {
+/// Reads an answer of `git cat-file --batch`: nothing where there is no such object.
+fn read(answer: &[u8]) -> Result<Option<FoundClaim>, GitError> {
     let end = memchr::memchr(b'\n', answer).ok_or_else(misunderstood)?;
-    let line = String::from_utf8_lossy(&answer[..end]).into_owned();
-    *answer = &answer[end + 1..];
+    let line = String::from_utf8_lossy(&answer[..end]);
     if line.ends_with(" missing") {
         return Ok(None);
     }
     let words: Vec<&str> = line.split(' ').collect();
-    let [id, kind, size] = words[..] else {
+    let [id, kind, _size] = words[..] else {
         return Err(misunderstood());
     };
-    let content = size.parse().ok().and_then(|size| {
-        let (content, rest) = answer.split_at_checked(size)?;
-        *answer = rest.strip_prefix(b"\n")?;
-        Some(content)
-    });
-    let content = content.ok_or_else(misunderstood)?;
     Ok(Some(FoundClaim {
         commit: id.parse().map_err(|_| misunderstood())?,
         record: match kind {
-            "commit" => ClaimRecord::of_commit(content),
+            "commit" => ClaimRecord::of_commit(&answer[end + 1..]),
             other => Err(format!("it is a {other}")),
         },
     }))

@@ -157,10 +157,13 @@ impl<'a> Claims<'a> {
         let (name, old) = claim.guard();
         let record = claim.record.renewed(now);
         let commit = self.local.write(&record, now)?;
-        if let Some(remote) = self.remote
-            && !remote.swap(&name, Some(&old), Some(&commit))?
-        {
-            return Ok(false);
+        if let Some(remote) = self.remote {
+            let Some(there) = remote.holding(claim)? else {
+                return Ok(false);
+            };
+            if !remote.swap(&name, Some(&there), Some(&commit))? {
+                return Ok(false);
+            }
         }
         if !self.local.swap(&name, Some(&old), Some(&commit))? {
             return Ok(false);
@@ -172,12 +175,11 @@ impl<'a> Claims<'a> {
     /// Whether a claim is still held. Its ref here is what [`Claim::guard`] has checked again.
     pub fn is_held(&self, claim: &Claim) -> Result<bool, ClaimError> {
         let (name, commit) = claim.guard();
-        let here = self.local.commit(&name)?;
-        let there = match self.remote {
-            Some(remote) => remote.commit(&name)?,
-            None => here.clone(),
+        let is_there = match self.remote {
+            Some(remote) => remote.holding(claim)?.is_some(),
+            None => true,
         };
-        Ok(here.as_ref() == Some(&commit) && there == Some(commit))
+        Ok(is_there && self.local.commit(&name)? == Some(commit))
     }
 
     /// Gives a claim back; what somebody else has taken over meanwhile stays his.
@@ -211,6 +213,12 @@ impl<'a> Claims<'a> {
         self.local.swap(name, Some(commit), None)?;
         there
     }
+}
+
+/// What the ref of that name stands for.
+fn named(refs: Vec<(String, CommitId)>, name: &str) -> Option<CommitId> {
+    let of_it = refs.into_iter().find(|(found, _)| found == name);
+    of_it.map(|(_, commit)| commit)
 }
 
 /// The fencing number of who had a claim until now, 0 for nobody; else who has it.

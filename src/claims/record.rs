@@ -103,6 +103,11 @@ impl ClaimRecord {
         self.run == *wanted.run && self.task == *wanted.task
     }
 
+    /// Whether it is the same claim, maybe of before or after it was renewed.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        (&self.run, &self.task, self.fence) == (&other.run, &other.task, other.fence)
+    }
+
     /// The commit that holds it, as git stores it.
     pub(super) fn to_commit(&self, now: Timestamp) -> Result<Vec<u8>, ClaimError> {
         let json = serde_json::to_string(self).map_err(ClaimError::Record)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::local::Local;
 use super::record::FoundClaim;
-use super::{ClaimError, TRIES};
+use super::{Claim, ClaimError, TRIES, named};
 use crate::git::{GitError, Repository};
 use crate::id::{ClaimKey, CommitId};
 use crate::sanitize;
@@ -27,7 +27,7 @@ impl Remote<'_> {
                 return Ok(None);
             };
             self.fetch(&[name])?;
-            let found = self.read(&commit)?;
+            let found = Local(self.repository).find(commit.as_str())?;
             // Else it has moved on between the two questions.
             if found.is_some() {
                 return Ok(found);
@@ -40,9 +40,20 @@ impl Remote<'_> {
 
     /// The commit that a ref there stands for.
     pub(super) fn commit(self, name: &str) -> Result<Option<CommitId>, ClaimError> {
-        let refs = self.refs(name)?;
-        let of_it = refs.into_iter().find(|(found, _)| found == name);
-        Ok(of_it.map(|(_, commit)| commit))
+        Ok(named(self.refs(name)?, name))
+    }
+
+    /// What stands for a claim there, if it is still held. That may be a renewal whose answer was lost.
+    pub(super) fn holding(self, claim: &Claim) -> Result<Option<CommitId>, ClaimError> {
+        let (name, commit) = claim.guard();
+        if self.commit(&name)?.as_ref() == Some(&commit) {
+            return Ok(Some(commit));
+        }
+        let found = self.find(&name)?.filter(|found| {
+            let record = found.record.as_ref();
+            record.is_ok_and(|record| record.is_same_as(&claim.record))
+        });
+        Ok(found.map(|found| found.commit))
     }
 
     pub(super) fn list(self) -> Result<Vec<(String, FoundClaim)>, ClaimError> {
@@ -50,7 +61,7 @@ impl Remote<'_> {
         let names: Vec<&str> = refs.iter().map(|(name, _)| name.as_str()).collect();
         self.fetch(&names)?;
         let found = refs.into_iter().map(|(name, commit)| {
-            let found = self.read(&commit)?;
+            let found = Local(self.repository).find(commit.as_str())?;
             Ok(found.map(|found| (name, found)))
         });
         found.filter_map(Result::transpose).collect()
@@ -80,11 +91,6 @@ impl Remote<'_> {
             now if now.as_ref() == old => Err(self.refused(error)),
             _ => Ok(false),
         }
-    }
-
-    fn read(self, commit: &CommitId) -> Result<Option<FoundClaim>, ClaimError> {
-        let mut found = Local(self.repository).read(&[commit.as_str()])?;
-        Ok(found.pop().flatten())
     }
 
     fn refs(self, pattern: &str) -> Result<Vec<(String, CommitId)>, ClaimError> {

@@ -247,7 +247,9 @@ fn a_ref_that_is_no_claim_is_nobodys_and_stays() {
     let repository = scratch.open(&dir);
     let claims = Claims::of(&repository, None);
     let me = Contender::here("t");
-    for target in ["HEAD", "HEAD:a.txt", "HEAD^{tree}"] {
+    let large = commit(&dir, "large.txt", &"x".repeat(100_000));
+    let large = format!("{large}:large.txt");
+    for target in ["HEAD", "HEAD:a.txt", "HEAD^{tree}", &large] {
         git(&dir, &["update-ref", &name(), target]);
         let before = git(&dir, &["rev-parse", &name()]);
         let taken = me.take(claims, Timestamp::now());
@@ -333,6 +335,24 @@ fn on_a_remote_it_is_renewed_lost_and_released() {
     for dir in all {
         assert_eq!(git(dir, &["for-each-ref", "refs/agent-run"]), "");
     }
+}
+
+#[test]
+fn a_renewal_whose_answer_was_lost_is_no_loss_of_the_claim() {
+    let scratch = Scratch::new();
+    let (_, clones) = remote(&scratch, 1);
+    let repository = scratch.open(&clones[0]);
+    let claims = Claims::of(&repository, Some("origin"));
+    let now = now();
+    let mut claim = Contender::here("t").get(claims, now);
+    let (name, before) = claim.guard();
+    let minute = Duration::from_secs(60);
+    assert!(claims.renew(&mut claim.clone(), now + minute).unwrap());
+    git(&clones[0], &["update-ref", &name, before.as_str()]);
+    assert!(claims.is_held(&claim).unwrap());
+    assert!(claims.renew(&mut claim, now + minute * 2).unwrap());
+    assert_ne!(claim.guard().1, before);
+    assert!(claims.is_held(&claim).unwrap());
 }
 
 #[test]
