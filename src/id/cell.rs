@@ -97,6 +97,12 @@ impl TaskId {
         values.filter_map(|value| value.split_once('='))
     }
 
+    /// Whether this is the name of a task of which the other is a cell, or that with some of its values.
+    pub fn means_cell(&self, other: &Self) -> bool {
+        let has = |value| other.values().any(|known| known == value);
+        other.is_cell() && other.task() == self.task() && self.values().all(has)
+    }
+
     /// What names of files, branches and refs have for the id: the id itself; of a cell
     /// `review+model=small`, with a hash of the id where that would not fit or not tell it from others.
     pub fn slug(&self) -> Cow<'_, str> {

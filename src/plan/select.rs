@@ -26,10 +26,7 @@ pub fn matching<'a>(ids: &[&'a TaskId], word: &str) -> Vec<&'a TaskId> {
         return the_one;
     }
     if let Ok(meant) = word.parse::<TaskId>() {
-        return those(&|id| {
-            let has = |value| id.values().any(|known| known == value);
-            id.is_cell() && id.task() == meant.task() && meant.values().all(has)
-        });
+        return those(&|id| meant.means_cell(id));
     }
     if !is_pattern(word) {
         return Vec::new();

@@ -24,10 +24,7 @@ impl RunSpec {
         if !the_one.is_empty() {
             return the_one;
         }
-        those(&|id| {
-            let has = |value| id.values().any(|known| known == value);
-            id.is_cell() && id.task() == meant.task() && meant.values().all(has)
-        })
+        those(&|id| meant.means_cell(id))
     }
 
     /// The places of the tasks that a task needs, each with where the spec says so: those of `needs`, and
