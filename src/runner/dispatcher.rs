@@ -360,10 +360,7 @@ impl<E: Engine> Dispatch<E> {
         let message = "its memory is with containers that could not be removed".to_owned();
         let stage = "memory".to_owned();
         let outcome = TaskOutcome::Infra { stage, message };
-        let report = TaskReport {
-            allow_failure: task.allow_failure,
-            ..TaskReport::bare(task.id.clone(), outcome)
-        };
+        let report = outcome::bare_report(task, outcome);
         self.report(report.clone()).await;
         self.let_others_run(&report).await;
     }

@@ -272,9 +272,7 @@ impl<E: Engine> Life<'_, E> {
             if may_be_away(&error) {
                 // Nobody knows: what it may have done is collected.
                 self.may_have_run = true;
-                self.remains.may_run = true;
                 wait::has_started(self.shared, &self.task.id, &name, error).await?;
-                self.remains.may_run = false;
                 return Ok(Some(Running {
                     name,
                     pump,
