@@ -23,18 +23,20 @@ use crate::journal::log::{LogStream, LogWriter, Place, Search, Taken};
 use crate::sanitize::{self, LOOKED_AT};
 use crate::secrets::{Needles, Redactor};
 
-/// How long the output of a container that has ended may stand still before it counts as whole.
+/// How long the output of a container that has ended may stand still before it counts as whole, and
+/// how long before its end is known it may end: one that ends sooner has broken. The engine tells of
+/// the end once it has kept the output, for which it takes up to five seconds.
 const STALL: Duration = Duration::from_secs(5);
 /// After this, the beginning of a line that does not go on is written to the log.
 const QUIET: Duration = Duration::from_millis(100);
-/// How long before its end is known a container's output may end: one that ends sooner has broken.
-const NATURAL: Duration = Duration::from_millis(250);
 /// How long apart tries to read on are, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long one may take, and how many follow the container's end.
 const REREAD: Duration = Duration::from_secs(30);
 const LAST_TRIES: u32 = 3;
+/// How often it is looked for what has come last: what the engine keeps is behind what it sends.
+const LOOKS: u32 = 3;
 /// How long the last word on missing lines waits for a reporter.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How many of the last lines are kept for the report.
@@ -124,7 +126,7 @@ impl Heard {
 
     /// Whether it was told, or is within the time that an output ends before its container.
     async fn soon(&mut self) -> bool {
-        self.ending.is_some() || timeout(NATURAL, self.hear()).await.is_ok()
+        self.ending.is_some() || timeout(STALL, self.hear()).await.is_ok()
     }
 }
 
@@ -250,15 +252,16 @@ impl Pump {
     async fn rejoin(&mut self, heard: &mut Heard, mut why: String) -> Option<OutputStream> {
         let mut pause = PAUSE;
         let mut last_tries = LAST_TRIES;
+        let mut looks = LOOKS;
         loop {
-            let read_on = timeout(REREAD, self.read_on()).await;
+            let read_on = timeout(REREAD, self.read_on(&mut looks)).await;
             match read_on {
-                Ok(Ok(rest)) => {
+                Ok(Ok(Some(rest))) => {
                     heard.until = Instant::now() + STALL;
                     return Some(rest);
                 }
                 Ok(Err(error)) => why = error.to_string(),
-                Err(_) => {}
+                Ok(Ok(None)) | Err(_) => {}
             }
             last_tries -= u32::from(heard.ending.is_some());
             if last_tries == 0 || heard.ending == Some(Ending::Unknown) {
@@ -273,8 +276,17 @@ impl Pump {
         }
     }
 
-    async fn read_on(&mut self) -> Result<OutputStream, EngineError> {
+    /// Nothing where it is worth another look.
+    async fn read_on(&mut self, looks: &mut u32) -> Result<Option<OutputStream>, EngineError> {
         let places = self.places((self.reopen)(false).await?).await?;
+        *looks = looks.saturating_sub(1);
+        if *looks > 0
+            && places
+                .iter()
+                .any(|place| matches!(place, Place::Lost { .. }))
+        {
+            return Ok(None);
+        }
         let rest = (self.reopen)(true).await?;
         self.skipped = places.map(Place::known);
         for (place, name) in places.into_iter().zip(["output", "error"]) {
@@ -283,7 +295,7 @@ impl Pump {
                 self.gaps.push(format!("the log is not whole: {lost}"));
             }
         }
-        Ok(rest)
+        Ok(Some(rest))
     }
 
     /// Where in all that the engine has kept each stream goes on.
@@ -421,31 +433,91 @@ impl Shown {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use futures::future::join;
     use futures::stream;
 
     use super::*;
 
+    fn output(text: &str) -> OutputStream {
+        let bytes = text.to_owned().into();
+        let source = OutputSource::Stdout;
+        stream::iter([Ok(OutputFrame { source, bytes })]).boxed()
+    }
+
+    fn pump(directory: &Path, lines: mpsc::Sender<LogLine>, reopen: Reopen) -> Pump {
+        let log = LogWriter::create(directory.join("a.1.log"), 1 << 20).unwrap();
+        let task = "a".parse().unwrap();
+        Pump::new(task, log, &Needles::default(), lines, reopen)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_a_reporter_never_takes_is_counted_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
-        let log = LogWriter::create(directory.path().join("a.1.log"), 1 << 20).unwrap();
         let (lines, taken) = mpsc::channel(2);
         let reopen = Box::new(|_| panic!("nothing broke"));
-        let pump = Pump::new(
-            "a".parse().unwrap(),
-            log,
-            &Needles::default(),
-            lines,
-            reopen,
-        );
-        let frame = OutputFrame {
-            source: OutputSource::Stdout,
-            bytes: "x\n".repeat(10).into(),
-        };
+        let pump = pump(directory.path(), lines, reopen);
+        let output = output(&"x\n".repeat(10));
         let (tell, told) = oneshot::channel();
         tell.send(Ending::Ended).unwrap();
-        let pumped = pump.run(Box::pin(stream::iter([Ok(frame)])), told).await;
+        let pumped = pump.run(output, told).await;
         assert_eq!(taken.len(), 2);
         assert_eq!(pumped.gaps, ["8 lines not shown, see the log"]);
+    }
+
+    /// Where an output broke, or ended long before its container, what the engine has kept then.
+    async fn read_on_from(kept: [&'static str; 4]) -> (Vec<String>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (lines, _taken) = mpsc::channel(100);
+        let kept = Mutex::new(VecDeque::from(kept));
+        let reopen: Reopen = Box::new(move |_| {
+            let now = kept.lock().unwrap().pop_front().expect("another look");
+            async move { Ok(output(now)) }.boxed()
+        });
+        let pump = pump(directory.path(), lines, reopen);
+        let (tell, told) = oneshot::channel();
+        let told_late = async move {
+            sleep(STALL * 2).await;
+            tell.send(Ending::Ended).unwrap();
+        };
+        let output = output("1\n2\n3\n");
+        let (pumped, ()) = join(pump.run(output, told), told_late).await;
+        (pumped.last_lines, pumped.gaps)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_keeps_later_than_it_sends_is_waited_for() {
+        let late = ["1\n2\n", "1\n2\n", "1\n2\n3\n", "1\n2\n3\n4\n"];
+        let (lines, gaps) = read_on_from(late).await;
+        assert_eq!(lines, ["1", "2", "3", "4"]);
+        assert_eq!(gaps, <[&str; 0]>::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_engine_never_kept_is_told() {
+        let (lines, gaps) = read_on_from(["5\n", "5\n", "5\n", "5\n6\n"]).await;
+        assert_eq!(lines, ["1", "2", "3", "5", "6"]);
+        assert_eq!(gaps.len(), 1);
+        let told = "the log is not whole: what was written to standard output after its first 6";
+        assert!(gaps[0].starts_with(told), "{gaps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_ends_seconds_before_its_container_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let (lines, _taken) = mpsc::channel(100);
+        let reopen = Box::new(|_| panic!("nothing broke"));
+        let pump = pump(directory.path(), lines, reopen);
+        let (tell, told) = oneshot::channel();
+        let told_soon = async move {
+            sleep(STALL / 2).await;
+            tell.send(Ending::Ended).unwrap();
+        };
+        let output = output("1\n");
+        let (pumped, ()) = join(pump.run(output, told), told_soon).await;
+        assert_eq!(pumped.last_lines, ["1"]);
+        assert_eq!(pumped.gaps, <[&str; 0]>::default());
     }
 }
