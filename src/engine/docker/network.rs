@@ -21,8 +21,6 @@ const INTER_CONTAINER: (&str, &str) = ("com.docker.network.bridge.enable_icc", "
 
 /// How long addresses that no network has may be taken, and how long apart they are asked for.
 const SETTLING: Duration = Duration::from_secs(15);
-/// How long the engine may count a container that is gone.
-const LINGERING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl DockerEngine {
@@ -78,32 +76,12 @@ impl DockerEngine {
         separates
     }
 
-    /// Removes a network. The engine goes on for a moment to count a container that is gone: it is asked
-    /// again while no container is on the network.
     pub(super) async fn delete_network(&self, network: &str) -> Result<(), EngineError> {
         let call = Call::new(Operation::RemoveNetwork, network);
-        let deadline = Instant::now() + LINGERING;
-        loop {
-            match call.within(WORK, self.docker.remove_network(network)).await {
-                Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
-                Err(error)
-                    if error.kind == ErrorKind::InUse
-                        && Instant::now() < deadline
-                        && self.is_empty(network).await => {}
-                other => return other,
-            }
-            tokio::time::sleep(PAUSE).await;
+        match call.within(WORK, self.docker.remove_network(network)).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            other => other,
         }
-    }
-
-    /// Whether no container is on a network; false where the engine does not tell.
-    async fn is_empty(&self, network: &str) -> bool {
-        let call = Call::new(Operation::RemoveNetwork, network);
-        let asked = self
-            .docker
-            .inspect_network(network, None::<InspectNetworkOptions>);
-        let found = call.within(QUICK, asked).await;
-        found.is_ok_and(|found| found.containers.is_none_or(|on_it| on_it.is_empty()))
     }
 
     pub(super) async fn find_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {
