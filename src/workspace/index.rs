@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, UTIME_OMIT, Uid};
 use sha1::{Digest, Sha1};
 
 use super::on_two_threads;
@@ -25,9 +25,10 @@ const ENTRY: usize = 62;
 const CHECKSUM: usize = 20;
 const MODE_GITLINK: u32 = 0o160_000;
 
-/// Dates all files of a checkout back, before anybody else sees them. Fails where the index is not
-/// of version 2.
-pub(super) fn date_back(index: &Path, worktree: &Path) -> io::Result<()> {
+/// Dates all files of a checkout back, before anybody else sees them, and gives them to their owner: of
+/// many files one pass is felt. Fails where the index is not of version 2.
+pub(super) fn settle(index: &Path, worktree: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let owner = owner.map(|(uid, gid)| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))));
     let when = fs::metadata(index)?.mtime() - AGE;
     let mut bytes = fs::read(index)?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not an index of version 2");
@@ -52,7 +53,11 @@ pub(super) fn date_back(index: &Path, worktree: &Path) -> io::Result<()> {
     }
     let worktree = File::open(worktree)?;
     on_two_threads(&names, |name| {
-        set_mtime(&worktree, OsStr::from_bytes(&bytes[name.clone()]), when)
+        let name = OsStr::from_bytes(&bytes[name.clone()]);
+        if let Some((uid, gid)) = owner {
+            rustix::fs::chownat(&worktree, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        set_mtime(&worktree, name, when)
     })?;
     let checksum = Sha1::digest(&bytes[..end]);
     bytes[end..].copy_from_slice(&checksum);

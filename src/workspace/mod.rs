@@ -171,14 +171,18 @@ impl Workspace {
             exclude: request.exclude,
             files: match shared {
                 Some(shared) => Files::Shared(shared),
-                None => Files::FromObjects(&worktree),
+                None => Files::FromObjects {
+                    worktree: &worktree,
+                    owner: request.owner,
+                },
             },
         };
         private_git::create(&recipe, &workspace.git_dir())?;
         workspace.make_working_dir(request.working_dir)?;
         if let Some(owner) = request.owner {
-            for name in ["worktree", "git", "home", "out"] {
-                give_away(&workspace.directory.join(name), owner)?;
+            give_away(&worktree, owner, Given::Directories)?;
+            for name in ["git", "home", "out"] {
+                give_away(&workspace.directory.join(name), owner, Given::All)?;
             }
         }
         // Last: it says that all is made. In a container it is mounted over and cannot be removed.
@@ -512,24 +516,30 @@ fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
     written.map_err(WorkspaceError::io("write", path))
 }
 
+/// What of a fresh tree is not the container's yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    All,
+    /// The files were given as they were checked out.
+    Directories,
+}
+
 /// Gives a fresh tree to the container's uid; symbolic links themselves, not what they point at.
-fn give_away(top: &Path, (uid, gid): (u32, u32)) -> Result<(), WorkspaceError> {
-    let mut all = vec![top.to_owned()];
-    let mut directories = all.clone();
+fn give_away(top: &Path, (uid, gid): (u32, u32), what: Given) -> Result<(), WorkspaceError> {
+    let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
         let failed = || WorkspaceError::io("give away", &directory);
+        lchown(&directory, Some(uid), Some(gid)).map_err(failed())?;
         for entry in fs::read_dir(&directory).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             if entry.file_type().map_err(failed())?.is_dir() {
                 directories.push(entry.path());
+            } else if what == Given::All {
+                lchown(entry.path(), Some(uid), Some(gid)).map_err(failed())?;
             }
-            all.push(entry.path());
         }
     }
-    on_two_threads(&all, |path| {
-        let given = lchown(path, Some(uid), Some(gid));
-        given.map_err(WorkspaceError::io("give away", path))
-    })
+    Ok(())
 }
 
 /// Does something to each of many files, half of them by a second thread.

@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,9 +42,6 @@ const CONFIG: &str = "\
 pub(super) const BORROWED: &str = "/agent/base/objects";
 /// The commit that an attempt starts from: all that it borrows is reachable from here.
 const BASE_REF: &str = "refs/agent-run/base";
-/// From so many files on a checkout is worth a second process: the owner of each file changes
-/// afterwards, which alone would make it slower than `git worktree add`.
-const WORTH_A_WORKER: u32 = 5000;
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What git directories are made of.
@@ -70,7 +67,11 @@ pub(super) struct Recipe<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Files<'a> {
     /// Nowhere yet: they are checked out into this directory.
-    FromObjects(&'a Path),
+    FromObjects {
+        worktree: &'a Path,
+        /// Whom the files are given to; the directories stay ours.
+        owner: Option<(u32, u32)>,
+    },
     /// In a checkout that others have too: its indexes are copied.
     Shared(&'a SharedCheckout),
 }
@@ -138,11 +139,15 @@ fn create_submodule(
     let config = CONFIG.to_owned() + &inner;
     write(&private.git_dir, "config", config.as_bytes())?;
     private.fill(recipe.files, &submodule.git_dir, &submodule.path)?;
-    if let Files::FromObjects(worktree) = recipe.files {
+    if let Files::FromObjects { worktree, owner } = recipe.files {
         // Inside only: on the host there is nothing at that path.
         let gitfile = format!("gitdir: /agent/git/{}\n", submodule.git_dir);
         let worktree = worktree.join(&submodule.path);
         write(&worktree, ".git", gitfile.as_bytes())?;
+        if let Some((uid, gid)) = owner {
+            let given = lchown(worktree.join(".git"), Some(uid), Some(gid));
+            given.map_err(WorkspaceError::io("give away", worktree))?;
+        }
     }
     Ok(())
 }
@@ -189,7 +194,9 @@ impl Private<'_> {
             write(&self.git_dir, "shallow", shallow)?;
         }
         match files {
-            Files::FromObjects(worktree) => self.check_out(&worktree.join(path))?,
+            Files::FromObjects { worktree, owner } => {
+                self.check_out(&worktree.join(path), owner)?;
+            }
             Files::Shared(shared) => {
                 let theirs = shared.git_dir().join(git_dir).join("index");
                 let copied = fs::copy(&theirs, self.git_dir.join("index"));
@@ -208,7 +215,7 @@ impl Private<'_> {
     }
 
     /// Fills a worktree and the index from the commit.
-    fn check_out(&self, worktree: &Path) -> Result<(), WorkspaceError> {
+    fn check_out(&self, worktree: &Path, owner: Option<(u32, u32)>) -> Result<(), WorkspaceError> {
         let here = self.objects.iter();
         let here = here.flat_map(|(here, _)| [here.as_os_str().as_bytes(), &b"\n"[..]]);
         let here: Vec<u8> = here.flatten().copied().collect();
@@ -217,16 +224,15 @@ impl Private<'_> {
             .call(["read-tree", "--reset", "-u", self.commits.0.as_str()])
             .git_dir(&self.git_dir)
             .work_tree(worktree)
-            .config("checkout.workers=2")
-            .config(&format!(
-                "checkout.thresholdForParallelism={WORTH_A_WORKER}"
-            ))
             .deadline(CHECKOUT_DEADLINE)
             .run()
             .map_err(WorkspaceError::git("check the base out"))?;
         let index = self.git_dir.join("index");
-        let dated = index::date_back(&index, worktree);
-        dated.map_err(WorkspaceError::io("date the files back that are in", index))
+        let settled = index::settle(&index, worktree, owner);
+        settled.map_err(WorkspaceError::io(
+            "date and give the files that are in",
+            index,
+        ))
     }
 }
 

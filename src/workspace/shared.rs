@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::private_git::{self, Files, Recipe};
-use super::{BaseStore, WorkspaceError, give_away, make_directory, make_private, remove};
+use super::{BaseStore, Given, WorkspaceError, give_away, make_directory, make_private, remove};
 use crate::git::{Git, RepositoryLock};
 use crate::id::{RepoKey, RunId, StateDir, hex_hash};
 
@@ -138,11 +138,14 @@ impl SharedRequest<'_> {
             submodules: self.store.submodules(),
             branch: None,
             exclude: b"",
-            files: Files::FromObjects(&files),
+            files: Files::FromObjects {
+                worktree: &files,
+                owner: self.owner,
+            },
         };
         private_git::create(&recipe, &git_dir)?;
         if let Some(owner) = self.owner {
-            give_away(&files, owner)?;
+            give_away(&files, owner, Given::Directories)?;
         }
         fs::rename(&making, path).map_err(WorkspaceError::io("move", making))
     }
