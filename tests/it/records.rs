@@ -163,6 +163,15 @@ impl Small {
         Self(place.to_owned())
     }
 
+    /// One with a file system of its own in a file.
+    pub fn in_a_file(file: &Path, place: &Path, size: &str) -> Self {
+        let words = ["mkfs.ext4", "-q", "-m", "0"].map(AsRef::as_ref);
+        mount(&[&words[..], &[file.as_os_str(), size.as_ref()]].concat());
+        let words = ["mount", "-o", "loop"].map(AsRef::as_ref);
+        mount(&[&words[..], &[file.as_os_str(), place.as_os_str()]].concat());
+        Self(place.to_owned())
+    }
+
     /// Takes all the room that is left; gives the file that has it.
     pub fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
