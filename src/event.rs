@@ -113,6 +113,13 @@ pub enum EventKind {
         /// What goes on with it, in words.
         status: String,
     },
+    /// What the task needs is being prepared, once for all tasks that need the same, or is there now.
+    Setup {
+        /// What goes on with it, in words.
+        status: String,
+        /// What it writes.
+        log: PathBuf,
+    },
     /// Something that people should know and that fails nothing.
     Warning {
         /// In words.
@@ -270,8 +277,8 @@ pub enum TaskOutcome {
     },
     /// We could not do our part.
     Infra {
-        /// What we were doing, as a noun: `workspace`, `image`, `network`, `container`, `collect`,
-        /// `verify`; `interrupted` where the engine went away meanwhile.
+        /// What we were doing, as a noun: `workspace`, `image`, `setup`, `network`, `container`,
+        /// `collect`, `verify`; `interrupted` where the engine went away meanwhile.
         stage: String,
         /// What went wrong.
         message: String,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use agent_run::git::{Git, Repository};
 use agent_run::id::{AttemptId, BranchName, RunId, StateDir};
-use agent_run::workspace::{self, BaseStore, Timing, Workspace, WorkspaceRequest};
+use agent_run::workspace::{self, BaseStore, PreparedPaths, Timing, Workspace, WorkspaceRequest};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -99,6 +99,7 @@ impl<'a> Checkout<'a> {
             shared: None,
             feedback: None,
             is_check: false,
+            prepared: PreparedPaths::default(),
             owner: rustix::process::geteuid().is_root().then_some(OWNER),
             author: ("bench", "bench@localhost"),
             exclude: b"",
@@ -108,6 +109,7 @@ impl<'a> Checkout<'a> {
             group: "",
             hosts: None,
             working_dir: "/workspace",
+            mount_points: &[],
             timing: Timing {
                 deadline: second,
                 grace: second,

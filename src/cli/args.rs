@@ -1,7 +1,6 @@
 //! The command line. Every flag has an `AGENT_RUN_*` variable; the flag wins.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
@@ -10,13 +9,15 @@ use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod clean;
 mod tasks;
 
+use super::images::ImagesArgs;
 use super::surroundings;
 use crate::id::{ClaimKey, RunId};
 use crate::runner::Pool;
-use crate::spec::units;
 
+pub use clean::CleanArgs;
 pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
 
 /// What `--help` ends with.
@@ -114,6 +115,8 @@ pub enum Command {
     Clean(CleanArgs),
     /// List what tasks claim in this repository, or release a claim
     Claims(ClaimsArgs),
+    /// List what is kept for tasks to come: images that were built or prepared, caches
+    Images(ImagesArgs),
     /// Find out whether agent-run can run here, and what its tasks could reach
     Doctor(DoctorArgs),
     /// Write a spec for this repository that runs as it is
@@ -430,40 +433,6 @@ pub struct StopArgs {
     /// Kill the containers without grace: their work stays on disk for `clean`
     #[arg(long, env = "AGENT_RUN_KILL", value_parser = BoolishValueParser::new())]
     pub kill: bool,
-}
-
-/// What `clean` takes.
-#[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
-pub struct CleanArgs {
-    /// This run only
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
-    /// Also remove the directories, with plan, journal, logs and reports, of runs that began longer
-    /// ago than this; none that holds work [default: 30d]
-    ///
-    /// The refs under refs/agent-run/attempts/ of such a run go with it: work that is only there,
-    /// since its branch's name was taken or another attempt followed, is on a branch by then or
-    /// nowhere. Each is named with its commit.
-    #[arg(long, value_name = "DURATION", env = "AGENT_RUN_OLDER_THAN", value_parser = duration)]
-    pub older_than: Option<Duration>,
-    /// The same, of all runs that are not running
-    #[arg(long, env = "AGENT_RUN_CLEAN_ALL", conflicts_with = "older_than", value_parser = BoolishValueParser::new())]
-    pub all: bool,
-    /// With --merged: also remove branches that these runs made
-    #[arg(long, env = "AGENT_RUN_BRANCHES", requires = "merged", value_parser = BoolishValueParser::new())]
-    pub branches: bool,
-    /// With --branches: those that are merged into HEAD of their repository and checked out nowhere
-    #[arg(long, env = "AGENT_RUN_MERGED", requires = "branches", value_parser = BoolishValueParser::new())]
-    pub merged: bool,
-    /// Show what would be removed, and remove nothing
-    #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
-    pub dry_run: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let told = |bad: units::BadValue| format!("it {}: {}", bad.problem, bad.hint);
-    units::duration(text).map_err(told)
 }
 
 /// What `doctor` takes.

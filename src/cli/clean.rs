@@ -21,7 +21,8 @@ use crate::journal::{self, FoundRun, JournalError};
 use crate::plan::{self, RunPlan};
 use crate::report;
 use crate::runner::{
-    CleanReport, Cleaner, empty_trash, remove_merged, remove_unused_checkouts, remove_unused_stores,
+    CleanReport, Cleaner, KeptReport, empty_trash, remove_merged, remove_unused_checkouts,
+    remove_unused_stores,
 };
 
 /// How long the directory of a run that is over stays, with its logs and reports.
@@ -103,6 +104,9 @@ pub(super) async fn clean(
             print_result(&format!("warning: {problem}\n"));
         }
     }
+    let kept = clean_kept(&cleaner, arguments).await;
+    found += kept.removed.len();
+    problems += kept.problems.len();
     let unknown = cleaner.of_unknown_runs();
     if unknown > 0 && arguments.run.is_none() {
         print_result(&format!(
@@ -119,6 +123,30 @@ pub(super) async fn clean(
     } else {
         Exit::Unexpected
     })
+}
+
+/// Removes what setups prepared and what caches hold, where it is old enough; says so.
+async fn clean_kept(cleaner: &Cleaner<DockerEngine>, arguments: &CleanArgs) -> KeptReport {
+    let (unused_for, removed) = (
+        if arguments.cache {
+            Duration::ZERO
+        } else {
+            RETENTION
+        },
+        if arguments.dry_run {
+            "would remove"
+        } else {
+            "removed"
+        },
+    );
+    let kept = cleaner.remove_kept(unused_for, arguments.dry_run).await;
+    for line in &kept.removed {
+        print_result(&format!("{removed} {line}\n"));
+    }
+    for problem in &kept.problems {
+        print_result(&format!("warning: {problem}\n"));
+    }
+    kept
 }
 
 /// Empties the trash and removes what runs share and none has used for long: what was removed, each a

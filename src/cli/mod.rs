@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod exec;
 pub mod exit_code;
+mod images;
 mod init;
 mod keys;
 mod logs;
@@ -81,6 +82,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Images(arguments) => block_on(images::images(&surroundings()?, &arguments)),
         Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),
         Command::Claims(arguments) => claims::claims(&surroundings()?, &arguments),

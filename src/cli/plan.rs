@@ -11,10 +11,10 @@ use super::prepare::{Asked, Prepared, Request, prepare};
 use super::surroundings::{self, Surroundings};
 use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
-use crate::id::PathPattern;
+use crate::id::{PathPattern, WorktreePath};
 use crate::plan::{
-    History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin, SecretSource,
-    TaskPlan, VerifyPlan, When, Work,
+    CacheMode, History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin,
+    SecretSource, TaskPlan, VerifyPlan, When, Work,
 };
 use crate::report::{count, limit};
 use crate::sanitize;
@@ -126,6 +126,20 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         writeln!(text, "  prompt    {}", one_line(prompt))?;
     }
     writeln!(text, "  image     {}", image(&task.image))?;
+    if let Some(setup) = &task.setup {
+        writeln!(text, "  setup     {}", one_line(&setup.run))?;
+        if !setup.paths.is_empty() {
+            let paths: Vec<&str> = setup.paths.iter().map(WorktreePath::as_str).collect();
+            writeln!(text, "  prepares  {}", paths.join(", "))?;
+        }
+    }
+    for cache in &task.cache {
+        let how = match cache.mode {
+            CacheMode::Shared => "",
+            CacheMode::Private => ", its own while it runs",
+        };
+        writeln!(text, "  cache     {} at {}{how}", cache.key, cache.path)?;
+    }
     if let Some(user) = &task.user {
         writeln!(text, "  user      {user}")?;
     }

@@ -15,7 +15,7 @@ use super::surroundings::{self, Surroundings};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineInfo, ErrorKind};
-use crate::git::{Git, GitError, Repository};
+use crate::git::{self, Git, GitError, Repository};
 use crate::id::{CommitId, ImageRef, RunId, TaskId};
 use crate::plan::{self, EngineCapacity, Identity, PlanInputs, RepositoryPlan, RunPlan, TaskPlan};
 use crate::report::limit;
@@ -183,6 +183,7 @@ pub(super) async fn prepare(
     } = read?;
     refuse_state_inside(surroundings, &repository)?;
     let base = base?;
+    check_setups(&asked, &repository, &base)?;
     let (engine, info) = reached?;
     refuse_state_unseen(surroundings, &engine)?;
     let email = repository.user_email().unwrap_or("agent-run@localhost");
@@ -221,6 +222,15 @@ pub(super) async fn prepare(
         engine: Arc::new(engine),
         info,
     })
+}
+
+/// Whether the base is as the setups of the spec need it.
+fn check_setups(asked: &Asked, repository: &Repository, base: &CommitId) -> Result<(), Failure> {
+    let paths = plan::paths_of_setups(&asked.spec, &asked.select);
+    let found = git::entries(repository.git(), repository.git_dir(), base, &paths)?;
+    let modes = found.into_iter().map(|(path, entry)| (path, entry.mode));
+    plan::check_setups(&asked.spec, &asked.select, &modes.collect())?;
+    Ok(())
 }
 
 /// A repository, its base, its local branches, and what is not committed in it.

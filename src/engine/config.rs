@@ -37,6 +37,8 @@ pub struct ContainerConfig {
     pub volumes: Vec<VolumeMount>,
     /// Limits, set and then verified.
     pub limits: Limits,
+    /// The capabilities that it keeps, by their names in capabilities(7) without `CAP_`.
+    pub capabilities: &'static [&'static str],
     /// Whether the image's file system is read-only.
     pub read_only: bool,
     /// Its network.
@@ -157,6 +159,15 @@ pub struct VolumeConfig {
     pub upper: PathBuf,
     /// The kernel's own, empty at first, on the same file system as `upper`.
     pub work: PathBuf,
+}
+
+/// An image to make of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitConfig {
+    /// Its tag; taken from the image that has it.
+    pub reference: ImageRef,
+    /// Labels beside those of the container's image.
+    pub labels: Vec<(String, String)>,
 }
 
 /// When an image is pulled. The words of compose-spec.

@@ -38,6 +38,9 @@ pub enum Operation {
     RemoveContainer,
     RemoveNetwork,
     RemoveVolume,
+    Commit,
+    ListImages,
+    RemoveImage,
     ListOwned,
 }
 
@@ -61,7 +64,9 @@ impl fmt::Display for Operation {
             Self::RemoveContainer => "removing container",
             Self::RemoveNetwork => "removing network",
             Self::RemoveVolume => "removing volume",
-            Self::ListOwned => "listing",
+            Self::Commit => "making an image of",
+            Self::ListImages | Self::ListOwned => "listing",
+            Self::RemoveImage => "removing image",
         })
     }
 }
@@ -83,7 +88,7 @@ pub enum ErrorKind {
     AddressInUse,
     /// A start found the container's network gone.
     NoNetwork,
-    /// Containers are still on the network, or have the volume.
+    /// Containers are still on the network, have the volume, or are of the image.
     InUse,
     /// The engine accepted a limit and dropped it; holds the spec's key.
     LimitNotHonoured(&'static str),

@@ -19,7 +19,8 @@ pub use error::{EngineError, ErrorKind, Operation};
 
 use crate::secrets::SecretBytes;
 use config::{
-    ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize, VolumeConfig,
+    CommitConfig, ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize,
+    VolumeConfig,
 };
 
 /// A container engine.
@@ -137,6 +138,21 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a volume; its directories stay. [`ErrorKind::InUse`] while a container has it,
     /// running or not.
     fn remove_volume(&self, volume: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Makes an image of what a container that has ended wrote in its own file system, beside its
+    /// mounts. All else is that of the container's image: ENTRYPOINT, CMD, user, variables. A container
+    /// with variables of its own is [`ErrorKind::Refused`]: they would be part of the image.
+    fn commit(
+        &self,
+        container: &str,
+        config: &CommitConfig,
+    ) -> impl Future<Output = Result<ImageInfo, EngineError>> + Send;
+
+    /// The images that agent-run built or prepared, by their label.
+    fn list_images(&self) -> impl Future<Output = Result<Vec<OwnImage>, EngineError>> + Send;
+
+    /// Removes an image by its reference. [`ErrorKind::InUse`] while a container is of it.
+    fn remove_image(&self, image: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Everything with agent-run's labels and one of its names, running or not.
     fn list_owned(&self) -> impl Future<Output = Result<Vec<OwnedObject>, EngineError>> + Send;
@@ -260,6 +276,21 @@ impl ImageInfo {
         let is_its = |digest: &&String| digest.split('@').next() == Some(repository);
         self.digests.iter().find(is_its)
     }
+}
+
+/// An image that agent-run built or prepared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnImage {
+    /// Its id, `sha256:…`.
+    pub id: String,
+    /// What it is called; nothing once its name was given to another.
+    pub references: Vec<String>,
+    /// All its labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// What it takes, with what it shares with others, in bytes.
+    pub size: u64,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
 }
 
 /// Something on the engine that carries agent-run's labels.

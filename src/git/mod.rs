@@ -10,6 +10,7 @@ mod lock;
 mod process;
 mod refs;
 mod repository;
+mod tree;
 
 pub use bare::init_bare;
 pub use command::{Git, GitCall};
@@ -17,3 +18,4 @@ pub use error::GitError;
 pub use lock::RepositoryLock;
 pub use process::ResourceLimits;
 pub use repository::Repository;
+pub use tree::{TreeEntry, entries};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{AttemptId, RepoKey, RunId, TaskId, hex_hash};
+use super::{AttemptId, RepoKey, Role, RunId, TaskId, hex_hash};
 
 /// The directory that holds all of agent-run's own files; never inside a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,11 @@ impl StateDir {
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Tells state directories apart.
+    pub fn key(&self) -> String {
+        hex_hash(self.0.as_os_str().as_encoded_bytes(), 16)
     }
 
     /// What belongs to repositories.
@@ -54,6 +59,33 @@ impl StateDir {
     pub fn shared_checkout_key(name: &str) -> Option<&str> {
         let key = name.strip_prefix("checkout-")?;
         Some(key.strip_suffix(".making").unwrap_or(key))
+    }
+
+    /// What a setup prepared for tasks of a repository; `key` tells setups apart.
+    pub fn prepared(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("prepared-{key}"))
+    }
+
+    /// What is locked while that is made or removed.
+    pub fn prepared_lock(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("prepared-{key}.lock"))
+    }
+
+    /// The directories of a cache of a repository.
+    pub fn cache(&self, repo: &RepoKey, key: &str) -> PathBuf {
+        self.repo(repo).join(format!("cache-{key}"))
+    }
+
+    /// The key of the cache with this file name.
+    pub fn cache_key(name: &str) -> Option<&str> {
+        name.strip_prefix("cache-")
+    }
+
+    /// The key of what was prepared with this file name, also while it is being made.
+    pub fn prepared_key(name: &str) -> Option<&str> {
+        let key = name.strip_prefix("prepared-")?;
+        let key = key.strip_suffix(".making").unwrap_or(key);
+        Some(key).filter(|key| !key.contains('.'))
     }
 
     /// The bare repository that receives every accepted result of tasks that borrow from the base
@@ -103,6 +135,11 @@ impl StateDir {
         self.logs(&attempt.run).join(name)
     }
 
+    /// The log of a setup that a run carried out.
+    pub fn setup_log(&self, run: &RunId, key: &str) -> PathBuf {
+        self.logs(run).join(format!("setup-{key}.log"))
+    }
+
     /// What was copied out of one attempt's worktree.
     pub fn artifacts(&self, attempt: &AttemptId) -> PathBuf {
         let artifacts = self.run(&attempt.run).join("artifacts");
@@ -131,6 +168,14 @@ impl StateDir {
     /// checkouts that they are of. It stays until nothing of the run is mounted.
     pub fn views(&self, run: &RunId) -> PathBuf {
         self.run(run).join("views")
+    }
+
+    /// The kernel's own directory for the view of the `index`th prepared directory of the worktree
+    /// that one attempt's container in `role` has.
+    pub fn prepared_view(&self, attempt: &AttemptId, role: Role, index: usize) -> PathBuf {
+        let (task, role) = (attempt.task.slug(), role.as_str());
+        let name = format!("{task}.{}.{role}{index}", attempt.number);
+        self.views(&attempt.run).join(name)
     }
 
     /// The kernel's own directory for the view of one attempt.

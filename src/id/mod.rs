@@ -8,6 +8,7 @@ mod cell;
 mod claim;
 mod layout;
 mod pattern;
+mod worktree_path;
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -42,7 +43,9 @@ pub mod label {
     pub const OWNER: &str = "agent-run.owner";
     /// The repository's key, see [`super::RepoKey`].
     pub const REPO: &str = "agent-run.repo";
-    /// On images that agent-run built, and nowhere else: containers inherit the labels of their
+    /// On images that a setup made: the state directory that knows of it, see [`super::StateDir::key`].
+    pub const STATE: &str = "agent-run.state";
+    /// On images that agent-run built or prepared, and nowhere else: containers inherit the labels of their
     /// image, so an image with [`SCHEMA`] would make everybody's containers look like agent-run's.
     pub const IMAGE: &str = "agent-run.image";
     /// The value of [`SCHEMA`] that this version writes.
@@ -134,6 +137,11 @@ name_type! {
 name_type! {
     /// What a task claims for itself: 1 to 80 bytes without control characters or outer blanks.
     ClaimKey
+}
+name_type! {
+    /// A file or directory of a worktree, relative to its top, with `/`; never outside of it, and never
+    /// git's own.
+    WorktreePath
 }
 name_type! {
     /// Names a repository in the state directory: a readable part and a hash of its git directory.
@@ -286,6 +294,11 @@ impl ImageRef {
     pub fn for_build(recipe: &[u8]) -> Self {
         Self(format!("agent-run-build-{}", hex_hash(recipe, 16)))
     }
+
+    /// The tag of what a setup made of an image; `key` is that of what it prepared.
+    pub fn prepared(key: &str) -> Self {
+        Self(format!("agent-run-prepared-{key}"))
+    }
 }
 
 impl CommitId {
@@ -372,8 +385,10 @@ pub enum Role {
     Probe,
     /// Lets tasks out, and none to another.
     Network,
-    /// Is a worktree that shares its unchanged files with others.
+    /// Is a worktree, or a directory of one, that shares its unchanged files with others.
     View,
+    /// Prepares what tasks share, before any of them runs.
+    Setup,
 }
 
 impl Role {
@@ -386,6 +401,7 @@ impl Role {
             Self::Probe => "probe",
             Self::Network => "network",
             Self::View => "view",
+            Self::Setup => "setup",
         }
     }
 }
@@ -418,6 +434,15 @@ impl AttemptId {
     /// The volume that is the worktree, where that is a view.
     pub fn volume_name(&self) -> String {
         self.container_name(Role::View)
+    }
+
+    /// The volume that is the `index`th prepared directory of the worktree that its container in `role`
+    /// has, where that is a view.
+    pub fn prepared_volume_name(&self, role: Role, index: usize) -> String {
+        let Self { run, task, number } = self;
+        let role = role.as_str();
+        let task = task.word();
+        fit(&format!("agent-run-{run}-{number}-{role}{index}-{task}"))
     }
 
     /// The host name inside the container: the task's id as one DNS label.

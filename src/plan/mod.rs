@@ -9,6 +9,7 @@ pub mod graph;
 mod ground;
 mod repeat;
 pub mod select;
+mod setup;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,10 +26,11 @@ use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec,
 
 pub use graph::OrderPlan;
 pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
+pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
-    Artifacts, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant, SecretOrigin,
-    Touches, When, WorkspaceMode,
+    Artifacts, Cache, CacheMode, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant,
+    SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.
@@ -177,6 +179,12 @@ pub struct TaskPlan {
     pub work: Work,
     /// What it is told, at `/agent/prompt.md`.
     pub prompt: Option<String>,
+    /// What prepares its image and directories of its worktree, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetupPlan>,
+    /// The directories that stay from task to task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<Cache>,
     /// Environment variables; only their names are serialised.
     #[serde(
         serialize_with = "names_only",
@@ -289,10 +297,11 @@ pub enum Work {
 }
 
 impl TaskPlan {
-    /// The names of the secrets that it or its check is granted.
+    /// The names of the secrets that it, its setup or its check is granted.
     fn granted(&self) -> impl Iterator<Item = &str> {
+        let of_setup = self.setup.iter().flat_map(|setup| &setup.secrets);
         let of_verify = self.verify.iter().flat_map(|verify| &verify.secrets);
-        let grants = self.secrets.iter().chain(of_verify);
+        let grants = self.secrets.iter().chain(of_setup).chain(of_verify);
         grants.map(|grant| grant.name.as_str())
     }
 

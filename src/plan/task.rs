@@ -52,6 +52,8 @@ impl Planner<'_> {
                 None => Work::Command(task.command.clone()),
             },
             prompt,
+            setup: task.setup.as_ref().map(Into::into),
+            cache: task.cache.clone(),
             environment: task.environment.clone(),
             secrets: task.secrets.clone(),
             limits: limits?,

@@ -88,6 +88,9 @@ impl Progress {
             (EventKind::Image { image, status }, _) => {
                 self.print(&format!("{} {image} {status}", padded("image")));
             }
+            (EventKind::Setup { status, .. }, Some(task)) => {
+                self.print(&format!("{} of {task} {status}", padded("setup")));
+            }
             (EventKind::Warning { message }, task) => {
                 let task = task.as_ref().map(|t| format!("{t}: ")).unwrap_or_default();
                 let word = paint.careful("warning:");
@@ -120,6 +123,7 @@ impl Progress {
             (
                 EventKind::Phase { .. }
                 | EventKind::Slow
+                | EventKind::Setup { .. }
                 | EventKind::Retry { .. }
                 | EventKind::Usage { .. }
                 | EventKind::RunFinished { .. },

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::admission::Admission;
 use super::claim::HeldClaims;
 use super::container::Launch;
-use super::container::volume_config;
+use super::container::volume_configs;
 use super::failures::Failures;
 use super::images::Images;
 use super::measure::Allowance;
 use super::past::Past;
 use super::prepare::user_of;
 use super::probe::Prober;
+use super::setup::Setups;
 use super::stops::TaskStops;
 use super::task::unknown_image;
 use super::teardown::{Remains, Removed, Torn, teardown};
@@ -292,6 +293,7 @@ impl<E: Engine> Cleaner<E> {
             pin: std::sync::Mutex::default(),
             views: Views::default(),
             claims: HeldClaims::default(),
+            setups: Setups::default(),
             proof: OnceCell::new(),
             fatal: std::sync::OnceLock::new(),
             failures: Failures::new(None, &[]),
@@ -426,8 +428,8 @@ async fn collect_one<E: Engine>(
     let Some(workspace) = workspace.map(Arc::new) else {
         return Ok((None, teardown(shared, remains).await));
     };
-    if let Some(volume) = volume_config(context, attempt, &workspace) {
-        remains.volume = Some(volume.name.clone());
+    for volume in volume_configs(context, attempt, &workspace) {
+        remains.volumes.push(volume.name.clone());
         let made = context.engine.create_volume(&volume).await;
         made.map_err(|e| e.to_string())?;
     }
@@ -439,6 +441,7 @@ async fn collect_one<E: Engine>(
         image: &unknown,
         user,
         workspace: &workspace,
+        caches: &[],
     };
     let notes = collector::hand_off_if_missing(shared, &launch, &mut remains).await;
     let branch = is_last(&context.state, attempt).then_some(&task.branch);
@@ -542,7 +545,7 @@ pub async fn remove_unused_checkouts(state: &StateDir) -> Result<Vec<PathBuf>, S
 }
 
 /// The repositories that have a directory in the state directory.
-fn repositories(state: &StateDir) -> Vec<RepoKey> {
+pub(super) fn repositories(state: &StateDir) -> Vec<RepoKey> {
     let entries = std::fs::read_dir(state.repos()).into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

@@ -57,7 +57,7 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     let mut stops = shared.stops(&launch.task.id);
     let limits = shared.context.plan.collect_limits;
     let more = limits.leftovers.saturating_add(limits.bundle);
-    let disk = DiskWatch::of_collector(engine, &config.name, launch.workspace.clone(), more).await;
+    let disk = DiskWatch::of_collector(engine, &config.name, launch.workspace, more).await;
     let problem = tokio::select! {
         ended = run_to_end(engine, &config, limit) => match ended {
             Ok(true) => return Vec::new(),

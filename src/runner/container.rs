@@ -7,17 +7,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::images::PreparedImage;
+use super::setup::mounts_of_caches;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
 use crate::engine::Engine;
 use crate::engine::config::{ContainerConfig, NetworkAttachment, VolumeConfig};
 use crate::id::{AttemptId, Role, label};
-use crate::plan::{TaskPlan, Work};
-use crate::secrets::SecretBytes;
-use crate::workspace::Workspace;
+use crate::plan::{SecretGrant, TaskPlan, Work};
+use crate::secrets::{SecretBytes, SecretString};
+use crate::workspace::{TakenCache, Workspace};
 
 /// Where a task finds its secrets: in memory, never on a disk.
-const SECRETS: &str = "/run/secrets";
+pub(super) const SECRETS: &str = "/run/secrets";
 /// What a collector may use at least, in bytes: the task's own limit may be what ended it.
 const COLLECTOR_MEMORY: i64 = 512 << 20;
 /// Longest prompt that is also an environment variable, in bytes.
@@ -31,6 +32,8 @@ pub(super) struct Launch<'a, E: Engine> {
     pub(super) image: &'a PreparedImage,
     pub(super) user: ContainerUser,
     pub(super) workspace: &'a Arc<Workspace>,
+    /// The caches that the attempt has.
+    pub(super) caches: &'a [TakenCache],
 }
 
 /// The container of the task or of its check, and what is written to its wrapper's standard input.
@@ -40,7 +43,9 @@ pub(super) fn task_config<E: Engine>(
     network: NetworkAttachment,
 ) -> Result<(ContainerConfig, Option<SecretBytes>), StepError> {
     let mut config = base_config(launch, role, network);
-    let (as_files, as_variables) = grants(launch);
+    let caches = mounts_of_caches(launch.task, launch.caches);
+    config.mounts.extend(caches);
+    let (as_files, as_variables) = grants(&launch.context.secrets, &launch.task.secrets);
     config.entrypoint = if launch.image.facts.has_shell {
         vec!["/bin/sh".into(), "/agent/entry".into()]
     } else {
@@ -50,7 +55,13 @@ pub(super) fn task_config<E: Engine>(
     config.command = words(launch)?;
     config.working_dir.clone_from(&launch.task.working_dir);
     config.read_only = launch.task.read_only;
-    config.environment.extend(limits_environment(launch));
+    config.environment.extend(limits_environment(launch.task));
+    if let Some(prompt) = &launch.task.prompt
+        && prompt.len() <= PROMPT_IN_ENVIRONMENT
+    {
+        let variable = ("AGENT_PROMPT".to_owned(), prompt.clone());
+        config.environment.push(variable);
+    }
     for (axis, value) in &launch.task.matrix {
         let name = format!("AGENT_MATRIX_{}", axis.to_ascii_uppercase());
         config.environment.push((name, value.to_string()));
@@ -64,11 +75,7 @@ pub(super) fn task_config<E: Engine>(
     let input = if as_files.is_empty() {
         None
     } else {
-        let user = launch.user;
-        let options = format!(
-            "rw,noexec,nosuid,nodev,size=16m,mode=0700,uid={},gid={}",
-            user.uid, user.gid
-        );
+        let options = secrets_mount((launch.user.uid, launch.user.gid));
         config.limits.tmpfs.insert(SECRETS.into(), options);
         let names: Vec<&str> = as_files.iter().map(|(name, _)| name.as_str()).collect();
         config
@@ -109,6 +116,7 @@ fn base_config<E: Engine>(
         image,
         user,
         workspace,
+        ..
     } = launch;
     let mut environment = workspace.environment().to_vec();
     let leftovers = context.plan.collect_limits.leftovers.to_string();
@@ -126,6 +134,7 @@ fn base_config<E: Engine>(
         mounts: workspace.mounts(),
         volumes: workspace.volume_mounts(),
         limits: task.limits.clone(),
+        capabilities: &[],
         read_only: false,
         network,
         stop_timeout: task.stop_grace_period + task.handoff_timeout,
@@ -133,13 +142,20 @@ fn base_config<E: Engine>(
     }
 }
 
-/// The volume that an attempt's worktree is; none where it is a directory.
-pub(super) fn volume_config<E: Engine>(
+/// The volumes that an attempt's worktree and parts of it are; none where they are directories.
+pub(super) fn volume_configs<E: Engine>(
     context: &RunContext<E>,
     attempt: &AttemptId,
     workspace: &Workspace,
-) -> Option<VolumeConfig> {
-    workspace.volume(labels(context, attempt, Role::View))
+) -> Vec<VolumeConfig> {
+    workspace.volumes(&labels(context, attempt, Role::View))
+}
+
+/// The names that those of its container in `role` may have, for their removal.
+pub(super) fn volume_names(attempt: &AttemptId, role: Role, task: &TaskPlan) -> Vec<String> {
+    let prepared = task.setup.iter().flat_map(|setup| 0..setup.paths.len());
+    let prepared = prepared.map(|index| attempt.prepared_volume_name(role, index));
+    prepared.collect()
 }
 
 fn labels<E: Engine>(
@@ -154,17 +170,18 @@ fn labels<E: Engine>(
 }
 
 /// Secrets by how they are granted: (name, bytes) as files, (variable, value) as variables.
-type Grants = (Vec<(String, Vec<u8>)>, Vec<(String, String)>);
+pub(super) type Grants = (Vec<(String, Vec<u8>)>, Vec<(String, String)>);
 
-fn grants<E: Engine>(launch: &Launch<'_, E>) -> Grants {
+/// The options of the file system in memory that secrets are in.
+pub(super) fn secrets_mount((uid, gid): (u32, u32)) -> String {
+    format!("rw,noexec,nosuid,nodev,size=16m,mode=0700,uid={uid},gid={gid}")
+}
+
+pub(super) fn grants(values: &[(String, SecretString)], granted: &[SecretGrant]) -> Grants {
     let mut as_files = Vec::new();
     let mut as_variables = Vec::new();
-    for grant in &launch.task.secrets {
-        let found = launch
-            .context
-            .secrets
-            .iter()
-            .find(|(name, _)| *name == grant.name);
+    for grant in granted {
+        let found = values.iter().find(|(name, _)| *name == grant.name);
         let Some((name, value)) = found else { continue };
         match &grant.environment {
             Some(variable) => as_variables.push((variable.clone(), value.expose().to_owned())),
@@ -223,8 +240,7 @@ fn words<E: Engine>(launch: &Launch<'_, E>) -> Result<Vec<String>, StepError> {
 }
 
 /// What the wrapper and build tools inside want to know of the limits.
-fn limits_environment<E: Engine>(launch: &Launch<'_, E>) -> Vec<(String, String)> {
-    let task = launch.task;
+pub(super) fn limits_environment(task: &TaskPlan) -> Vec<(String, String)> {
     let cpus = (task.limits.nano_cpus + 999_999_999) / 1_000_000_000;
     let mut environment = vec![("AGENT_CPUS".to_owned(), cpus.to_string())];
     // A CPU quota is not visible inside; these are what make, cargo, Go, OpenMP and Node read.
@@ -240,11 +256,6 @@ fn limits_environment<E: Engine>(launch: &Launch<'_, E>) -> Vec<(String, String)
             _ => cpus.to_string(),
         };
         environment.push((name.to_owned(), value));
-    }
-    if let Some(prompt) = &task.prompt
-        && prompt.len() <= PROMPT_IN_ENVIRONMENT
-    {
-        environment.push(("AGENT_PROMPT".to_owned(), prompt.clone()));
     }
     environment
 }

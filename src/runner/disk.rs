@@ -5,7 +5,7 @@
 //! twentieth of the time at most, a fifth where its disk is filling; and less often while it writes
 //! nothing.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::blocking;
 use crate::engine::Engine;
 use crate::plan::TaskPlan;
-use crate::workspace::Workspace;
+use crate::workspace::{DiskWalk, Workspace};
 
 /// How far apart measurements are at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +35,8 @@ const PIECE: usize = 10_000;
 pub(super) struct DiskWatch<'a, E: Engine> {
     engine: &'a E,
     container: &'a str,
-    workspace: Arc<Workspace>,
+    /// All directories that it can write in.
+    places: Vec<PathBuf>,
     /// Whether the container can write in its own file system.
     is_writable: bool,
     /// What was there when it began, in bytes.
@@ -49,12 +50,22 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
         engine: &'a E,
         container: &'a str,
         task: &TaskPlan,
-        workspace: Arc<Workspace>,
+        workspace: &Workspace,
+    ) -> Self {
+        Self::of(engine, container, task, workspace.written())
+    }
+
+    /// Of a container that serves a task and can write in these directories.
+    pub(super) fn of(
+        engine: &'a E,
+        container: &'a str,
+        task: &TaskPlan,
+        places: Vec<PathBuf>,
     ) -> Self {
         Self {
             engine,
             container,
-            workspace,
+            places,
             is_writable: !task.read_only,
             there: 0,
             limit: u64::try_from(task.disk_limit).unwrap_or(u64::MAX),
@@ -65,13 +76,13 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
     pub(super) async fn of_collector(
         engine: &'a E,
         container: &'a str,
-        workspace: Arc<Workspace>,
+        workspace: &Workspace,
         more: u64,
     ) -> Self {
         let mut watch = Self {
             engine,
             container,
-            workspace,
+            places: workspace.written(),
             is_writable: true,
             there: 0,
             limit: u64::MAX,
@@ -110,7 +121,7 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
 
     /// What the task has in its directories, in bytes; more than the limit is not counted.
     async fn walk(&self) -> u64 {
-        let mut walk = self.workspace.disk_walk(self.limit);
+        let mut walk = DiskWalk::new(self.places.clone(), self.limit);
         loop {
             let piece = move || {
                 let is_done = walk.advance(PIECE);
@@ -126,7 +137,9 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
 
     /// What is free where its directories are, in bytes; all of it where that cannot be told.
     async fn free(&self) -> u64 {
-        let directory = self.workspace.directory().to_owned();
+        let Some(directory) = self.places.first().cloned() else {
+            return u64::MAX;
+        };
         let facts = blocking(move || rustix::fs::statvfs(&directory)).await;
         facts.map_or(u64::MAX, |facts| {
             facts.f_bavail.saturating_mul(facts.f_frsize)

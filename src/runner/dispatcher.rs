@@ -25,6 +25,7 @@ use super::past::{Past, Record};
 use super::prepare;
 use super::record::{Stamp, Writer};
 use super::schedule::Skip;
+use super::setup::Setups;
 use super::start::{self, Results};
 use super::teardown::{teardown, unpin};
 use super::views::{self, Views};
@@ -91,6 +92,7 @@ pub async fn run<E: Engine>(
         admission: Admission::new(&context.plan, &past),
         views: Views::default(),
         claims: HeldClaims::default(),
+        setups: Setups::default(),
         proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
         failures: Failures::new(context.plan.max_fail, &past.finished),

@@ -18,6 +18,7 @@ mod failures;
 mod feedback;
 mod floor;
 mod images;
+mod kept;
 mod measure;
 mod mounts;
 mod network;
@@ -33,6 +34,7 @@ mod record;
 mod retention;
 mod schedule;
 mod settle;
+mod setup;
 mod start;
 mod stops;
 mod task;
@@ -58,6 +60,7 @@ use crate::workspace::BaseStore;
 pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remove_unused_stores};
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
+pub use kept::KeptReport;
 pub use network::Pool;
 pub use past::Record;
 pub use reconcile::{Patience, Tidied, TidyContext, Tidying};
@@ -150,6 +153,7 @@ struct Shared<E: Engine> {
     admission: Arc<admission::Admission>,
     views: views::Views,
     claims: claim::HeldClaims,
+    setups: setup::Setups,
     proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
     failures: failures::Failures,

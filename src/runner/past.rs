@@ -47,8 +47,8 @@ pub(super) struct Past {
     pub(super) earlier: HashMap<TaskId, Vec<TaskReport>>,
     /// Containers of attempts that have come to their end, and such that serve no attempt.
     over: Vec<(Option<AttemptId>, String)>,
-    /// The names of the volumes that are there.
-    volumes: HashSet<String>,
+    /// The volumes that are there, by name, each with the attempt that it is of.
+    volumes: Vec<(AttemptId, String)>,
 }
 
 /// What is left of an attempt that had begun.
@@ -121,7 +121,7 @@ impl Past {
             left: HashMap::new(),
             earlier: HashMap::new(),
             over: Vec::new(),
-            volumes: HashSet::new(),
+            volumes: Vec::new(),
         }
     }
 
@@ -151,7 +151,11 @@ impl Past {
         for object in owned {
             match object.kind {
                 OwnedKind::Container => self.give(object),
-                OwnedKind::Volume => drop(self.volumes.insert(object.name.clone())),
+                OwnedKind::Volume => {
+                    let attempt = self.attempt_of(object);
+                    let volume = attempt.map(|attempt| (attempt, object.name.clone()));
+                    self.volumes.extend(volume);
+                }
                 // They belong to no run.
                 OwnedKind::Network => {}
             }
@@ -220,12 +224,18 @@ impl Past {
         AttemptId { run, task, number }
     }
 
+    /// The volumes of an attempt, by name.
+    pub(super) fn volumes_of(&self, attempt: &AttemptId) -> Vec<String> {
+        let volumes = self.volumes.iter().filter(|(of, _)| of == attempt);
+        volumes.map(|(_, name)| name.clone()).collect()
+    }
+
     fn remains(&self, attempt: AttemptId, keep_work: bool) -> Remains {
         let is_its = |(of, _): &&(Option<AttemptId>, String)| of.as_ref() == Some(&attempt);
         let containers = self.over.iter().filter(is_its);
         Remains {
             containers: containers.map(|(_, name)| name.clone()).collect(),
-            volume: Some(attempt.volume_name()).filter(|name| self.volumes.contains(name)),
+            volumes: self.volumes_of(&attempt),
             keep_work,
             attempt: Some(attempt),
             ..Remains::default()
@@ -265,20 +275,23 @@ impl Past {
         }
     }
 
+    /// The attempt that something on the engine is of, by its labels.
+    fn attempt_of(&self, object: &OwnedObject) -> Option<AttemptId> {
+        let task: TaskId = object.labels.get(label::TASK)?.parse().ok()?;
+        let number: u32 = object.labels.get(label::ATTEMPT)?.parse().ok()?;
+        Some(self.attempt(&task, number))
+    }
+
     /// Gives a container to the attempt that it is of.
     fn give(&mut self, container: &OwnedObject) {
-        let value = |key| container.labels.get(key).map(String::as_str);
-        let task: Option<TaskId> = value(label::TASK).and_then(|task| task.parse().ok());
-        let number: Option<u32> = value(label::ATTEMPT).and_then(|number| number.parse().ok());
-        let attempt = task
-            .zip(number)
-            .map(|(task, number)| self.attempt(&task, number));
+        let attempt = self.attempt_of(container);
+        let role = container.labels.get(label::ROLE).map(String::as_str);
         let left = attempt.as_ref().and_then(|of| {
             let left = self.left.get_mut(&of.task)?;
             (left.attempt == of.number).then_some(left)
         });
         match left {
-            Some(left) if value(label::ROLE) == Some(Role::Task.as_str()) => {
+            Some(left) if role == Some(Role::Task.as_str()) => {
                 left.container = Some(container.clone());
             }
             Some(left) => left.helpers.push(container.name.clone()),

@@ -11,7 +11,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
 use crate::id::{AttemptId, CommitId};
 use crate::plan::{NetworkMode, TaskPlan, Work};
-use crate::workspace::{SharedCheckout, Start, Timing, Workspace, WorkspaceRequest};
+use crate::workspace::{PreparedPaths, SharedCheckout, Start, Timing, Workspace, WorkspaceRequest};
 
 /// What the wrapper's own deadline exceeds the runner's by: it serves orphans only.
 const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub(super) fn make_workspace<E: Engine>(
     (attempt, task): (&AttemptId, &TaskPlan),
     user: ContainerUser,
     accounts: (&str, &str),
-    (beginning, view): (&Beginning, Option<&SharedCheckout>),
+    (beginning, view, prepared): (&Beginning, Option<&SharedCheckout>, PreparedPaths<'_>),
 ) -> Result<Workspace, StepError> {
     pin(shared).map_err(|e| StepError::new("workspace", &e))?;
     let create = |request: &WorkspaceRequest<'_>| {
@@ -70,6 +70,7 @@ pub(super) fn make_workspace<E: Engine>(
             start: beginning.start.as_ref(),
             feedback: beginning.feedback.as_deref(),
             is_check: beginning.is_check,
+            prepared,
             ..*request
         })
     };
@@ -136,6 +137,7 @@ pub(super) fn workspace_request<E: Engine, T>(
 ) -> T {
     let context = &shared.context;
     let author = &context.plan.author;
+    let mount_points: Vec<String> = task.cache.iter().map(|cache| cache.path.clone()).collect();
     with(&WorkspaceRequest {
         git: context.repository.git(),
         state: &context.state,
@@ -146,6 +148,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         shared: None,
         feedback: None,
         is_check: false,
+        prepared: PreparedPaths::default(),
         owner: user.owner,
         author: (&author.name, &author.email),
         exclude: &context.repository.info_exclude(),
@@ -161,6 +164,7 @@ pub(super) fn workspace_request<E: Engine, T>(
             NetworkMode::Bridge => None,
         },
         working_dir: &task.working_dir,
+        mount_points: &mount_points,
         timing: Timing {
             deadline: task.timeout + ORPHAN_MARGIN,
             grace: task.stop_grace_period,

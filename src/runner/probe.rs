@@ -152,6 +152,7 @@ impl<E: Engine> Prober<'_, E> {
             mounts: Vec::new(),
             volumes: Vec::new(),
             limits: limits(),
+            capabilities: &[],
             read_only: false,
             network: NetworkAttachment::None,
             stop_timeout: Duration::ZERO,

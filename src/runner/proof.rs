@@ -15,6 +15,7 @@ use super::user::ContainerUser;
 use super::{RunContext, RunError, Shared, StepError, blocking, collector, views};
 use crate::engine::Engine;
 use crate::id::hex_hash;
+use crate::plan::SetupPlan;
 
 /// How long a proof is believed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,7 +31,7 @@ pub(super) struct Proof {
 const VIEWS: &str = "views";
 
 /// Proves it, unless that was done of late; whether views arrive along with it, where any task may
-/// want one.
+/// want one, of its worktree or of what was prepared.
 ///
 /// The outer error is one of the image; the inner one means that no task can run at all.
 pub(super) async fn of_mounts<E: Engine>(
@@ -38,7 +39,12 @@ pub(super) async fn of_mounts<E: Engine>(
     image: &PreparedImage,
     user: ContainerUser,
 ) -> Result<Result<Proof, RunError>, StepError> {
-    let try_views = views::wanted_by_any(shared, user).await;
+    let tasks = &shared.context.plan.tasks;
+    let prepared = |setup: &SetupPlan| !setup.paths.is_empty();
+    let is_prepared = tasks
+        .iter()
+        .any(|task| task.setup.as_ref().is_some_and(prepared));
+    let try_views = is_prepared || views::wanted_by_any(shared, user).await;
     let file = file(&shared.context, user, try_views);
     let kept = file.clone();
     if let Some(proof) = blocking(move || believed(&kept?)).await {

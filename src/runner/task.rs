@@ -10,6 +10,7 @@ mod wait;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::container::{Launch, task_config};
+use super::container::{Launch, task_config, volume_names};
 use super::course::{Course, Next};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
@@ -26,6 +27,7 @@ use super::outage::may_be_away;
 use super::outcome::{StoppedBy, outcome};
 use super::prepare::{self, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
+use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
@@ -102,6 +104,8 @@ struct Life<'a, E: Engine> {
     pumped: Pumped,
     child_oom_killed: bool,
     may_have_run: bool,
+    /// The log of a setup that failed.
+    setup_log: Option<PathBuf>,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
     verify: Option<VerifyReport>,
@@ -146,6 +150,7 @@ impl<'a, E: Engine> Life<'a, E> {
             pumped: Pumped::default(),
             child_oom_killed: false,
             may_have_run: false,
+            setup_log: None,
             branch: None,
             artifacts: None,
             verify: None,
@@ -163,24 +168,32 @@ impl<E: Engine> Life<'_, E> {
             return Ok(outcome);
         }
         self.enter(TaskPhase::Preparing).await?;
-        let Some(image) = self.image().await? else {
+        let Some(image) = self.image(&self.task.image).await? else {
             return Ok(TaskOutcome::Cancelled);
         };
         let repository = self.task.image.reference.repository();
         self.image_digest = image.info.digest(repository).cloned();
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
+        let Some(ready) = self.set_up(self.task, &image, user).await? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let image = ready.image.clone().unwrap_or(image);
         self.remains.attempt = Some(self.attempt.clone());
         // A shared checkout is of the run's base.
         let as_view = self.start.is_none() && views::wanted(self.shared, self.task, user).await;
-        self.remains.volume = as_view.then(|| self.attempt.volume_name());
+        self.remains.volumes = volume_names(&self.attempt, self.role, self.task);
+        let view = as_view.then(|| self.attempt.volume_name());
+        self.remains.volumes.extend(view);
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
-            self.workspace(&image, user, as_view),
+            self.workspace(&image, user, (as_view, &ready)),
             prepare::network(self.shared, self.task),
         );
         proof?;
         let (workspace, network) = (workspace?, network?);
+        let caches = setup::take_caches(self.shared, self.task, &self.attempt, user);
+        self.remains.caches = caches.await?;
         let running = match self.start(&image, user, &workspace, network).await {
             Ok(Some(running)) => running,
             Ok(None) => return Ok(TaskOutcome::Cancelled),
@@ -195,6 +208,10 @@ impl<E: Engine> Life<'_, E> {
             }
         };
         let (stopped, exit) = self.watch(running, workspace.clone()).await;
+        if exit.is_ok() {
+            // Nobody writes in them any more, and the next task may want them.
+            setup::release_caches(std::mem::take(&mut self.remains.caches));
+        }
         let outcome = match exit {
             Ok(exit) => {
                 self.child_oom_killed = exit.oom_killed && exit.code == 0;
@@ -310,6 +327,7 @@ impl<E: Engine> Life<'_, E> {
             image,
             user,
             workspace,
+            caches: &self.remains.caches,
         };
         let (config, input) = task_config(&launch, self.role, network)?;
         if self.stops().now() != Urgency::None {
@@ -360,7 +378,7 @@ impl<E: Engine> Life<'_, E> {
         } = running;
         let mut stops = self.stops();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
-        let disk = DiskWatch::of_task(engine, &name, self.task, workspace);
+        let disk = DiskWatch::of_task(engine, &name, self.task, &workspace);
         let wait = wait::to_the_end(self.shared, &self.task.id, &name);
         let disk = disk.over_limit();
         tokio::pin!(wait, disk);
@@ -480,6 +498,7 @@ impl<E: Engine> Life<'_, E> {
                 image,
                 user,
                 workspace: &workspace,
+                caches: &[],
             };
             let notes =
                 collector::hand_off_if_missing(self.shared, &launch, &mut self.remains).await;
@@ -519,7 +538,7 @@ impl<E: Engine> Life<'_, E> {
     }
 
     fn report(&mut self, outcome: TaskOutcome) -> TaskReport {
-        let log = self.shared.context.state.log(&self.attempt);
+        let log = (!self.ran.is_zero()).then(|| self.shared.context.state.log(&self.attempt));
         let left_behind = |branch: &BranchReport| branch.content_left_behind;
         self.remains.keep_work = self.branch.as_ref().is_some_and(left_behind);
         self.leave_phase(TaskPhase::Finished);
@@ -542,7 +561,7 @@ impl<E: Engine> Life<'_, E> {
             image: self.image.take(),
             image_digest: self.image_digest.take(),
             child_oom_killed: self.child_oom_killed,
-            log: (!self.ran.is_zero()).then_some(log),
+            log: self.setup_log.take().or(log),
             verify: self.verify.take(),
             teardown_errors: Vec::new(),
             earlier_attempts: Vec::new(),

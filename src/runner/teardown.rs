@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::admission::Memory;
+use super::setup::release_caches;
 use super::{Pin, Shared, StepError, blocking};
 use crate::engine::{Engine, EngineError, ErrorKind};
 use crate::id::{AttemptId, StateDir};
-use crate::workspace;
+use crate::workspace::{self, TakenCache};
 
 /// How often a removal that the engine refused is tried again, and how long apart.
 const TRIES: u32 = 3;
@@ -24,8 +25,10 @@ pub(super) struct Remains {
     pub(super) may_run: bool,
     /// The memory that its container may use, where it may still run.
     pub(super) memory: Option<Memory>,
-    /// Its volume, likewise.
-    pub(super) volume: Option<String>,
+    /// Its volumes, likewise.
+    pub(super) volumes: Vec<String>,
+    /// The caches that it has.
+    pub(super) caches: Vec<TakenCache>,
     /// Set once the directory was begun.
     pub(super) attempt: Option<AttemptId>,
     /// Whether the directory holds work that is nowhere else.
@@ -95,11 +98,14 @@ pub(super) async fn tear_down<E: Engine>(
         Some(memory) if torn.removed.len() < remains.containers.len() => memory.keep(),
         memory => drop(memory),
     }
-    if let Some(name) = &remains.volume {
+    for name in &remains.volumes {
         let error = again(|| engine.remove_volume(name)).await;
         torn.note("volume", name, error);
     }
-    torn.may_run = torn.removed.len() < remains.containers.len() + remains.volume.iter().len();
+    torn.may_run = torn.removed.len() < remains.containers.len() + remains.volumes.len();
+    if !torn.may_run {
+        release_caches(remains.caches);
+    }
     // What a container may still write in is no place to delete in; `clean` tries it all again.
     if let Some(attempt) = remains.attempt
         && !torn.may_run

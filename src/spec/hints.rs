@@ -39,6 +39,8 @@ pub const TASK_KEYS: &[&str] = &[
     "command",
     "run",
     "prompt",
+    "setup",
+    "cache",
     "environment",
     "env",
     "env_file",
@@ -82,6 +84,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ArtifactsParts", ARTIFACTS_KEYS),
     ("AuthorParts", AUTHOR_KEYS),
     ("BuildParts", BUILD_KEYS),
+    ("CacheForm", CACHE_KEYS),
     ("ClaimsSpec", CLAIMS_KEYS),
     ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
     ("CollectSpec", COLLECT_KEYS),
@@ -92,12 +95,14 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("PromptFile", PROMPT_KEYS),
     ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
+    ("SetupParts", SETUP_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
     ("VerifyParts", VERIFY_KEYS),
 ];
 pub(super) const ARTIFACTS_KEYS: &[&str] = &["paths", "when"];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
 pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
+pub(super) const CACHE_KEYS: &[&str] = &["key", "path", "mode"];
 pub(super) const CLAIMS_KEYS: &[&str] = &["remote"];
 pub(super) const COLLECT_KEYS: &[&str] = &["limits"];
 pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
@@ -119,6 +124,7 @@ pub(super) const MATRIX_KEYS: &[&str] = &["include", "exclude"];
 pub(super) const PROMPT_KEYS: &[&str] = &["file"];
 pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file"];
+pub(super) const SETUP_KEYS: &[&str] = &["run", "files", "paths", "user", "secrets"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
 pub(super) const VERIFY_KEYS: &[&str] = &["run", "timeout", "image", "secrets"];
 
@@ -132,14 +138,12 @@ const LATER: &[&str] = &[
     "agent",
     "model",
     "args",
-    "setup",
     "cpuset",
     "runtime",
     "budget",
     "egress",
     "services",
     "ports",
-    "cache",
     "on_existing",
 ];
 

@@ -16,6 +16,7 @@ mod reader;
 mod resolved;
 mod retry;
 mod schema;
+mod setup;
 mod source;
 mod task;
 mod top;
@@ -32,9 +33,9 @@ pub(crate) use hints::did_you_mean;
 pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use matrix::MOST_CELLS;
 pub use model::{
-    Artifacts, BuildSpec, CollectLimitsSpec, CollectSpec, EnvFile, History, Identity, NanoCpus,
-    NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin, TaskBase, TaskSpec,
-    Touches, When, WorkspaceMode,
+    Artifacts, BuildSpec, Cache, CacheMode, CollectLimitsSpec, CollectSpec, EnvFile, History,
+    Identity, NanoCpus, NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin,
+    SetupSpec, SetupUser, TaskBase, TaskSpec, Touches, When, WorkspaceMode,
 };
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;

@@ -15,7 +15,7 @@ use super::schema;
 use super::source::{At, SourceFile};
 use super::verify::VerifySpec;
 use crate::engine::config::{PullPolicy, Ulimit};
-use crate::id::{BranchName, CellValue, ClaimKey, ImageRef, PathPattern, TaskId};
+use crate::id::{BranchName, CellValue, ClaimKey, ImageRef, PathPattern, TaskId, WorktreePath};
 use crate::secrets::SecretString;
 
 /// A run of agent tasks on one repository, each in a git worktree and a container of its own.
@@ -102,6 +102,13 @@ pub struct TaskSpec {
     /// What the agent is told, at `/agent/prompt.md`: a text (never interpolated), or `file`.
     #[schemars(with = "Option<schema::PromptForm>")]
     pub prompt: Option<Prompt>,
+    /// What runs once, before all tasks that have the same: a script that installs into the image, or
+    /// `run` with the `paths` of the worktree that it fills.
+    #[schemars(with = "Option<schema::SetupForm>")]
+    pub setup: Option<SetupSpec>,
+    /// Directories that stay from task to task: `key` and `path` of each.
+    #[schemars(with = "Option<Vec<schema::CacheForm>>")]
+    pub cache: Vec<Cache>,
     /// Environment variables: a map, or a list of `KEY=value` and of names to pass through.
     #[schemars(with = "Option<schema::EnvironmentForm>")]
     pub environment: BTreeMap<String, SecretString>,
@@ -393,6 +400,53 @@ pub struct SecretGrant {
     pub name: String,
     /// The variable it is put into; else it is the file `/run/secrets/<name>`.
     pub environment: Option<String>,
+}
+
+/// What runs once for all tasks that have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupSpec {
+    /// Its script.
+    pub run: String,
+    /// Files of the base that it depends on: it runs again when one of them is another.
+    pub files: Vec<At<WorktreePath>>,
+    /// Directories that it makes, which tasks see copy-on-write.
+    pub paths: Vec<At<WorktreePath>>,
+    /// Who it runs as.
+    pub user: SetupUser,
+    /// The secrets that it is granted.
+    pub secrets: Vec<SecretGrant>,
+}
+
+/// Who a setup runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SetupUser {
+    /// The task's user: its `paths` are kept.
+    Agent,
+    /// Root of its container: what it writes into the image is kept too.
+    Root,
+}
+
+/// A directory that stays from task to task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Tells those of a repository apart.
+    pub key: String,
+    /// Where tasks see it: an absolute path inside.
+    pub path: String,
+    /// Who has it at the same time.
+    pub mode: CacheMode,
+}
+
+/// Who has a cache at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheMode {
+    /// All tasks that name it: for programs that lock it themselves.
+    #[default]
+    Shared,
+    /// One task: others get another one.
+    Private,
 }
 
 /// How a task's worktree is made.

@@ -152,8 +152,8 @@ impl Writer<'_> {
         let is_text = matches!(entry.node.value, Value::Scalar { .. });
         match entry.key.as_str() {
             "run" | "environment" => self.value(entry, Texts::AsWritten),
-            "prompt" | "verify" if is_text => self.value(entry, Texts::AsWritten),
-            "verify" => self.inner(entry, ("run", Texts::AsWritten)),
+            "prompt" | "setup" | "verify" if is_text => self.value(entry, Texts::AsWritten),
+            "setup" | "verify" => self.inner(entry, ("run", Texts::AsWritten)),
             "command" | "entrypoint" if is_text => self.words(entry),
             "build" if is_text => self.value(entry, Texts::Paths),
             "build" => self.inner(entry, ("context", Texts::Paths)),

@@ -9,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::model::{RetryCause, RunSpec, TaskSpec, When};
+use super::model::{CacheMode, RetryCause, RunSpec, SetupUser, TaskSpec, When};
 use super::source::At;
 use crate::id::ImageRef;
 
@@ -375,6 +375,44 @@ pub(super) struct VerifyParts {
     image: Option<At<ImageRef>>,
     /// The secrets it is granted, as for a task. Default: none, whatever the task has.
     secrets: Option<Vec<GrantForm>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) enum SetupForm {
+    /// A script, run as root: what it installs into the image is kept.
+    Script(String),
+    Parts(SetupParts),
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct SetupParts {
+    /// A script for `sh -eu`, or for the interpreter that its first line names. Never interpolated.
+    run: String,
+    /// Files of the base that it depends on: it runs again when one of them changes.
+    files: Option<OneOrMany>,
+    /// Directories of the worktree that it fills, not tracked by git.
+    paths: Option<OneOrMany>,
+    /// `agent` (the task's user) or `root`. Default: agent with `paths`, else root.
+    user: Option<SetupUser>,
+    /// The secrets it is granted: names, or `source` and the `environment` variable to fill.
+    secrets: Option<Vec<GrantForm>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct CacheForm {
+    /// Tells the caches of a repository apart.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]{0,39}$|\$\{"))]
+    key: String,
+    /// Where tasks see it: an absolute path inside, or one in the home, as `~/.npm`.
+    path: String,
+    /// `shared` (by all tasks that name it) or `private` (to one at a time). Default: shared.
+    mode: Option<CacheMode>,
 }
 
 #[derive(JsonSchema)]

@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
+use super::setup;
 use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
@@ -52,9 +53,7 @@ pub(super) fn read_task(
 ) -> Option<TaskSpec> {
     let fields = Fields(entries);
     conflicts(reader, fields);
-    let environment = fields.get("environment");
-    let environment = environment.map(|f| read_environment(reader, f));
-    let environment = environment.unwrap_or_default();
+    let environment = read_environment(reader, fields.get("environment"));
     let secrets = fields.get("secrets");
     let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
     let strict = fields.get("touches_strict");
@@ -62,6 +61,8 @@ pub(super) fn read_task(
     let verify = fields.get("verify");
     let verify = verify.and_then(|f| verify::verify(reader, f, declared, &environment));
     let feedback = feedback(reader, fields, id.is_none());
+    let setup = fields.get("setup");
+    let setup = setup.and_then(|f| setup::setup(reader, f, declared, &environment));
     let mut time = |key| {
         let field = fields.get(key)?;
         reader.value(field, "a duration", units::duration)
@@ -83,6 +84,8 @@ pub(super) fn read_task(
         command: fields.get("command").and_then(|f| words(reader, f)),
         run: fields.get("run").and_then(|f| script(reader, f)),
         prompt: fields.get("prompt").and_then(|f| prompt(reader, f)),
+        setup,
+        cache: setup::caches(reader, fields.get("cache")),
         environment,
         env_file: fields
             .get("env_file")
@@ -257,8 +260,14 @@ fn prompt(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Prompt> {
     Some(Prompt::File(reader.path(file)?))
 }
 
-fn read_environment(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, SecretString> {
+fn read_environment(
+    reader: &mut Reader<'_>,
+    field: Option<Field<'_>>,
+) -> BTreeMap<String, SecretString> {
     let mut variables = BTreeMap::new();
+    let Some(field) = field else {
+        return variables;
+    };
     for entry in reader.entries(field, "a map or a list of `KEY=value`") {
         let variable = Field {
             key: &entry.key,

@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::WorkspaceError;
 use super::store::{ColdCost, Source, Store};
 use super::submodules::{self, Submodule};
+use super::{WorkspaceError, private_git};
 use crate::git::{Git, Repository, RepositoryLock};
 use crate::id::{CommitId, StateDir};
 
@@ -114,6 +114,14 @@ impl BaseStore {
     /// When a run last used the store in this directory.
     pub fn last_used(path: &Path) -> io::Result<SystemTime> {
         Store::last_used(path)
+    }
+
+    /// The objects that are borrowed of it and of the submodules' stores, and where they are inside.
+    pub(super) fn borrowed(&self) -> Vec<(PathBuf, String)> {
+        let base = (self.objects(), private_git::BORROWED.to_owned());
+        let submodules = self.submodules.iter();
+        let submodules = submodules.map(|s| (s.store.objects(), s.objects_inside()));
+        [base].into_iter().chain(submodules).collect()
     }
 
     /// What the hand-off needs to know of the submodules.

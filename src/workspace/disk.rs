@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat};
 use rustix::io::Errno;
 
-use super::Workspace;
 use super::removal::open_directory;
 
 /// The size of a block of `st_blocks`, in bytes: stat(2).
@@ -40,15 +39,6 @@ pub fn disk_use(directory: &Path) -> DiskUse {
     walk.used()
 }
 
-impl Workspace {
-    /// Counts all that the container can write in, until it is more than `enough` bytes.
-    pub fn disk_walk(&self, enough: u64) -> DiskWalk {
-        let written = ["worktree", "git", "home", "out"];
-        let written = written.map(|name| self.directory().join(name));
-        DiskWalk::new(written.into(), enough)
-    }
-}
-
 /// Counts directories piece by piece.
 pub struct DiskWalk {
     pending: Vec<PathBuf>,
@@ -58,7 +48,8 @@ pub struct DiskWalk {
 }
 
 impl DiskWalk {
-    fn new(pending: Vec<PathBuf>, enough: u64) -> Self {
+    /// Of these directories, until it is more than `enough` bytes.
+    pub fn new(pending: Vec<PathBuf>, enough: u64) -> Self {
         Self {
             pending,
             tree: None,

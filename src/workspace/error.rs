@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::RemovalError;
 use crate::git::GitError;
+use crate::id::WorktreePath;
 
 /// A workspace or base store that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,12 @@ pub enum WorkspaceError {
     Exists {
         /// The attempt's directory.
         path: PathBuf,
+    },
+    /// The commit that the attempt starts from has something where prepared files are to be seen.
+    #[error("a setup prepares {path}, and the commit that it starts from has files there")]
+    Occupied {
+        /// The prepared directory.
+        path: WorktreePath,
     },
 }
 

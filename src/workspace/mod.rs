@@ -5,33 +5,45 @@
 //! container has started, nothing here or elsewhere on the host runs git in these directories.
 
 mod base_store;
+mod cache;
 mod disk;
 mod error;
 mod index;
+mod kept;
+mod owner;
+mod prepared;
 mod private_git;
 mod removal;
+mod setup;
 mod shared;
 mod start;
 mod store;
 mod submodules;
+mod view;
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use crate::engine::config::{Mount, VolumeConfig, VolumeMount};
 use crate::git::Git;
-use crate::id::{AttemptId, BranchName, CommitId, RepoKey, StateDir};
+use crate::id::{AttemptId, BranchName, CommitId, RepoKey, Role, StateDir};
+use owner::give_all_away;
 use private_git::{Files, Recipe};
 use start::Placed;
+use view::View;
 
 pub use base_store::BaseStore;
+pub use cache::{CacheRequest, TakenCache};
 pub use disk::{DiskUse, DiskWalk, disk_use};
 pub use error::WorkspaceError;
+pub use kept::{Kept, KeptKind};
+pub use prepared::{PreparedCopy, PreparedPath, PreparedPaths};
 pub use removal::{RemovalError, empty_trash, remove};
+pub use setup::{KeepError, Prepared, PreparedLock, SetupPlace, SetupRequest};
 pub use shared::{SharedCheckout, SharedRequest, release};
 pub use start::Start;
 pub use store::ColdCost;
@@ -70,6 +82,8 @@ pub struct WorkspaceRequest<'a> {
     /// Whether it is of a check of the attempt's result: its directory is in the attempt's, and
     /// nothing is handed off.
     pub is_check: bool,
+    /// What of it was prepared.
+    pub prepared: PreparedPaths<'a>,
     /// The container's uid and gid, where the runner is root and gives its files away.
     pub owner: Option<(u32, u32)>,
     /// Name and e-mail address of the commits.
@@ -88,8 +102,21 @@ pub struct WorkspaceRequest<'a> {
     pub hosts: Option<&'a str>,
     /// Where the task starts; made where it lies in a directory of the attempt's and is missing.
     pub working_dir: &'a str,
+    /// Further directories that are mounted, as paths inside: those in the home get their places there.
+    pub mount_points: &'a [String],
     /// The limits that the wrapper itself holds.
     pub timing: Timing,
+}
+
+impl WorkspaceRequest<'_> {
+    /// What the container is for.
+    fn role(&self) -> Role {
+        if self.is_check {
+            Role::Verify
+        } else {
+            Role::Task
+        }
+    }
 }
 
 /// The time limits that the wrapper holds even where nobody is left to stop the container.
@@ -109,20 +136,13 @@ pub struct Workspace {
     directory: PathBuf,
     base: CommitId,
     start: Option<Placed>,
-    view: Option<View>,
+    /// The worktree where it is one, then what was prepared of it.
+    views: Vec<View>,
+    copies: Vec<PreparedCopy>,
     /// Borrowed objects, and where they are inside.
     objects: Vec<(PathBuf, String)>,
     mounted_files: Vec<(&'static str, &'static str)>,
     environment: Vec<(String, String)>,
-}
-
-/// A worktree that shows a shared checkout where the task has written nothing. What it writes is in
-/// the worktree's directory, as overlayfs keeps it: character devices mark what was deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct View {
-    volume: String,
-    lower: PathBuf,
-    work: PathBuf,
 }
 
 /// In the attempt's directory, says that its worktree is a view.
@@ -147,13 +167,14 @@ impl Workspace {
         };
         let shared = request.shared.filter(|_| start.is_none());
         let mut workspace = Self::of(request, directory, start);
-        workspace.view = shared.map(|shared| View::of(request, shared));
         for name in ["worktree", "git", "home", "out"] {
             make_directory(&workspace.directory.join(name))?;
         }
-        if let Some(view) = &workspace.view {
+        if let Some(shared) = shared {
             write_read_only(&workspace.directory.join(VIEW_MARK), b"")?;
+            let view = workspace.view_of(request, shared);
             make_directory(&view.work)?;
+            workspace.views.push(view);
         }
         workspace.write_files(request, &submodules::listing(&submodules))?;
         let worktree = workspace.worktree();
@@ -168,7 +189,7 @@ impl Workspace {
             shallow: request.store.shallow(),
             submodules: &submodules,
             branch: Some(request.branch),
-            exclude: request.exclude,
+            exclude: &prepared::exclude(request.exclude, request.prepared),
             files: match shared {
                 Some(shared) => Files::Shared(shared),
                 None => Files::FromObjects {
@@ -178,12 +199,13 @@ impl Workspace {
             },
         };
         private_git::create(&recipe, &workspace.git_dir())?;
-        workspace.make_working_dir(request.working_dir)?;
+        workspace.prepare(request)?;
+        workspace.make_inside(request.working_dir)?;
+        for mount_point in request.mount_points {
+            workspace.make_inside(mount_point)?;
+        }
         if let Some(owner) = request.owner {
-            give_away(&worktree, owner, Given::Directories)?;
-            for name in ["git", "home", "out"] {
-                give_away(&workspace.directory.join(name), owner, Given::All)?;
-            }
+            give_all_away(&workspace.written(), &worktree, owner)?;
         }
         // Last: it says that all is made. In a container it is mounted over and cannot be removed.
         let nowhere = "gitdir: /nonexistent/agent-run/do-not-run-git-here\n";
@@ -196,7 +218,8 @@ impl Workspace {
         let base = start.as_ref().map(|start| start.base.clone());
         let base = base.unwrap_or_else(|| request.store.base().clone());
         let mut workspace = Self {
-            view: None,
+            views: Vec::new(),
+            copies: Vec::new(),
             objects: Vec::new(),
             mounted_files: Vec::new(),
             environment: environment(request, &base),
@@ -219,18 +242,17 @@ impl Workspace {
         [base].into_iter().chain(start).collect()
     }
 
-    /// Makes the directory that the task starts in: the engine would make it for root. What is
-    /// behind a symbolic link of the repository is left alone.
-    fn make_working_dir(&self, working_dir: &str) -> Result<(), WorkspaceError> {
+    /// Makes a directory that the container needs: the engine would make it for root. What is
+    /// behind a symbolic link of the repository is left alone, and so is what was prepared.
+    fn make_inside(&self, inside: &str) -> Result<(), WorkspaceError> {
         let tops = [("/workspace/", "worktree"), ("/home/agent/", "home")];
-        let below = |(inside, name): (&str, &'static str)| {
-            Some((working_dir.strip_prefix(inside)?.to_owned(), name))
-        };
+        let below =
+            |(top, name): (&str, &'static str)| Some((inside.strip_prefix(top)?.to_owned(), name));
         let Some((path, name)) = tops.into_iter().find_map(below) else {
             return Ok(());
         };
         let mut directory = self.directory.join(name);
-        let view = self.view.as_ref().filter(|_| name == "worktree");
+        let view = self.view().filter(|_| name == "worktree");
         let mut below = view.map(|view| view.lower.clone());
         for part in path.split('/').filter(|part| !part.is_empty()) {
             directory.push(part);
@@ -267,7 +289,12 @@ impl Workspace {
         if !whole {
             return Ok(None);
         }
-        let view = if fs::symlink_metadata(directory.join(VIEW_MARK)).is_ok() {
+        let start = start::placed(&directory);
+        let mut workspace = Self {
+            mounted_files,
+            ..Self::of(request, directory, start)
+        };
+        if fs::symlink_metadata(workspace.directory.join(VIEW_MARK)).is_ok() {
             let shared = SharedCheckout::ensure(&SharedRequest {
                 git: request.git,
                 state: request.state,
@@ -276,18 +303,13 @@ impl Workspace {
                 owner: request.owner,
                 run: &request.attempt.run,
             })?;
-            let view = View::of(request, &shared);
+            workspace.views.push(workspace.view_of(request, &shared));
+        }
+        workspace.find_prepared(request);
+        for view in &workspace.views {
             make_directory(&view.work)?;
-            Some(view)
-        } else {
-            None
-        };
-        let start = start::placed(&directory);
-        Ok(Some(Self {
-            view,
-            mounted_files,
-            ..Self::of(request, directory, start)
-        }))
+        }
+        Ok(Some(workspace))
     }
 
     /// The commit that the attempt's work is measured against: the run's base, or what its start says.
@@ -324,29 +346,32 @@ impl Workspace {
 
     /// Whether unchanged files are seen through the worktree and not in it.
     pub fn is_view(&self) -> bool {
-        self.view.is_some()
+        self.view().is_some()
     }
 
-    /// The volume that is the worktree, to be made before a container is; none where it is a
-    /// directory.
-    pub fn volume(&self, labels: Vec<(String, String)>) -> Option<VolumeConfig> {
-        let view = self.view.as_ref()?;
-        Some(VolumeConfig {
-            name: view.volume.clone(),
-            labels,
-            lower: view.lower.clone(),
-            upper: self.worktree(),
-            work: view.work.clone(),
-        })
+    fn view(&self) -> Option<&View> {
+        self.views.iter().find(|view| view.target == WORKSPACE)
     }
 
-    /// Where containers have that volume.
+    /// All directories in which the container can write.
+    pub fn written(&self) -> Vec<PathBuf> {
+        let written = ["worktree", "git", "home", "out"];
+        let written = written.map(|name| self.directory.join(name));
+        written
+            .into_iter()
+            .chain(self.prepared_directory())
+            .collect()
+    }
+
+    /// The volumes that the worktree, or parts of it, are, to be made before a container is.
+    pub fn volumes(&self, labels: &[(String, String)]) -> Vec<VolumeConfig> {
+        let volume = |view: &View| view.volume(labels.to_vec());
+        self.views.iter().map(volume).collect()
+    }
+
+    /// Where containers have those volumes.
     pub fn volume_mounts(&self) -> Vec<VolumeMount> {
-        let mount = |view: &View| VolumeMount {
-            volume: view.volume.clone(),
-            target: WORKSPACE.to_owned(),
-        };
-        self.view.iter().map(mount).collect()
+        self.views.iter().map(View::mount).collect()
     }
 
     /// What is mounted, outer before inner.
@@ -356,11 +381,10 @@ impl Workspace {
             target: target.to_owned(),
             read_only,
         };
-        let worktree = match self.view {
-            Some(_) => None,
-            None => Some(mount("worktree", WORKSPACE, false)),
-        };
+        let worktree = mount("worktree", WORKSPACE, false);
+        let worktree = Some(worktree).filter(|_| !self.is_view());
         let mut mounts: Vec<Mount> = worktree.into_iter().collect();
+        mounts.extend(self.copy_mounts());
         mounts.extend([
             mount("dotgit", "/workspace/.git", true),
             mount("git", "/agent/git", false),
@@ -385,6 +409,17 @@ impl Workspace {
         &self.environment
     }
 
+    /// The worktree as a view.
+    fn view_of(&self, request: &WorkspaceRequest<'_>, shared: &SharedCheckout) -> View {
+        View {
+            volume: request.attempt.volume_name(),
+            target: WORKSPACE.to_owned(),
+            lower: shared.files(),
+            upper: self.worktree(),
+            work: request.state.view(request.attempt),
+        }
+    }
+
     fn write_files(
         &mut self,
         request: &WorkspaceRequest<'_>,
@@ -397,22 +432,11 @@ impl Workspace {
             let path = self.directory.join(name);
             write_read_only(&path, text.as_bytes())?;
             if matches!(name, "entry" | "script") {
-                let executable = Permissions::from_mode(0o555);
-                fs::set_permissions(&path, executable).map_err(WorkspaceError::io("open", path))?;
+                make_executable(&path)?;
             }
             self.mounted_files.push((name, target));
         }
         Ok(())
-    }
-}
-
-impl View {
-    fn of(request: &WorkspaceRequest<'_>, shared: &SharedCheckout) -> Self {
-        Self {
-            volume: request.attempt.volume_name(),
-            lower: shared.files(),
-            work: request.state.view(request.attempt),
-        }
     }
 }
 
@@ -516,30 +540,10 @@ fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
     written.map_err(WorkspaceError::io("write", path))
 }
 
-/// What of a fresh tree is not the container's yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
-    All,
-    /// The files were given as they were checked out.
-    Directories,
-}
-
-/// Gives a fresh tree to the container's uid; symbolic links themselves, not what they point at.
-fn give_away(top: &Path, (uid, gid): (u32, u32), what: Given) -> Result<(), WorkspaceError> {
-    let mut directories = vec![top.to_owned()];
-    while let Some(directory) = directories.pop() {
-        let failed = || WorkspaceError::io("give away", &directory);
-        lchown(&directory, Some(uid), Some(gid)).map_err(failed())?;
-        for entry in fs::read_dir(&directory).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
-            if entry.file_type().map_err(failed())?.is_dir() {
-                directories.push(entry.path());
-            } else if what == Given::All {
-                lchown(entry.path(), Some(uid), Some(gid)).map_err(failed())?;
-            }
-        }
-    }
-    Ok(())
+/// Lets every uid run a file that none may write.
+fn make_executable(path: &Path) -> Result<(), WorkspaceError> {
+    let executable = Permissions::from_mode(0o555);
+    fs::set_permissions(path, executable).map_err(WorkspaceError::io("open", path))
 }
 
 /// Does something to each of many files, half of them by a second thread.

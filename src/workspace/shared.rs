@@ -5,13 +5,15 @@
 //! and none that is not cleaned up may still have it mounted.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::owner::{Given, give_away};
 use super::private_git::{self, Files, Recipe};
-use super::{BaseStore, Given, WorkspaceError, give_away, make_directory, make_private, remove};
+use super::setup::names;
+use super::{BaseStore, WorkspaceError, make_directory, make_private, remove};
 use crate::git::{Git, RepositoryLock};
 use crate::id::{RepoKey, RunId, StateDir, hex_hash};
 
@@ -19,7 +21,7 @@ use crate::id::{RepoKey, RunId, StateDir, hex_hash};
 const UNUSED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Part of its key, to be changed with what is made here.
 const FORMAT: u32 = 1;
-const LAST_USED: &str = "last-used";
+pub(super) const LAST_USED: &str = "last-used";
 /// Where the number of entries of an index is, in bytes from its start (gitformat-index(5)).
 const ENTRIES_AT: usize = 8;
 
@@ -161,7 +163,7 @@ fn sweep(state: &StateDir, repository: &RepoKey) -> Result<Vec<PathBuf>, Workspa
         let name = entry.file_name();
         let key = name.to_str().and_then(StateDir::shared_checkout_key);
         if let Some(key) = key
-            && is_unused(state, key, &entry.path())?
+            && is_unused(state, key, &entry.path(), UNUSED_FOR)?
         {
             remove(state, &entry.path()).map_err(WorkspaceError::Removal)?;
             removed.push(entry.path());
@@ -170,27 +172,31 @@ fn sweep(state: &StateDir, repository: &RepoKey) -> Result<Vec<PathBuf>, Workspa
     Ok(removed)
 }
 
-/// Whether nobody needs the checkout, or what a killed process left of one.
-fn is_unused(state: &StateDir, key: &str, path: &Path) -> Result<bool, WorkspaceError> {
+/// Whether nobody has used something for so long, or what a killed process left of it, and no run has
+/// a mark with this name among its views.
+pub(super) fn is_unused(
+    state: &StateDir,
+    mark: &str,
+    path: &Path,
+    unused_for: Duration,
+) -> Result<bool, WorkspaceError> {
+    Ok(is_old(path, unused_for)? && !is_marked(state, mark)?)
+}
+
+/// Whether nobody has used something for so long, by its stamp.
+pub(super) fn is_old(path: &Path, unused_for: Duration) -> Result<bool, WorkspaceError> {
     let failed = || WorkspaceError::io("look at", path);
     let stamp = fs::metadata(path.join(LAST_USED));
     let used = stamp.or_else(|_| fs::metadata(path)).map_err(failed())?;
     let used = used.modified().map_err(failed())?;
-    if SystemTime::now().duration_since(used).unwrap_or_default() < UNUSED_FOR {
-        return Ok(false);
-    }
-    let runs = match fs::read_dir(state.runs()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        other => other.map_err(failed())?,
-    };
-    for run in runs {
-        let name = run.map_err(failed())?.file_name();
-        let run = name.to_str().and_then(|name| name.parse::<RunId>().ok());
-        if run.is_some_and(|run| state.views(&run).join(key).exists()) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(SystemTime::now().duration_since(used).unwrap_or_default() >= unused_for)
+}
+
+/// Whether any run has a mark with this name among its views.
+pub(super) fn is_marked(state: &StateDir, mark: &str) -> Result<bool, WorkspaceError> {
+    let runs = names(&state.runs())?.into_iter();
+    let mut runs = runs.filter_map(|name| name.parse::<RunId>().ok());
+    Ok(runs.any(|run| state.views(&run).join(mark).exists()))
 }
 
 /// Forgets that a run has views: called when nothing of it is mounted any more.

@@ -265,6 +265,10 @@ fn every_event_follows_its_schema_and_is_read_again() {
             image: "acme".into(),
             status: "ready".into(),
         },
+        EventKind::Setup {
+            status: "runs".into(),
+            log: "/state/logs/setup-0123.log".into(),
+        },
         EventKind::Warning {
             message: "careful".into(),
         },

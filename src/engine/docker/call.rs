@@ -89,7 +89,7 @@ impl Call {
         let taken = lower.contains("overlap") || lower.contains("address already in use");
         let in_use = match self.operation {
             Operation::RemoveNetwork => lower.contains("active endpoints"),
-            Operation::RemoveVolume => status == 409,
+            Operation::RemoveVolume | Operation::RemoveImage => status == 409,
             _ => false,
         };
         let network_missing = lower.contains("network") && lower.contains("not found");

@@ -192,6 +192,13 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
         init: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".into()]),
+        cap_add: (!config.capabilities.is_empty()).then(|| {
+            config
+                .capabilities
+                .iter()
+                .map(|&name| name.into())
+                .collect()
+        }),
         security_opt: Some(vec![NO_NEW_PRIVILEGES.into()]),
         ipc_mode: Some("private".into()),
         readonly_rootfs: Some(config.read_only),

@@ -114,7 +114,7 @@ impl DockerEngine {
     }
 }
 
-fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
+pub(super) fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
     let no_id = || ErrorKind::Broken("the engine describes it without an id".into());
     let config = image.config.unwrap_or_default();
     Ok(ImageInfo {
@@ -126,7 +126,7 @@ fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
 }
 
 /// The reference as the pull call wants it: without a tag it would fetch every tag.
-fn split_tag(reference: &str) -> (&str, &str) {
+pub(super) fn split_tag(reference: &str) -> (&str, &str) {
     if let Some((name, digest)) = reference.split_once('@') {
         return (name, digest);
     }

@@ -5,6 +5,7 @@
 
 mod build;
 mod call;
+mod commit;
 mod container;
 mod context;
 pub mod endpoint;
@@ -29,11 +30,12 @@ pub use endpoint::EngineLocator;
 pub use registry::configured_logins;
 
 use super::config::{
-    ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize, VolumeConfig,
+    CommitConfig, ContainerConfig, ExecConfig, ImageRequest, NetworkConfig, TerminalSize,
+    VolumeConfig,
 };
 use super::{
     Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit,
-    ImageInfo, Operation, OutputStream, OwnedObject,
+    ImageInfo, Operation, OutputStream, OwnImage, OwnedObject,
 };
 use crate::secrets::SecretBytes;
 use call::Call;
@@ -240,6 +242,22 @@ impl Engine for DockerEngine {
 
     async fn remove_volume(&self, volume: &str) -> Result<(), EngineError> {
         self.delete_volume(volume).await
+    }
+
+    async fn commit(
+        &self,
+        container: &str,
+        config: &CommitConfig,
+    ) -> Result<ImageInfo, EngineError> {
+        self.commit_container(container, config).await
+    }
+
+    async fn list_images(&self) -> Result<Vec<OwnImage>, EngineError> {
+        self.own_images().await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), EngineError> {
+        self.delete_image(image).await
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {

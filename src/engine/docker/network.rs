@@ -191,7 +191,8 @@ fn overlaps(network: &Network, config: &NetworkConfig) -> bool {
 /// Whether agent-run made it. Its image may have given a foreign container our labels, but then
 /// not one of our names.
 fn is_ours(object: &OwnedObject) -> bool {
-    let of_run = object.kind == OwnedKind::Network || object.labels.contains_key(label::RUN);
+    let run = object.labels.get(label::RUN);
+    let of_run = object.kind == OwnedKind::Network || run.is_some_and(|run| !run.is_empty());
     object.name.starts_with("agent-run-") && of_run
 }
 

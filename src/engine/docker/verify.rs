@@ -36,7 +36,7 @@ pub(super) fn compare(
     ];
     let all = limits(&config.limits, &host)
         .into_iter()
-        .chain(hardening(&host))
+        .chain(hardening(&host, config.capabilities))
         .chain(checks);
     match all.into_iter().find(|(_, honoured)| !honoured) {
         Some((key, _)) => Err(ErrorKind::LimitNotHonoured(key)),
@@ -71,9 +71,13 @@ fn limits(asked: &Limits, host: &HostConfig) -> [(&'static str, bool); 7] {
     ]
 }
 
-fn hardening(host: &HostConfig) -> [(&'static str, bool); 8] {
+fn hardening(host: &HostConfig, capabilities: &[&str]) -> [(&'static str, bool); 8] {
     let options = || host.security_opt.iter().flatten();
     let dropped = |cap: &String| cap.eq_ignore_ascii_case("all");
+    let kept = |cap: &String| {
+        let name = cap.strip_prefix("CAP_").unwrap_or(cap);
+        capabilities.contains(&name)
+    };
     let no_new = |option: &String| {
         option
             .strip_prefix("no-new-privileges")
@@ -84,7 +88,7 @@ fn hardening(host: &HostConfig) -> [(&'static str, bool); 8] {
         ("init", host.init == Some(true)),
         ("privileged", host.privileged != Some(true)),
         ("cap_drop", host.cap_drop.iter().flatten().any(dropped)),
-        ("cap_add", host.cap_add.iter().flatten().next().is_none()),
+        ("cap_add", host.cap_add.iter().flatten().all(kept)),
         (
             "security_opt",
             options().any(no_new) && !options().any(loosened),

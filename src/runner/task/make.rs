@@ -1,5 +1,5 @@
 //! What a container of an attempt needs before it can be created: an image, the proof that directories
-//! arrive in it, and the directories.
+//! arrive in it, what a setup prepares, and the directories.
 
 use std::sync::Arc;
 
@@ -7,22 +7,28 @@ use tokio::time::timeout;
 
 use super::Life;
 use crate::engine::Engine;
+use crate::engine::config::ImageRequest;
 use crate::id::AttemptId;
-use crate::runner::container::volume_config;
+use crate::plan::TaskPlan;
+use crate::runner::container::volume_configs;
 use crate::runner::feedback::feedback;
 use crate::runner::images::PreparedImage;
 use crate::runner::prepare::{self, Beginning, make_workspace};
 use crate::runner::proof::{self, Proof};
+use crate::runner::setup::{self, Ready};
 use crate::runner::stops::Urgency;
 use crate::runner::user::{ContainerUser, account_files};
 use crate::runner::{StepError, blocking, views};
-use crate::workspace::{SharedCheckout, Start, Workspace};
+use crate::workspace::{PreparedPaths, SharedCheckout, Start, Workspace};
 
 impl<E: Engine> Life<'_, E> {
-    /// The image, or nothing if the run stopped meanwhile.
-    pub(super) async fn image(&self) -> Result<Option<Arc<PreparedImage>>, StepError> {
+    /// An image, or nothing if the run stopped meanwhile.
+    pub(super) async fn image(
+        &self,
+        request: &ImageRequest,
+    ) -> Result<Option<Arc<PreparedImage>>, StepError> {
         let mut stops = self.stops();
-        let (images, request) = (&self.shared.images, &self.task.image);
+        let images = &self.shared.images;
         let limit = self.task.startup_timeout;
         if self.attempt.number > 1 {
             images.forget_failure(request);
@@ -62,11 +68,31 @@ impl<E: Engine> Life<'_, E> {
         }
     }
 
+    /// What the setup of a task prepares, or nothing if the run stopped meanwhile.
+    pub(super) async fn set_up(
+        &mut self,
+        task: &TaskPlan,
+        image: &Arc<PreparedImage>,
+        user: ContainerUser,
+    ) -> Result<Option<Arc<Ready>>, StepError> {
+        if task.setup.is_some() {
+            self.prove_mounts(image, user).await?;
+        }
+        let anew = self.attempt.number > 1;
+        let ready = setup::ready(self.shared, task, (image, user), anew).await;
+        ready.map_err(|failure| {
+            self.setup_log = failure.log;
+            self.pumped.last_lines = failure.last_lines;
+            failure.error
+        })
+    }
+
+    /// The worktree and what lies beside it.
     pub(super) async fn workspace(
         &self,
         image: &PreparedImage,
         user: ContainerUser,
-        as_view: bool,
+        (as_view, ready): (bool, &Arc<Ready>),
     ) -> Result<Arc<Workspace>, StepError> {
         let beginning = self.beginning().await?;
         let view = if as_view && beginning.start.is_none() {
@@ -74,31 +100,47 @@ impl<E: Engine> Life<'_, E> {
         } else {
             None
         };
-        let workspace = self.make(image, user, (beginning, view)).await?;
-        let context = &self.shared.context;
-        if let Some(volume) = volume_config(context, &self.attempt, &workspace) {
-            let made = context.engine.create_volume(&volume).await;
-            made.map_err(StepError::engine("workspace"))?;
-        }
-        Ok(workspace)
+        self.make((image, user), (beginning, view), ready).await
     }
 
-    /// Makes the directories of its container.
+    /// Makes the directories and volumes of its container.
     pub(super) async fn make(
         &self,
-        image: &PreparedImage,
-        user: ContainerUser,
+        (image, user): (&PreparedImage, ContainerUser),
         (beginning, view): (Beginning, Option<Arc<SharedCheckout>>),
+        ready: &Arc<Ready>,
     ) -> Result<Arc<Workspace>, StepError> {
+        let views = if ready.paths.is_empty() {
+            Ok(())
+        } else {
+            if image.facts.has_shell {
+                self.shared.views.remember_image(&image.info.id);
+            }
+            self.prove_mounts(image, user).await?.views
+        };
+        let as_copies = views.is_err();
         let (passwd, group) = account_files(user, &image.facts.passwd, &image.facts.group);
         let (shared, attempt, task) =
             (self.shared.clone(), self.attempt.clone(), self.task.clone());
+        let ready = ready.clone();
         let made = blocking(move || {
             let accounts = (passwd.as_str(), group.as_str());
-            let from = (&beginning, view.as_deref());
+            let paths = &ready.paths[..];
+            let prepared = PreparedPaths { paths, as_copies };
+            let from = (&beginning, view.as_deref(), prepared);
             make_workspace(&shared, (&attempt, &task), user, accounts, from)
         });
-        made.await.map(Arc::new)
+        let workspace = Arc::new(made.await?);
+        let context = &self.shared.context;
+        for volume in volume_configs(context, &self.attempt, &workspace) {
+            let made = context.engine.create_volume(&volume).await;
+            made.map_err(StepError::engine("workspace"))?;
+        }
+        if let Err(why) = views {
+            let of = (self.task, &self.attempt);
+            setup::fill_copies(self.shared, of, (image, user), &workspace, &why).await?;
+        }
+        Ok(workspace)
     }
 
     /// What the worktree is a view of; nothing where the engine cannot mount views.

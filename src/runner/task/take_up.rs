@@ -11,7 +11,7 @@ use crate::engine::{Engine, Exit, ImageInfo};
 use crate::event::{TaskOutcome, TaskPhase};
 use crate::id::Role;
 use crate::journal::log;
-use crate::runner::container::volume_config;
+use crate::runner::container::{volume_configs, volume_names};
 use crate::runner::images::PreparedImage;
 use crate::runner::outcome::{StoppedBy, outcome};
 use crate::runner::past::Left;
@@ -34,8 +34,12 @@ impl<E: Engine> Life<'_, E> {
         let Some(workspace) = workspace else {
             return self.remove_unused().await.map(|()| None);
         };
-        if let Some(volume) = volume_config(&self.shared.context, &self.attempt, &workspace) {
-            self.remains.volume = Some(volume.name.clone());
+        // Those of a check that an earlier process began are among them.
+        self.remains.volumes = self.shared.past.volumes_of(&self.attempt);
+        for volume in volume_configs(&self.shared.context, &self.attempt, &workspace) {
+            if !self.remains.volumes.contains(&volume.name) {
+                self.remains.volumes.push(volume.name.clone());
+            }
             if !left.is_started() {
                 let made = engine.create_volume(&volume).await;
                 made.map_err(StepError::engine("workspace"))?;
@@ -82,9 +86,11 @@ impl<E: Engine> Life<'_, E> {
     async fn remove_unused(&self) -> Result<(), StepError> {
         let context = &self.shared.context;
         let not_removed = remove_directory(&context.engine, &context.state, &self.attempt).await;
+        let mut volumes = volume_names(&self.attempt, Role::Task, self.task);
+        volumes.push(self.attempt.volume_name());
         let remains = Remains {
             containers: vec![self.attempt.container_name(Role::Task)],
-            volume: Some(self.attempt.volume_name()),
+            volumes,
             errors: not_removed.into_iter().collect(),
             ..Remains::default()
         };

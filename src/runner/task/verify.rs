@@ -3,6 +3,7 @@
 //! The work is safe before that, under a ref of ours; it gets its branch once it is known that no other
 //! attempt goes on from it. Nothing that the check writes comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,9 +13,13 @@ use crate::engine::Engine;
 use crate::event::{BranchResult, TaskOutcome, TaskPhase, VerifyReport};
 use crate::id::{CommitId, Role};
 use crate::plan::{TaskPlan, VerifyPlan, Work};
+use crate::runner::container::volume_names;
+use crate::runner::images::PreparedImage;
 use crate::runner::outcome::outcome;
 use crate::runner::prepare::{self, Beginning, user_of};
+use crate::runner::setup::Ready;
 use crate::runner::stops::Urgency;
+use crate::runner::user::ContainerUser;
 use crate::runner::{StepError, blocking, collector};
 use crate::workspace::{self, Workspace};
 
@@ -98,10 +103,11 @@ impl<E: Engine> Life<'_, E> {
             (self.start, self.course),
         );
         check.role = Role::Verify;
-        let ended = check.check(&commit, base).await;
+        let ended = check.check(&commit, base, self.task).await;
         self.remains
             .containers
             .append(&mut check.remains.containers);
+        self.remains.volumes.append(&mut check.remains.volumes);
         self.remains.errors.append(&mut check.remains.errors);
         self.remains.may_run |= check.remains.may_run;
         let log = self.shared.context.state.verify_log(&self.attempt);
@@ -111,14 +117,15 @@ impl<E: Engine> Life<'_, E> {
             usage: check.usage,
             image: check.image.take(),
             image_digest: check.image_digest.take(),
-            log: (!check.ran.is_zero()).then_some(log),
+            log: check.setup_log.or((!check.ran.is_zero()).then_some(log)),
         });
         self.pumped = check.pumped;
         ended
     }
 }
 
-/// The check as a task of its own: what is not the plan's is the task's.
+/// The check as a task of its own: what is not the plan's is the task's. It has no caches: whom it
+/// checks has written in them.
 fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
     let own = plan.image.as_ref().map(|image| image.request.clone());
     TaskPlan {
@@ -126,6 +133,7 @@ fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
         work: Work::Script(plan.run.clone()),
         entrypoint: None,
         prompt: None,
+        cache: Vec::new(),
         secrets: plan.secrets.clone(),
         timeout: plan.timeout,
         slow_after: plan.timeout,
@@ -138,19 +146,22 @@ fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
 
 /// The life of a check, which has the task's place in all but its containers.
 impl<E: Engine> Life<'_, E> {
-    async fn check(&mut self, commit: &CommitId, base: CommitId) -> Result<TaskOutcome, StepError> {
-        let Some(image) = self.image().await? else {
+    async fn check(
+        &mut self,
+        commit: &CommitId,
+        base: CommitId,
+        of: &TaskPlan,
+    ) -> Result<TaskOutcome, StepError> {
+        let user = user_of(&self.shared.context.info, self.task)?;
+        let Some((image, ready)) = self.image_and_ready(of, user).await? else {
             return Ok(TaskOutcome::Cancelled);
         };
-        let repository = self.task.image.reference.repository();
-        self.image_digest = image.info.digest(repository).cloned();
-        self.image = Some(image.info.id.clone());
-        let user = user_of(&self.shared.context.info, self.task)?;
         let start = prepare::start(self.shared, (commit.clone(), base));
         if let Some(used_bytes) = prepare::excess(self.shared, self.task, start.as_ref()).await? {
             return Ok(TaskOutcome::OutOfDisk { used_bytes });
         }
         self.remove_earlier().await?;
+        self.remains.volumes = volume_names(&self.attempt, self.role, of);
         let beginning = Beginning {
             start,
             feedback: None,
@@ -158,7 +169,7 @@ impl<E: Engine> Life<'_, E> {
         };
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
-            self.make(&image, user, (beginning, None)),
+            self.make((&image, user), (beginning, None), &ready),
             prepare::network(self.shared, self.task),
         );
         proof?;
@@ -180,6 +191,38 @@ impl<E: Engine> Life<'_, E> {
             self.warn("one of the processes of `verify` was killed, out of memory".into());
         }
         Ok(outcome(stopped, exit))
+    }
+
+    /// Its image, and what the setup of the task prepared: directories for any image, an image only
+    /// where the check has none of its own.
+    async fn image_and_ready(
+        &mut self,
+        of: &TaskPlan,
+        user: ContainerUser,
+    ) -> Result<Option<(Arc<PreparedImage>, Arc<Ready>)>, StepError> {
+        let Some(image) = self.image(&self.task.image).await? else {
+            return Ok(None);
+        };
+        let repository = self.task.image.reference.repository();
+        self.image_digest = image.info.digest(repository).cloned();
+        self.image = Some(image.info.id.clone());
+        let has_own = of.verify.as_ref().is_some_and(|plan| plan.image.is_some());
+        let prepared = if has_own && of.setup.is_some() {
+            self.image(&of.image).await?
+        } else {
+            Some(image.clone())
+        };
+        let Some(prepared) = prepared else {
+            return Ok(None);
+        };
+        let Some(ready) = self.set_up(of, &prepared, user).await? else {
+            return Ok(None);
+        };
+        let image = match &ready.image {
+            Some(prepared) if !has_own => prepared.clone(),
+            _ => image,
+        };
+        Ok(Some((image, ready)))
     }
 
     /// Removes the directory of a check that an earlier process began.

@@ -34,6 +34,7 @@ mod repeat;
 mod resources;
 mod resume;
 mod scene;
+mod setup;
 mod signals;
 mod stop;
 mod submodules;

@@ -6,19 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    BuildConfig, ContainerConfig, ExecConfig, ImageRequest, Mount, NetworkConfig, PullPolicy,
-    Ulimit,
+    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Ulimit,
 };
-use agent_run::engine::docker::DockerEngine;
-use agent_run::engine::{ContainerUsage, Engine, EngineError, ErrorKind, Exit, Operation};
+use agent_run::engine::{ContainerUsage, Engine, ErrorKind, Exit, Operation};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+use super::calls::{CALLS, call};
 use super::contract::plain_container;
 use super::server::{Reply, Request, Server};
-use super::volumes::volume;
 
-fn config() -> ContainerConfig {
+pub(super) fn config() -> ContainerConfig {
     let mut config = plain_container("agent-run-scripted", vec!["true".into()]);
     let options = "rw,exec,size=8m".to_owned();
     config.limits.tmpfs.insert("/tmp".into(), options);
@@ -133,7 +131,7 @@ async fn an_engine_that_honours_all_keeps_the_container() {
     assert_eq!(host["RestartPolicy"], json!({"Name": "no"}));
 }
 
-fn network() -> NetworkConfig {
+pub(super) fn network() -> NetworkConfig {
     NetworkConfig {
         name: "agent-run-scripted".into(),
         labels: Vec::new(),
@@ -141,64 +139,6 @@ fn network() -> NetworkConfig {
         prefix: 28,
     }
 }
-
-/// Makes one call, for its error.
-async fn call(engine: &DockerEngine, operation: Operation) -> Result<(), EngineError> {
-    let name = "agent-run-scripted";
-    match operation {
-        Operation::Info => engine.info().await.map(drop),
-        Operation::EnsureImage => {
-            let request = ImageRequest {
-                reference: "acme/agent:1".parse().unwrap(),
-                pull_policy: PullPolicy::Missing,
-                build: None,
-            };
-            engine.ensure_image(&request).await.map(drop)
-        }
-        Operation::CreateNetwork => engine.create_network(&network()).await,
-        Operation::CreateContainer => engine.create_container(&config()).await,
-        Operation::Attach => engine.attach(name, None).await.map(drop),
-        Operation::Logs => engine.logs(name, true).await.map(drop),
-        Operation::Start => engine.start(name).await,
-        Operation::Wait => engine.wait(name).await.map(drop),
-        Operation::Usage => engine.usage(name).await.map(drop),
-        Operation::DiskUse => engine.disk_use(name).await.map(drop),
-        Operation::Exec => {
-            let command = ExecConfig {
-                command: vec!["true".into()],
-                working_dir: "/".into(),
-                terminal: None,
-            };
-            engine.exec(name, &command).await.map(drop)
-        }
-        Operation::Stop => engine.stop(name, Duration::from_millis(1500)).await,
-        Operation::RemoveContainer => engine.remove_container(name).await,
-        Operation::RemoveNetwork => engine.remove_network(name).await,
-        Operation::CreateVolume => engine.create_volume(&volume("/srv")).await,
-        Operation::RemoveVolume => engine.remove_volume(name).await,
-        Operation::ListOwned => engine.list_owned().await.map(drop),
-        Operation::Connect => unreachable!("it is connected"),
-    }
-}
-
-const CALLS: [Operation; 16] = [
-    Operation::Info,
-    Operation::EnsureImage,
-    Operation::CreateNetwork,
-    Operation::CreateContainer,
-    Operation::Attach,
-    Operation::Start,
-    Operation::Wait,
-    Operation::Usage,
-    Operation::DiskUse,
-    Operation::Exec,
-    Operation::Stop,
-    Operation::RemoveContainer,
-    Operation::RemoveNetwork,
-    Operation::CreateVolume,
-    Operation::RemoveVolume,
-    Operation::ListOwned,
-];
 
 #[tokio::test]
 async fn every_call_but_wait_has_a_deadline() {

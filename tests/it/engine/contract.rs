@@ -2,6 +2,7 @@
 //! the fake cannot drift from what it stands for.
 
 mod exec;
+mod images;
 mod sides;
 mod volumes;
 
@@ -25,6 +26,7 @@ use exec::{
     a_command_has_output_and_an_exit_code, a_command_needs_a_container_that_runs,
     a_command_reads_its_input_to_the_end,
 };
+use images::an_image_is_made_of_a_container_and_removed;
 use sides::{Docker, Does, Fake, Side};
 use volumes::{
     a_container_needs_its_volumes, a_volume_is_made_once_and_found_by_its_labels,
@@ -63,6 +65,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
             ulimits: BTreeMap::new(),
             tmpfs: BTreeMap::new(),
         },
+        capabilities: &[],
         read_only: false,
         network: NetworkAttachment::None,
         stop_timeout: Duration::from_secs(5),
@@ -542,4 +545,5 @@ contract! {
     a_volume_is_made_once_and_found_by_its_labels
     a_volume_stays_while_a_container_has_it
     a_container_needs_its_volumes
+    an_image_is_made_of_a_container_and_removed
 }

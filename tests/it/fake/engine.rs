@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig, PullPolicy,
+    CommitConfig, ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig,
     TerminalSize, VolumeConfig,
 };
 use agent_run::engine::{
     ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit, ImageInfo,
-    Operation, OutputStream, OwnedObject,
+    Operation, OutputStream, OwnImage, OwnedObject,
 };
 use agent_run::secrets::SecretBytes;
 use futures::StreamExt;
@@ -18,7 +18,11 @@ use super::process::{Process, Signal};
 use super::{Container, FakeEngine, Phase, Script, Verdict, failed};
 
 /// The answer of a call that was carried out.
-async fn answer(verdict: &Verdict, operation: Operation, name: &str) -> Result<(), EngineError> {
+pub(super) async fn answer(
+    verdict: &Verdict,
+    operation: Operation,
+    name: &str,
+) -> Result<(), EngineError> {
     match verdict {
         Verdict::DoThenSay(kind) => Err(failed(operation, name, kind.clone())),
         Verdict::DoThenHang(reached) => {
@@ -36,26 +40,7 @@ impl Engine for FakeEngine {
     }
 
     async fn ensure_image(&self, request: &ImageRequest) -> Result<ImageInfo, EngineError> {
-        let reference = request.reference.as_str();
-        let verdict = self.enter(Operation::EnsureImage, reference).await?;
-        answer(&verdict, Operation::EnsureImage, reference).await?;
-        let known = self.state().images.get(reference).cloned();
-        match known {
-            Some(image) => Ok(image),
-            None if request.pull_policy == PullPolicy::Never => {
-                let kind = ErrorKind::ImageUnavailable("it is not on the engine".into());
-                Err(failed(Operation::EnsureImage, reference, kind))
-            }
-            None => Ok(ImageInfo {
-                id: format!(
-                    "sha256:{}",
-                    agent_run::id::hex_hash(reference.as_bytes(), 64)
-                ),
-                digests: Vec::new(),
-                entrypoint: Vec::new(),
-                command: vec!["sh".into()],
-            }),
-        }
+        self.find_image(request).await
     }
 
     async fn create_network(&self, config: &NetworkConfig) -> Result<(), EngineError> {
@@ -330,6 +315,22 @@ impl Engine for FakeEngine {
             state.volumes.remove(volume);
         }
         answer(&verdict, OP, volume).await
+    }
+
+    async fn commit(
+        &self,
+        container: &str,
+        config: &CommitConfig,
+    ) -> Result<ImageInfo, EngineError> {
+        self.make_image(container, config).await
+    }
+
+    async fn list_images(&self) -> Result<Vec<OwnImage>, EngineError> {
+        self.images_of_ours().await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), EngineError> {
+        self.drop_image(image).await
     }
 
     async fn list_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {

@@ -23,6 +23,7 @@
 
 mod engine;
 mod exec;
+mod images;
 mod objections;
 mod process;
 mod script;
@@ -32,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use agent_run::engine::config::{ContainerConfig, NetworkConfig, VolumeConfig};
 use agent_run::engine::{
-    EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OwnedObject,
+    EngineError, EngineInfo, ErrorKind, Exit, ImageInfo, Operation, OwnImage, OwnedObject,
 };
 use agent_run::id::label;
 use tokio::sync::{Notify, watch};
@@ -48,6 +49,7 @@ pub struct FakeEngine(Arc<Mutex<State>>);
 struct State {
     info: EngineInfo,
     images: HashMap<String, ImageInfo>,
+    own_images: Vec<OwnImage>,
     scripts: HashMap<String, Script>,
     faults: HashMap<(String, Operation), (Fault, bool)>,
     containers: BTreeMap<String, Container>,
@@ -126,6 +128,7 @@ impl FakeEngine {
                 components: Vec::new(),
             },
             images: HashMap::new(),
+            own_images: Vec::new(),
             scripts: HashMap::new(),
             faults: HashMap::new(),
             containers: BTreeMap::new(),

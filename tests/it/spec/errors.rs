@@ -5,5 +5,6 @@ mod keys;
 mod limits;
 mod graph;
 mod matrix;
+mod setup;
 mod syntax;
 mod work;

@@ -76,7 +76,8 @@ pub fn with_task(lines: &str) -> String {
         text.push_str(line);
         text.push('\n');
     }
-    if !lines.contains("run:") && !lines.contains("command:") {
+    let is_work = |line: &str| line.starts_with("run:") || line.starts_with("command:");
+    if !lines.lines().any(is_work) {
         text.push_str("    run: make\n");
     }
     text

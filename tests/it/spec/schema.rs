@@ -73,11 +73,13 @@ fn every_key_is_read() {
         ("secrets: {s: {", "}}", "SecretForm"),
         ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
+        ("tasks: {u: {cache: [{", "}]}}", "CacheForm"),
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
         ("tasks: {u: {matrix: {", "}}}", "MatrixParts"),
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
         ("tasks: {u: {retry: {", "}}}", "RetryParts"),
+        ("tasks: {u: {setup: {", "}}}", "SetupParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),
         ("tasks: {u: {verify: {", "}}}", "VerifyParts"),
     ];

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use agent_run::workspace::{DiskUse, disk_use};
+use agent_run::workspace::{DiskUse, DiskWalk, disk_use};
 use rustix::fs::{CWD, Mode, OFlags};
 use tempfile::TempDir;
 
@@ -121,7 +121,7 @@ fn counting_stops_where_there_is_enough_and_goes_piece_by_piece() {
     for n in 0..1000 {
         fs::write(workspace.directory().join("home").join(n.to_string()), "").unwrap();
     }
-    let mut walk = workspace.disk_walk(u64::MAX);
+    let mut walk = DiskWalk::new(workspace.written(), u64::MAX);
     let mut pieces = 0;
     while !walk.advance(100) {
         pieces += 1;
@@ -129,7 +129,7 @@ fn counting_stops_where_there_is_enough_and_goes_piece_by_piece() {
     assert!((10..15).contains(&pieces), "{pieces}");
     assert!(!walk.used().is_partial);
     assert!(walk.used().bytes >= 1000 * LEAST, "{:?}", walk.used());
-    let mut walk = workspace.disk_walk(50 * LEAST);
+    let mut walk = DiskWalk::new(workspace.written(), 50 * LEAST);
     assert!(walk.advance(usize::MAX));
     let counted = walk.used().bytes;
     assert!((50 * LEAST..55 * LEAST).contains(&counted), "{counted}");

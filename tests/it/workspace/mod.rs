@@ -18,8 +18,8 @@ use std::time::Duration;
 use agent_run::git::Repository;
 use agent_run::id::{AttemptId, CommitId, RunId};
 use agent_run::workspace::{
-    BaseStore, RemovalError, Start, Timing, Workspace, WorkspaceError, WorkspaceRequest,
-    empty_trash, remove,
+    BaseStore, PreparedPaths, RemovalError, Start, Timing, Workspace, WorkspaceError,
+    WorkspaceRequest, empty_trash, remove,
 };
 
 use crate::git::fixture::{Scratch, attempt, commit, git, program, search_path, try_git};
@@ -110,6 +110,8 @@ impl Site {
             shared: None,
             feedback: None,
             is_check: false,
+            prepared: PreparedPaths::default(),
+            mount_points: &[],
             owner,
             author: ("agent-run", "u@example.org"),
             exclude: b"*.ignored\n",

@@ -1,0 +1,102 @@
+//! Removes what setups prepared and what caches hold, once it is unused: directories and images of this
+//! state directory only.
+
+use std::time::Duration;
+
+use super::clean::repositories;
+use super::{Cleaner, StepError, blocking};
+use crate::engine::{Engine, OwnImage};
+use crate::id::{ImageRef, label};
+use crate::workspace::{Kept, KeptKind, WorkspaceError};
+
+/// What was removed, or would be, and what could not be; each a line or a sentence.
+#[derive(Debug, Default)]
+pub struct KeptReport {
+    /// What was removed.
+    pub removed: Vec<String>,
+    /// What could not be.
+    pub problems: Vec<String>,
+}
+
+impl<E: Engine> Cleaner<E> {
+    /// Removes what no run has used for so long, and images that nothing is known of any more.
+    pub async fn remove_kept(&self, unused_for: Duration, dry_run: bool) -> KeptReport {
+        let mut report = KeptReport::default();
+        let state = self.state.clone();
+        let removed = blocking(move || -> Result<Vec<Kept>, WorkspaceError> {
+            let mut removed = Vec::new();
+            for repository in repositories(&state) {
+                for kept in Kept::of(&state, &repository)? {
+                    let is_gone = if dry_run {
+                        kept.is_unused(&state, unused_for)?
+                    } else {
+                        kept.remove(&state, unused_for)?
+                    };
+                    removed.extend(is_gone.then_some(kept));
+                }
+            }
+            Ok(removed)
+        });
+        let removed = match removed.await {
+            Ok(removed) => removed,
+            Err(error) => {
+                report
+                    .problems
+                    .push(StepError::new("remove", &error).message);
+                return report;
+            }
+        };
+        let lines = removed.iter().map(|kept| {
+            let what = match kept.kind {
+                KeptKind::Prepared => "what a setup prepared",
+                KeptKind::Cache => "cache",
+            };
+            format!("{what} {}", kept.path.display())
+        });
+        report.removed.extend(lines);
+        self.remove_images(&removed, dry_run, &mut report).await;
+        report
+    }
+
+    /// Removes the images of what was removed, and those that have nothing else any more.
+    async fn remove_images(&self, removed: &[Kept], dry_run: bool, report: &mut KeptReport) {
+        let images = match self.engine.list_images().await {
+            Ok(images) => images,
+            Err(error) => {
+                report
+                    .problems
+                    .push(StepError::new("remove", &error).message);
+                return;
+            }
+        };
+        let state = self.state.key();
+        let ours = images
+            .iter()
+            .filter(|image| image.labels.get(label::STATE) == Some(&state));
+        for image in ours.filter(|image| !self.is_known(image, removed)) {
+            let name = image.references.first().unwrap_or(&image.id);
+            if !dry_run && let Err(error) = self.engine.remove_image(name).await {
+                report
+                    .problems
+                    .push(StepError::new("remove", &error).message);
+                continue;
+            }
+            report.removed.push(format!("image {name}"));
+        }
+    }
+
+    /// Whether an image is one of what was prepared and stays.
+    fn is_known(&self, image: &OwnImage, removed: &[Kept]) -> bool {
+        let known = repositories(&self.state);
+        let known = known
+            .iter()
+            .filter_map(|repository| Kept::of(&self.state, repository).ok());
+        let mut known = known.flatten().filter(|kept| !removed.contains(kept));
+        known.any(|kept| {
+            let name = ImageRef::prepared(&kept.key).to_string();
+            let names = image.references.iter();
+            let mut names = names.map(|name| name.trim_end_matches(":latest"));
+            kept.kind == KeptKind::Prepared && names.any(|known| known == name)
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! What tasks share that is prepared once: each setup of a run is carried out by one job, however many
+//! tasks wait for it, and not again where an earlier run did so.
+//!
+//! The first task that needs it starts the job, and the last one that still waits keeps it going. Its
+//! limits and its log are those of the first.
+
+mod caches;
+mod copies;
+mod job;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OnceCell, watch};
+use tokio::task::AbortHandle;
+
+use super::images::PreparedImage;
+use super::stops::Urgency;
+use super::user::ContainerUser;
+use super::{Shared, StepError, blocking};
+use crate::engine::Engine;
+use crate::git::{TreeEntry, entries};
+use crate::id::hex_hash;
+use crate::plan::{SetupPlan, TaskPlan};
+use crate::workspace::PreparedPath;
+
+pub(super) use caches::{mounts_of_caches, release_caches, take_caches};
+pub(super) use copies::fill_copies;
+use job::Job;
+
+/// Part of every key, to be changed with what is made here.
+const FORMAT: u32 = 1;
+
+/// What a setup prepared for a task.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// The image with what the setup wrote in it; none where that is the task's own.
+    pub(super) image: Option<Arc<PreparedImage>>,
+    /// The directories of the worktree.
+    pub(super) paths: Vec<PreparedPath>,
+}
+
+/// A setup that could not be carried out.
+#[derive(Debug, Clone)]
+pub(super) struct SetupFailure {
+    pub(super) error: StepError,
+    /// What it wrote, if it ran.
+    pub(super) log: Option<PathBuf>,
+    pub(super) last_lines: Vec<String>,
+}
+
+impl From<StepError> for SetupFailure {
+    fn from(error: StepError) -> Self {
+        Self {
+            error,
+            log: None,
+            last_lines: Vec::new(),
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+enum Ended {
+    Ready(Arc<Ready>),
+    Failed(SetupFailure),
+    /// Nobody waited for it any more.
+    Abandoned,
+}
+
+/// A job that is under way. It belongs to those that wait for it: where they are dropped with their
+/// run, so is the job.
+struct UnderWay {
+    waiting: watch::Sender<usize>,
+    ended: watch::Receiver<Option<Ended>>,
+    job: AbortHandle,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // One that has ended is not there to be aborted.
+        self.job.abort();
+    }
+}
+
+/// What is known of a setup.
+enum Known {
+    UnderWay(Weak<UnderWay>),
+    Over(Ended),
+}
+
+/// The setups of a run, by key. A failure is final until another attempt asks anew.
+#[derive(Default)]
+pub(super) struct Setups {
+    known: Mutex<HashMap<String, Known>>,
+    /// Whether it was said that there are copies.
+    told: AtomicBool,
+    /// What the base has of all files that setups depend on.
+    files: OnceCell<Result<BTreeMap<String, TreeEntry>, StepError>>,
+}
+
+/// Waits until what a task's setup prepares is there; nothing if the task is to stop first. With `anew`
+/// a setup that has failed is tried again.
+pub(super) async fn ready<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    (image, user): (&Arc<PreparedImage>, ContainerUser),
+    anew: bool,
+) -> Result<Option<Arc<Ready>>, SetupFailure> {
+    let Some(setup) = &task.setup else {
+        let (image, paths) = (None, Vec::new());
+        return Ok(Some(Arc::new(Ready { image, paths })));
+    };
+    let key = key(shared, task, setup, (image, user)).await?;
+    let mut anew = anew;
+    loop {
+        let job = Job {
+            shared: shared.clone(),
+            task: task.clone(),
+            setup: setup.clone(),
+            image: image.clone(),
+            user,
+            key: key.clone(),
+        };
+        let ended = match shared.setups.join(job, anew) {
+            Ok(under_way) => under_way.outcome(shared, task).await,
+            Err(ended) => Some(ended),
+        };
+        match ended {
+            Some(Ended::Ready(ready)) => return Ok(Some(ready)),
+            Some(Ended::Failed(failure)) => return Err(failure),
+            // All others were stopped just before this one came.
+            Some(Ended::Abandoned) => anew = true,
+            None => return Ok(None),
+        }
+    }
+}
+
+impl Setups {
+    /// Joins those that wait for a job, which is started where nobody has; or says how it ended.
+    fn join<E: Engine>(&self, job: Job<E>, anew: bool) -> Result<Arc<UnderWay>, Ended> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&job.key) {
+            Some(Known::Over(Ended::Failed(_))) if anew => {}
+            None | Some(Known::Over(Ended::Abandoned)) => {}
+            Some(Known::Over(ended)) => return Err(ended.clone()),
+            Some(Known::UnderWay(under_way)) => {
+                if let Some(found) = under_way.upgrade() {
+                    found.waiting.send_modify(|waiting| *waiting += 1);
+                    return Ok(found);
+                }
+            }
+        }
+        let key = job.key.clone();
+        let (waiting, waits) = watch::channel(1);
+        let (end, ended) = watch::channel(None);
+        let job = tokio::spawn(async move {
+            let (shared, key) = (job.shared.clone(), job.key.clone());
+            let ended = job.carry_out(waits).await;
+            shared.setups.note(key, Known::Over(ended.clone()));
+            end.send_replace(Some(ended));
+        });
+        let under_way = Arc::new(UnderWay {
+            waiting,
+            ended,
+            job: job.abort_handle(),
+        });
+        known.insert(key, Known::UnderWay(Arc::downgrade(&under_way)));
+        Ok(under_way)
+    }
+
+    fn note(&self, key: String, known: Known) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(key, known);
+    }
+}
+
+impl UnderWay {
+    /// How the job ends; nothing if the task is to stop first. The last one that leaves waits until the
+    /// job has removed what it made.
+    async fn outcome<E: Engine>(&self, shared: &Shared<E>, task: &TaskPlan) -> Option<Ended> {
+        let mut stops = shared.stops(&task.id);
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            biased;
+            () = stops.asked(Urgency::Graceful) => {}
+            ended = ended.wait_for(Option::is_some) => return ended_or_lost(ended),
+        }
+        let mut is_last = false;
+        self.waiting.send_modify(|waiting| {
+            *waiting -= 1;
+            is_last = *waiting == 0;
+        });
+        if is_last {
+            let _ = ended.wait_for(Option::is_some).await;
+        }
+        None
+    }
+}
+
+/// A job that panicked has said so; whoever waits for it cannot go on.
+fn ended_or_lost(
+    ended: Result<watch::Ref<'_, Option<Ended>>, watch::error::RecvError>,
+) -> Option<Ended> {
+    let lost = || SetupFailure::from(failed("it was not carried out"));
+    match ended {
+        Ok(ended) => ended.clone(),
+        Err(_) => Some(Ended::Failed(lost())),
+    }
+}
+
+fn failed(message: impl Into<String>) -> StepError {
+    StepError {
+        stage: "setup",
+        message: message.into(),
+    }
+}
+
+/// Tells setups apart: equal ones of one base prepare the same. The values of variables and secrets
+/// do not count.
+async fn key<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    setup: &SetupPlan,
+    (image, user): (&PreparedImage, ContainerUser),
+) -> Result<String, StepError> {
+    let files = shared.setups.files.get_or_init(|| files(shared)).await;
+    let files = files.as_ref().map_err(Clone::clone)?;
+    let mut ids = Vec::new();
+    for path in &setup.files {
+        let entry = files.get(path.as_str()).ok_or_else(|| {
+            let base = shared.context.plan.repository.base.short();
+            failed(format!(
+                "the base, {base}, has no file `{path}`, which the setup depends on"
+            ))
+        })?;
+        ids.push((path.as_str(), &entry.id));
+    }
+    let context = &shared.context;
+    let variables: Vec<&String> = task.environment.keys().collect();
+    let text = serde_json::json!({
+        "format": FORMAT,
+        "state": context.state.path(),
+        "repository": context.repository.key(),
+        "image": image.info.id,
+        "user": [user.uid, user.gid],
+        "owner": user.owner,
+        "setup": setup,
+        "files": ids,
+        "variables": variables,
+    });
+    Ok(hex_hash(text.to_string().as_bytes(), 16))
+}
+
+/// The entries of the base that setups of the run depend on.
+async fn files<E: Engine>(
+    shared: &Arc<Shared<E>>,
+) -> Result<BTreeMap<String, TreeEntry>, StepError> {
+    let shared = shared.clone();
+    let listed = blocking(move || {
+        let context = &shared.context;
+        let setups = context
+            .plan
+            .tasks
+            .iter()
+            .filter_map(|task| task.setup.as_ref());
+        let mut paths: Vec<String> = setups
+            .flat_map(|setup| &setup.files)
+            .map(ToString::to_string)
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let store = &context.store;
+        entries(context.repository.git(), store.path(), store.base(), &paths)
+    });
+    listed.await.map_err(|e| StepError::new("setup", &e))
+}
