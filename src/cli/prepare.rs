@@ -91,6 +91,7 @@ pub(super) fn read_spec(
     let mut spec = spec::parse(&source, &context)?;
     spec::read_files(&mut spec)?;
     let profiles = profiles.map(|profiles| profiles.profiles.as_slice());
+    let tasks = (tasks, arguments.exact);
     let select = select::of_spec(&spec, &name, tasks, profiles)?;
     Ok(Asked {
         name,

@@ -40,7 +40,7 @@ pub(super) fn read(here: &Path, file: &Path, arguments: &SpecArgs) -> Result<Rep
         journal::read_json(&here.join(file), plan::VERSION).map_err(|e| unreadable(file, e))?;
     let (spec, words) = prepare::split_words(arguments);
     let ids: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
-    let select = select::find_tasks(&ids, &name, words)?;
+    let select = select::named(&ids, &name, (words, arguments.exact))?;
     let select: Vec<TaskId> = select.into_iter().cloned().collect();
     let chosen = graph::with_needs(&plan.tasks, &select);
     let selected = |task: &&TaskPlan| chosen.contains(&task.id);
@@ -88,6 +88,7 @@ fn read_values(
     let arguments = SpecArgs {
         words: Vec::new(),
         file: Some(file.clone()),
+        exact: false,
     };
     let read = prepare::read_spec(here, &arguments, None);
     read.map_err(|failure| {

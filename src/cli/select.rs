@@ -20,11 +20,23 @@ pub(super) fn find_tasks<'a>(
     whose: &str,
     words: &[String],
 ) -> Result<Vec<&'a TaskId>, Failure> {
+    named(tasks, whose, (words, false))
+}
+
+/// The same; where they are `exact`, each has to be an id.
+pub(super) fn named<'a>(
+    tasks: &[&'a TaskId],
+    whose: &str,
+    (words, exact): (&[String], bool),
+) -> Result<Vec<&'a TaskId>, Failure> {
     let mut found: Vec<&TaskId> = Vec::new();
     for word in words {
         let matching = matching(tasks, word);
+        if exact && matching.iter().any(|id| id.as_str() != word) {
+            return Err(no_id(whose, word, &matching));
+        }
         if matching.is_empty() {
-            return Err(unknown(tasks, whose, word));
+            return Err(unknown(tasks, whose, word, exact));
         }
         let new: Vec<_> = matching
             .into_iter()
@@ -33,6 +45,14 @@ pub(super) fn find_tasks<'a>(
         found.extend(new);
     }
     Ok(found)
+}
+
+fn no_id(whose: &str, word: &str, meant: &[&TaskId]) -> Failure {
+    let shown = sanitize::line(word.as_bytes(), false);
+    let error = anyhow::anyhow!("no task of {whose} has the id `{shown}`");
+    let meant = listed(meant.iter().map(|id| id.as_str()));
+    let hint = format!("without --exact it means {meant}");
+    Failure::new(Exit::Usage, error).hint(hint)
 }
 
 /// The one task that a word means.
@@ -59,12 +79,12 @@ pub(super) fn find_task<'a>(
 pub(super) fn of_spec(
     spec: &RunSpec,
     name: &str,
-    words: &[String],
+    (words, exact): (&[String], bool),
     on: Option<&[String]>,
 ) -> Result<Vec<TaskId>, Failure> {
     if !words.is_empty() {
         let ids: Vec<&TaskId> = spec.tasks.iter().map(|task| &task.id.value).collect();
-        return Ok(find_tasks(&ids, name, words)?
+        return Ok(named(&ids, name, (words, exact))?
             .into_iter()
             .cloned()
             .collect());
@@ -92,10 +112,10 @@ pub(super) fn of_spec(
     Ok(selected)
 }
 
-fn unknown(tasks: &[&TaskId], whose: &str, word: &str) -> Failure {
+fn unknown(tasks: &[&TaskId], whose: &str, word: &str, exact: bool) -> Failure {
     let shown = sanitize::line(word.as_bytes(), false);
     let ids = || tasks.iter().map(|id| id.as_str());
-    if is_pattern(word) {
+    if is_pattern(word) && !exact {
         let error = anyhow::anyhow!("no task of {whose} was selected: none matches `{shown}`");
         let hint = format!("its tasks: {}", listed(ids()));
         return Failure::new(Exit::NothingSelected, error).hint(hint);

@@ -20,6 +20,9 @@ pub struct SpecArgs {
     /// [env, where no SPEC is given: `AGENT_RUN_FILE`]
     #[arg(short, long, value_name = "FILE", verbatim_doc_comment)]
     pub file: Option<PathBuf>,
+    /// Take each TASK for the whole id of one task: for no pattern, and for no name of all cells of a matrix
+    #[arg(long, env = "AGENT_RUN_EXACT", value_parser = BoolishValueParser::new())]
+    pub exact: bool,
 }
 
 /// Which tasks are run where none is named.

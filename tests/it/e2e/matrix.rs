@@ -190,6 +190,12 @@ fn tasks_are_selected_by_names_patterns_and_profiles() {
         ),
         (&["--profile", "weekly"], format!("fix {review} deep")),
         (&["--profile", "*"], format!("fix {review} audit deep")),
+        (&["--exact", "fix", "audit"], "fix audit".into()),
+        (
+            &["--exact", "review[model=small,os=a]"],
+            "r[small,a]".into(),
+        ),
+        (&["--exact"], format!("fix {review}")),
     ] {
         assert_eq!(planned(&scene, spec, words), expected, "{words:?}");
     }
@@ -197,6 +203,61 @@ fn tasks_are_selected_by_names_patterns_and_profiles() {
     by_variable.env("AGENT_RUN_PROFILE", "weekly,nightly");
     let by_variable: Ended = by_variable.output().expect("agent-run").into();
     assert!(by_variable.stdout.contains("\naudit\n"), "{by_variable}");
+}
+
+/// What selected tasks need is run too, whatever its profiles, and nothing else.
+#[test]
+fn needs_outside_of_the_selected_profiles_are_run_too() {
+    let scene = Scene::new();
+    let spec = scene.spec(
+        "\
+version: 1
+defaults: { network_mode: none }
+tasks:
+  design: { run: echo plan > design, profiles: [slow], matrix: { n: [1, 2] } }
+  build: { run: cat design > built, needs: 'design[n=1]' }
+  lint: { run: 'true' }
+  audit: { run: 'true', profiles: [nightly], needs: build }
+  other: { run: 'true', profiles: [nightly, slow] }
+",
+    );
+    let spec = path(&spec);
+    for (words, expected) in [
+        (&[][..], "design[n=1] build lint"),
+        (
+            &["--profile", "nightly"],
+            "design[n=1] build lint audit other",
+        ),
+        (&["lint"], "lint"),
+        (&["audit"], "design[n=1] build audit"),
+        (&["--exact", "build", "lint"], "design[n=1] build lint"),
+        (
+            &["--profile", "*"],
+            "design[n=1] design[n=2] build lint audit other",
+        ),
+    ] {
+        assert_eq!(planned(&scene, spec, words), expected, "{words:?}");
+    }
+    let ended = scene.agent_run(&["run", spec]);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let result = scene.result();
+    assert_eq!(result["tasks"].as_array().expect("tasks").len(), 3);
+    let branch = task(&result, "build")["branch"]["branch"].as_str();
+    let built = format!("{}:built", branch.expect("a branch"));
+    assert_eq!(scene.git(&["show", &built]), "plan\n");
+    // What is wrong with a need's setup is told before anything starts.
+    let spec = scene.spec(
+        "\
+version: 1
+tasks:
+  design: { run: x, profiles: [slow], setup: { run: x, files: [missing.lock], paths: [deps] } }
+  build: { run: x, needs: design }
+",
+    );
+    let refused = scene.agent_run(&["run", path(&spec)]);
+    assert_eq!(refused.code, Some(94), "{refused}");
+    let why = "the base has no file `missing.lock`";
+    assert!(refused.stderr.contains(why), "{refused}");
 }
 
 #[test]
@@ -219,6 +280,14 @@ fn what_selects_nothing_says_what_there_is() {
         2,
         "has no task `review[model=tiny]`",
     );
+    for word in ["review", "review[model=small]", "review*"] {
+        let no_id = format!("no task of {} has the id `{word}`", path(&spec));
+        refused(&["--exact", "fix", word], 2, &no_id);
+        let hint = "without --exact it means review[model=small,os=a], ";
+        refused(&["--exact", word], 2, hint);
+    }
+    refused(&["--exact", "reviw"], 2, "did you mean `review`?");
+    refused(&["--exact", "tset*"], 2, "has no task `tset*`");
     refused(&["--profile", "nightyl"], 2, "did you mean `nightly`?");
     refused(&["--profile", "x"], 2, "its profiles: nightly, weekly");
     scene.spec(only);
