@@ -11,11 +11,20 @@
 
 mod document;
 mod events;
+#[path = "../../tests/it/fake/mod.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "it is of the tests, which use all of it"
+)]
+mod fake;
 mod idle;
+mod layers;
 mod logs;
 mod loops;
 mod many;
 mod memory;
+mod prepared;
 mod rows;
 mod scene;
 mod shell;
@@ -51,7 +60,7 @@ struct Options {
 /// A comparison: its name, how many rounds of it count, and what makes it.
 type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
 
-const COMPARISONS: [Comparison; 13] = [
+const COMPARISONS: [Comparison; 16] = [
     ("loop", 4, loops::forty),
     ("one", 8, loops::one),
     ("first", 8, loops::first),
@@ -59,7 +68,10 @@ const COMPARISONS: [Comparison; 13] = [
     ("memory", 1, memory::of_processes),
     ("heap", 1, memory::of_queue),
     ("many", 1, many::compare),
+    ("layers", 2, layers::compare),
     ("trees", 4, trees::compare),
+    ("setup", 4, prepared::setup),
+    ("prepared", 3, prepared::compare),
     ("sleepers", 2, sleepers::compare),
     ("idle", 1, idle::compare),
     ("logs", 3, logs::compare),

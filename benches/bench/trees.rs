@@ -214,7 +214,7 @@ pub fn until_all_run(events: &Path, agent_run: &mut Child, tasks: usize) -> Resu
 }
 
 /// What a directory takes, in KiB.
-fn disk(directory: &Path) -> Result<f64> {
+pub fn disk(directory: &Path) -> Result<f64> {
     let used = run(command("du").args(["-skx"]).arg(directory))?.stdout;
     let number = used.split_whitespace().next().context("du said nothing")?;
     Ok(number.parse()?)
