@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::probe::{MARK, Prober, QUESTIONS, too_late};
 use super::proof::Proof;
+use super::teardown::again;
 use super::user::ContainerUser;
 use super::{RunError, StepError, blocking};
 use crate::engine::config::{ContainerConfig, Mount, VolumeConfig, VolumeMount};
@@ -104,8 +105,11 @@ async fn ask<E: Engine>(
         Ok(()) => prober.ask(&with_view).await,
         Err(error) => Err(error),
     };
-    let removed = timeout(prober.limit, prober.engine.remove_volume(&volume.name)).await;
-    let removed = removed.unwrap_or(Err(too_late(&volume.name)));
+    let removed = again(|| async {
+        let removed = timeout(prober.limit, prober.engine.remove_volume(&volume.name)).await;
+        removed.unwrap_or(Err(too_late(&volume.name)))
+    })
+    .await;
     match answer {
         // What it cannot mount an engine says when it makes or starts a container.
         Err(error) if matches!(error.kind, ErrorKind::Refused(_)) => {

@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::teardown::again;
 use super::{RunContext, StepError, blocking};
 use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
@@ -173,10 +174,13 @@ impl<E: Engine> Prober<'_, E> {
         Ok(answer)
     }
 
-    /// Removes a probe, in the time that one has.
+    /// Removes a probe, each time in the time that one has.
     pub(super) async fn remove(&self, container: &str) -> Result<(), EngineError> {
-        let removed = timeout(self.limit, self.engine.remove_container(container)).await;
-        removed.unwrap_or(Err(too_late(container)))
+        again(|| async {
+            let removed = timeout(self.limit, self.engine.remove_container(container)).await;
+            removed.unwrap_or(Err(too_late(container)))
+        })
+        .await
     }
 }
 

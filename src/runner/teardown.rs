@@ -90,8 +90,8 @@ pub(super) async fn tear_down<E: Engine>(
         ..Torn::default()
     };
     for name in &remains.containers {
-        let error = again(|| engine.remove_container(name)).await;
-        torn.note("container", name, error);
+        let removed = again(|| engine.remove_container(name)).await;
+        torn.note("container", name, sentence(removed));
     }
     // What may run still uses it. Whoever can end it later has to give the memory back.
     match remains.memory {
@@ -99,8 +99,8 @@ pub(super) async fn tear_down<E: Engine>(
         memory => drop(memory),
     }
     for name in &remains.volumes {
-        let error = again(|| engine.remove_volume(name)).await;
-        torn.note("volume", name, error);
+        let removed = again(|| engine.remove_volume(name)).await;
+        torn.note("volume", name, sentence(removed));
     }
     torn.may_run = torn.removed.len() < remains.containers.len() + remains.volumes.len();
     if !torn.may_run {
@@ -179,22 +179,26 @@ async fn remove<E: Engine>(
     Some(StepError::new("remove", &removed.await.err()?).message)
 }
 
-/// Removes something; gives a sentence if that failed each time.
-async fn again<F>(remove: impl Fn() -> F) -> Option<String>
+/// Removes something from the engine.
+///
+/// # Errors
+/// Of the last try, where each failed.
+pub(super) async fn again<F>(remove: impl Fn() -> F) -> Result<(), EngineError>
 where
     F: Future<Output = Result<(), EngineError>>,
 {
-    let mut last = None;
-    for attempt in 1..=TRIES {
-        match remove().await {
-            Ok(()) => return None,
-            Err(error) => last = Some(StepError::new("remove", &error).message),
+    for _ in 1..TRIES {
+        if remove().await.is_ok() {
+            return Ok(());
         }
-        if attempt < TRIES {
-            tokio::time::sleep(PAUSE).await;
-        }
+        tokio::time::sleep(PAUSE).await;
     }
-    last
+    remove().await
+}
+
+/// What could not be removed, if it could not.
+fn sentence(removed: Result<(), EngineError>) -> Option<String> {
+    Some(StepError::new("remove", &removed.err()?).message)
 }
 
 /// Lets go of the base, after all attempts are removed; gives a sentence if that failed.
@@ -213,9 +217,9 @@ pub(super) async fn unpin<E: Engine>(shared: &Arc<Shared<E>>) -> Option<String> 
 
 /// Removes a network, unless somebody uses it; gives a sentence if that failed.
 pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Option<String> {
-    match engine.remove_network(name).await {
-        Ok(()) => None,
-        Err(error) if error.kind == ErrorKind::InUse => None,
-        Err(error) => Some(StepError::new("remove", &error).message),
-    }
+    let unless_used = async || match engine.remove_network(name).await {
+        Err(error) if error.kind == ErrorKind::InUse => Ok(()),
+        removed => removed,
+    };
+    sentence(again(unless_used).await)
 }

@@ -208,6 +208,11 @@ impl FakeEngine {
         self.state().planned = Some((call, fault));
     }
 
+    /// Whether the call that was to go wrong was made.
+    pub fn went_wrong(&self) -> bool {
+        self.state().planned.is_none()
+    }
+
     /// Every call so far, with the name it was for.
     pub fn calls(&self) -> Vec<(Operation, String)> {
         self.state().calls.clone()

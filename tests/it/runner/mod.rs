@@ -2,6 +2,7 @@
 //! point, time limits, interrupts, floods. Nothing may be leaked, ever.
 
 mod attempts;
+mod calls;
 mod claims;
 mod disk;
 mod examine;

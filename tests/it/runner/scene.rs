@@ -377,6 +377,14 @@ fn use_view(upper: &std::path::Path, sent: &str) {
     mknodat(CWD, gone, FileType::CharacterDevice, Mode::empty(), device).unwrap();
 }
 
+/// Ends a hand-off: its status is there as a whole or not at all.
+fn hand_off(config: &ContainerConfig, status: &str) {
+    let out = host_path(config, "/agent/out");
+    let begun = out.with_extension("begun");
+    std::fs::write(&begun, status).unwrap();
+    std::fs::rename(begun, out.join("status")).unwrap();
+}
+
 /// The hand-off of a task that changed nothing.
 pub fn nothing_changed(config: &ContainerConfig) {
     let base = &config
@@ -386,7 +394,7 @@ pub fn nothing_changed(config: &ContainerConfig) {
         .expect("the base")
         .1;
     let status = format!("format=1\nhead={base}\nchanged=0\n");
-    std::fs::write(host_path(config, "/agent/out/status"), status).unwrap();
+    hand_off(config, &status);
 }
 
 /// The hand-off of a task that committed a file, done by hand where its container has its mounts from.
@@ -438,7 +446,7 @@ pub fn commit(config: &ContainerConfig, file: &str, text: &str) {
     let bundle = out.join("result.bundle").display().to_string();
     run(&["bundle", "create", "-q", &bundle, name, &base]);
     let status = format!("format=1\nhead={head}\nchanged=1\nbundle=1\n");
-    std::fs::write(out.join("status"), status).unwrap();
+    hand_off(config, &status);
 }
 
 /// The hand-off of a task that commits `text` as `file`, on top of what its branch stands on.
@@ -477,7 +485,7 @@ pub fn commits(scene: &Scene, file: &str, text: &str) -> impl Fn(&ContainerConfi
             &["worktree", "remove", "--force", work.to_str().unwrap()],
         );
         let status = format!("format=1\nhead={tip}\nchanged=1\nbundle=1\n");
-        std::fs::write(host_path(config, "/agent/out/status"), status).unwrap();
+        hand_off(config, &status);
     }
 }
 
