@@ -86,13 +86,13 @@ pub(super) async fn clean(
             ));
         }
     } else {
-        let (networks, not_removed) = cleaner.remove_networks(|_| true).await;
-        found += networks.len();
-        problems += not_removed.len();
-        for network in networks {
+        let networks = cleaner.remove_networks(|_| true).await;
+        found += networks.removed.len() + networks.held.len();
+        problems += networks.problems.len();
+        for network in networks.removed {
             print_result(&format!("removed network {network}\n"));
         }
-        for problem in not_removed {
+        for problem in networks.problems.iter().chain(&networks.held) {
             print_result(&format!("warning: {problem}\n"));
         }
         journal::remove_unborn(state)?;

@@ -90,6 +90,8 @@ pub enum ErrorKind {
     NoNetwork,
     /// Containers are still on the network, have the volume, or are of the image.
     InUse,
+    /// The engine keeps the network for a container that is not there.
+    HeldByNobody,
     /// The engine accepted a limit and dropped it; holds the spec's key.
     LimitNotHonoured(&'static str),
     /// No answer in time: the outcome is unknown.
@@ -110,6 +112,11 @@ impl ErrorKind {
             Self::NameInUse => "its name is taken".into(),
             Self::NoNetwork => "its network does not exist".into(),
             Self::InUse => "it is in use".into(),
+            Self::HeldByNobody => {
+                "the engine keeps it for a container that is not there any more, \
+                                   and can remove it once it was restarted"
+                    .into()
+            }
             Self::AddressInUse => "its addresses are taken".into(),
             Self::LimitNotHonoured(key) => format!("the engine does not honour `{key}`"),
             Self::Timeout => "the engine gave no answer in time".into(),

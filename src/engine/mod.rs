@@ -131,7 +131,8 @@ pub trait Engine: Send + Sync + 'static {
         container: &str,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes a network. [`ErrorKind::InUse`] while a container that runs is on it.
+    /// Removes a network. [`ErrorKind::InUse`] while a container that runs is on it,
+    /// [`ErrorKind::HeldByNobody`] where the engine says so and has none.
     fn remove_network(&self, network: &str)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 

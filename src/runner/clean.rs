@@ -28,7 +28,7 @@ use super::teardown::{Remains, Removed, Torn, teardown};
 use super::views::{self, Views};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, settle};
 use crate::collect;
-use crate::engine::{Engine, EngineInfo, ErrorKind, OwnedKind, OwnedObject};
+use crate::engine::{Engine, EngineInfo, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary};
 use crate::git::{GitError, Repository};
 use crate::id::{AttemptId, CommitId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
@@ -353,29 +353,6 @@ impl<E: Engine> Cleaner<E> {
         let (state, run) = (self.state.clone(), run.clone());
         let released = blocking(move || workspace::release(&state, &run)).await;
         Some(StepError::new("remove", &released.err()?).message)
-    }
-
-    /// Removes the networks of such names that no container uses; gives the removed ones, and what
-    /// went wrong.
-    pub async fn remove_networks(
-        &self,
-        wanted: impl Fn(&str) -> bool,
-    ) -> (Vec<String>, Vec<String>) {
-        let (mut removed, mut problems) = (Vec::new(), Vec::new());
-        for object in self.networks().filter(|network| wanted(&network.name)) {
-            match self.engine.remove_network(&object.name).await {
-                Ok(()) => removed.push(object.name.clone()),
-                // Of a run that lives.
-                Err(error) if error.kind == ErrorKind::InUse => {}
-                Err(error) => problems.push(StepError::new("remove", &error).message),
-            }
-        }
-        (removed, problems)
-    }
-
-    /// The networks, which belong to no run: removed when nobody uses them.
-    pub fn networks(&self) -> impl Iterator<Item = &OwnedObject> {
-        self.owned.iter().filter(|o| o.kind == OwnedKind::Network)
     }
 }
 

@@ -61,7 +61,7 @@ pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remo
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use kept::KeptReport;
-pub use network::Pool;
+pub use network::{CleanedNetworks, Pool};
 pub use past::Record;
 pub use reconcile::{Patience, Tidied, TidyContext, Tidying};
 pub use retention::remove_merged;

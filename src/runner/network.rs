@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Mutex;
 
+use super::StepError;
+use super::clean::Cleaner;
 use super::teardown::remove_network;
 use crate::engine::config::{NetworkAttachment, NetworkConfig};
-use crate::engine::{Engine, EngineError, ErrorKind};
+use crate::engine::{Engine, EngineError, ErrorKind, OwnedKind, OwnedObject};
 use crate::id::{self, RunId, hex_hash};
 
 /// Prefix length of the network's subnet where the pool has room for it: 4093 containers.
@@ -205,6 +207,46 @@ async fn ensure<E: Engine>(
         }
     }
     Err(last.expect("a pool has a subnet, so that one was tried"))
+}
+
+/// What became of networks that no container uses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CleanedNetworks {
+    /// The names of those that were removed.
+    pub removed: Vec<String>,
+    /// What could not be removed, each a sentence.
+    pub problems: Vec<String>,
+    /// What the engine keeps until it is restarted, each a sentence: nobody can do anything about it before.
+    pub held: Vec<String>,
+}
+
+impl<E: Engine> Cleaner<E> {
+    /// Removes the networks of such names that no container uses.
+    pub async fn remove_networks(&self, wanted: impl Fn(&str) -> bool) -> CleanedNetworks {
+        let mut cleaned = CleanedNetworks::default();
+        for object in self.networks().filter(|network| wanted(&network.name)) {
+            let error = match self.engine.remove_network(&object.name).await {
+                Ok(()) => {
+                    cleaned.removed.push(object.name.clone());
+                    continue;
+                }
+                // Of a run that lives.
+                Err(error) if error.kind == ErrorKind::InUse => continue,
+                Err(error) => error,
+            };
+            let told = StepError::new("remove", &error).message;
+            match error.kind {
+                ErrorKind::HeldByNobody => cleaned.held.push(told),
+                _ => cleaned.problems.push(told),
+            }
+        }
+        cleaned
+    }
+
+    /// The networks, which belong to no run: removed when nobody uses them.
+    pub fn networks(&self) -> impl Iterator<Item = &OwnedObject> {
+        self.owned.iter().filter(|o| o.kind == OwnedKind::Network)
+    }
 }
 
 #[cfg(test)]

@@ -165,10 +165,12 @@ impl Tidied {
         let has_died = |run: &&&FoundRun| run.state == RunState::Interrupted;
         if left.iter().any(|run| has_died(&run)) && !*enough.borrow() {
             let of_others = |name: &str| !context.pool.has(name);
-            let (networks, problems) = cleaner.remove_networks(of_others).await;
-            let networks = networks.iter().map(|name| Removed::new("network", name));
-            self.removed.extend(networks);
-            self.problems.extend(problems);
+            let networks = cleaner.remove_networks(of_others).await;
+            let removed = networks.removed.iter();
+            self.removed
+                .extend(removed.map(|name| Removed::new("network", name)));
+            self.problems.extend(networks.problems);
+            self.problems.extend(networks.held);
         }
     }
 }

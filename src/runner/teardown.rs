@@ -183,13 +183,13 @@ async fn remove<E: Engine>(
 ///
 /// # Errors
 /// Of the last try, where each failed.
-pub(super) async fn again<F>(remove: impl Fn() -> F) -> Result<(), EngineError>
+pub(super) async fn again<T, F>(remove: impl Fn() -> F) -> Result<T, EngineError>
 where
-    F: Future<Output = Result<(), EngineError>>,
+    F: Future<Output = Result<T, EngineError>>,
 {
     for _ in 1..TRIES {
-        if remove().await.is_ok() {
-            return Ok(());
+        if let Ok(done) = remove().await {
+            return Ok(done);
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -218,8 +218,11 @@ pub(super) async fn unpin<E: Engine>(shared: &Arc<Shared<E>>) -> Option<String> 
 /// Removes a network, unless somebody uses it; gives a sentence if that failed.
 pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Option<String> {
     let unless_used = async || match engine.remove_network(name).await {
-        Err(error) if error.kind == ErrorKind::InUse => Ok(()),
-        removed => removed,
+        Err(error) if error.kind == ErrorKind::InUse => Ok(None),
+        // It would be so for as long as the engine runs.
+        Err(error) if error.kind == ErrorKind::HeldByNobody => Ok(Some(error)),
+        removed => removed.map(|()| None),
     };
-    sentence(again(unless_used).await)
+    let kept = again(unless_used).await.unwrap_or_else(Some);
+    sentence(kept.map_or(Ok(()), Err))
 }

@@ -78,10 +78,28 @@ impl DockerEngine {
 
     pub(super) async fn delete_network(&self, network: &str) -> Result<(), EngineError> {
         let call = Call::new(Operation::RemoveNetwork, network);
-        match call.within(WORK, self.docker.remove_network(network)).await {
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
-            other => other,
+        // The last container on it may go between the two questions.
+        for _ in 0..2 {
+            match call.within(WORK, self.docker.remove_network(network)).await {
+                Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind == ErrorKind::InUse && self.has_nobody(network).await => {}
+                other => return other,
+            }
         }
+        Err(call.error(ErrorKind::HeldByNobody))
+    }
+
+    /// Whether no container is on a network, or is to be; false where the engine does not tell.
+    async fn has_nobody(&self, network: &str) -> bool {
+        let call = Call::new(Operation::RemoveNetwork, network);
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(filter("network", network)),
+            ..ListContainersOptions::default()
+        };
+        let containers = self.docker.list_containers(Some(options));
+        let containers = call.within(QUICK, containers).await;
+        containers.is_ok_and(|containers| containers.is_empty())
     }
 
     pub(super) async fn find_owned(&self) -> Result<Vec<OwnedObject>, EngineError> {

@@ -1,6 +1,9 @@
 //! What dead runs leave behind is collected and removed, and nothing else is.
 
+use serde_json::json;
+
 use super::scene::{Scene, docker, expect, interrupt, start, task, until};
+use crate::engine::server::{Reply, Server};
 
 #[test]
 fn two_interrupts_kill_and_clean_collects_the_work() {
@@ -204,6 +207,33 @@ fn clean_tells_of_runs_that_it_does_not_know_and_leaves_them_alone() {
     interrupt(&child);
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest:?}");
+}
+
+/// Nobody can remove it before the engine is restarted, so that it is no failure of `clean`.
+#[test]
+fn a_network_that_the_engine_keeps_for_nobody_is_told_of() {
+    let scene = Scene::new();
+    let name = "agent-run-net-10.213.0.0-20";
+    let engine = Server::engine(move |request| match request.what.as_str() {
+        "GET /info" => Reply::Json(200, json!({"NCPU": 2, "MemTotal": 1 << 30})),
+        "GET /containers/json" => Reply::Json(200, json!([])),
+        "GET /volumes" => Reply::Json(200, json!({"Volumes": []})),
+        "GET /networks" => {
+            let labels = json!({"agent-run.schema": "1"});
+            Reply::Json(200, json!([{"Name": name, "Labels": labels}]))
+        }
+        "GET /networks/agent-run-net-10.213.0.0-20" => Reply::Json(200, json!({"Containers": {}})),
+        "DELETE /networks/agent-run-net-10.213.0.0-20" => {
+            let words = format!("network {name} id 0123 has active endpoints");
+            Reply::Json(403, json!({"message": words}))
+        }
+        other => panic!("{other}"),
+    });
+    let cleaned = scene.agent_run(&["clean", "--host", engine.url()]);
+    assert_eq!(cleaned.code, Some(0), "{cleaned}");
+    let told = format!("warning: removing network {name} failed: the engine keeps it");
+    assert!(cleaned.stdout.contains(&told), "{cleaned}");
+    assert!(!cleaned.stdout.contains("nothing to clean"), "{cleaned}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Docker's answers, scripted: limits dropped, calls that hang, answers that are garbled or lost.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -131,6 +131,7 @@ async fn an_engine_that_honours_all_keeps_the_container() {
     assert_eq!(host["RestartPolicy"], json!({"Name": "no"}));
 }
 
+/// A network that is asked for.
 pub(super) fn network() -> NetworkConfig {
     NetworkConfig {
         name: "agent-run-scripted".into(),
@@ -471,69 +472,4 @@ async fn a_base_that_cannot_be_built_says_so_in_the_engines_words() {
             other => panic!("{other:?}"),
         }
     }
-}
-
-/// The engine takes addresses before it lists their network.
-#[tokio::test]
-async fn a_network_that_another_is_just_making_is_found() {
-    let option = "com.docker.network.bridge.enable_icc";
-    for (listed, reach, kind) in [
-        ("agent-run-scripted", "false", ErrorKind::NameInUse),
-        // Made by an engine that drops the option, for somebody who died before he saw it.
-        (
-            "agent-run-scripted",
-            "true",
-            ErrorKind::LimitNotHonoured(option),
-        ),
-        ("foreign", "true", ErrorKind::AddressInUse),
-    ] {
-        let asked = AtomicUsize::new(0);
-        let server = Server::engine(move |request| match request.what.as_str() {
-            "GET /networks" if asked.fetch_add(1, Ordering::Relaxed) < 2 => {
-                Reply::Json(200, json!([]))
-            }
-            "GET /networks" => {
-                let ipam = json!({"Config": [{"Subnet": "10.214.0.0/15"}]});
-                let options = json!({ option: reach });
-                Reply::Json(
-                    200,
-                    json!([{"Name": listed, "IPAM": ipam, "Options": options}]),
-                )
-            }
-            "POST /networks/create" => {
-                let words = "Pool overlaps with other one on this address space";
-                Reply::Json(403, json!({"message": words}))
-            }
-            other => panic!("{other}"),
-        });
-        let engine = server.connect().await.unwrap();
-        let error = engine.create_network(&network()).await.unwrap_err();
-        assert_eq!(error.kind, kind);
-    }
-}
-
-/// Another run may remove a network that nobody uses yet.
-#[tokio::test]
-async fn a_network_that_another_has_just_removed_is_made_again() {
-    let looks = AtomicUsize::new(0);
-    let server = Server::engine(move |request| match request.what.as_str() {
-        "GET /networks" => Reply::Json(200, json!([])),
-        "POST /networks/create" => Reply::Json(201, json!({"Id": "0123", "Warning": ""})),
-        "GET /networks/agent-run-scripted" if looks.fetch_add(1, Ordering::Relaxed) == 0 => {
-            Reply::Json(
-                404,
-                json!({"message": "network agent-run-scripted not found"}),
-            )
-        }
-        "GET /networks/agent-run-scripted" => {
-            let options = json!({"com.docker.network.bridge.enable_icc": "false"});
-            Reply::Json(200, json!({"Options": options}))
-        }
-        other => panic!("{other}"),
-    });
-    let engine = server.connect().await.unwrap();
-    engine.create_network(&network()).await.unwrap();
-    let made = server.requests();
-    let made = made.iter().filter(|r| r.what == "POST /networks/create");
-    assert_eq!(made.count(), 2);
 }

@@ -6,6 +6,7 @@ mod contract;
 mod docker;
 mod endpoint;
 mod fake;
+mod networks;
 mod registry;
 pub mod server;
 mod volumes;

@@ -249,6 +249,27 @@ async fn a_network_that_cannot_be_removed_is_said_of_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_that_the_engine_keeps_for_nobody_is_said_of_the_run() {
+    let scene = scene();
+    let held = Fault::Fail(ErrorKind::HeldByNobody);
+    scene
+        .engine
+        .fault("network", Operation::RemoveNetwork, held);
+    let summary = scene.run(TWO).await;
+    assert_eq!(summary.teardown_errors.len(), 1, "{summary:#?}");
+    assert!(
+        summary.teardown_errors[0].contains("restarted"),
+        "{summary:#?}"
+    );
+    // It was waited for already.
+    let calls = scene.engine.calls();
+    let removals = calls
+        .iter()
+        .filter(|call| call.0 == Operation::RemoveNetwork);
+    assert_eq!(removals.count(), 1, "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_limit_makes_the_environment_unusable() {
     let scene = scene();
     let dropped = Fault::Fail(ErrorKind::LimitNotHonoured("pids_limit"));

@@ -223,8 +223,8 @@ impl Scene {
         };
         let open = |_: &RunPlan| Ok(self.repository.clone());
         let report = cleaner.clean(&self.run, open, false).await.unwrap();
-        let (_, problems) = cleaner.remove_networks(|_| true).await;
-        assert_eq!(problems, Vec::<String>::new());
+        let networks = cleaner.remove_networks(|_| true).await;
+        assert_eq!(networks.problems, Vec::<String>::new());
         report
     }
 
