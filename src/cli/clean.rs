@@ -20,10 +20,7 @@ use crate::id::{RunId, StateDir};
 use crate::journal::{self, FoundRun, JournalError};
 use crate::plan::{self, RunPlan};
 use crate::report;
-use crate::runner::{
-    CleanReport, Cleaner, KeptReport, empty_trash, remove_merged, remove_unused_checkouts,
-    remove_unused_stores,
-};
+use crate::runner::{CleanReport, Cleaner, KeptReport, remove_merged, remove_unused};
 
 /// How long the directory of a run that is over stays, with its logs and reports.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -54,6 +51,7 @@ pub(super) async fn clean(
     };
     let mut problems = 0;
     let mut found = 0;
+    let mut released = Vec::new();
     for run in &runs {
         let report = match Box::pin(cleaner.clean(run, open, arguments.dry_run)).await {
             Err(JournalError::Live(_)) if arguments.run.is_none() => {
@@ -68,6 +66,8 @@ pub(super) async fn clean(
             }
             report => report?,
         };
+        // Collecting work of a view is a use of its checkout.
+        released.extend(Some(run.clone()).filter(|_| !report.would_collect()));
         let is_clean = report.problems.is_empty() && report.kept.is_empty();
         problems += report.problems.len();
         found += usize::from(!report.is_empty());
@@ -95,18 +95,15 @@ pub(super) async fn clean(
         for problem in networks.problems.iter().chain(&networks.held) {
             print_result(&format!("warning: {problem}\n"));
         }
-        journal::remove_unborn(state)?;
-        let (removed, not_removed) = remove_unused(state).await;
-        found += removed.len();
-        problems += not_removed.len();
-        print_result(&removed.concat());
-        for problem in not_removed {
-            print_result(&format!("warning: {problem}\n"));
-        }
     }
-    let kept = clean_kept(&cleaner, arguments).await;
+    let would_release = arguments.dry_run.then_some(released);
+    let kept = clean_kept(&cleaner, arguments, would_release.as_deref()).await;
     found += kept.removed.len();
     problems += kept.problems.len();
+    let unused = remove_unused(state, would_release).await;
+    found += unused.removed.len() + unused.problems.len();
+    problems += unused.problems.len();
+    print_result(&lines("", &unused, arguments.dry_run));
     let unknown = cleaner.of_unknown_runs();
     if unknown > 0 && arguments.run.is_none() {
         print_result(&format!(
@@ -126,7 +123,11 @@ pub(super) async fn clean(
 }
 
 /// Removes what setups prepared and what caches hold, where it is old enough; says so.
-async fn clean_kept(cleaner: &Cleaner<DockerEngine>, arguments: &CleanArgs) -> KeptReport {
+async fn clean_kept(
+    cleaner: &Cleaner<DockerEngine>,
+    arguments: &CleanArgs,
+    would_release: Option<&[RunId]>,
+) -> KeptReport {
     let (unused_for, removed) = (
         if arguments.cache {
             Duration::ZERO
@@ -139,7 +140,7 @@ async fn clean_kept(cleaner: &Cleaner<DockerEngine>, arguments: &CleanArgs) -> K
             "removed"
         },
     );
-    let kept = cleaner.remove_kept(unused_for, arguments.dry_run).await;
+    let kept = cleaner.remove_kept(unused_for, would_release).await;
     for line in &kept.removed {
         print_result(&format!("{removed} {line}\n"));
     }
@@ -147,27 +148,6 @@ async fn clean_kept(cleaner: &Cleaner<DockerEngine>, arguments: &CleanArgs) -> K
         print_result(&format!("warning: {problem}\n"));
     }
     kept
-}
-
-/// Empties the trash and removes what runs share and none has used for long: what was removed, each a
-/// line, and what could not be.
-async fn remove_unused(state: &StateDir) -> (Vec<String>, Vec<String>) {
-    let mut problems: Vec<String> = empty_trash(state).await.into_iter().collect();
-    let mut lines = Vec::new();
-    for (removed, since) in [
-        (remove_unused_stores(state).await, "a month"),
-        (remove_unused_checkouts(state).await, "a day"),
-    ] {
-        match removed {
-            Ok(paths) => lines.extend(
-                paths
-                    .iter()
-                    .map(|path| format!("removed {}, unused for {since}\n", path.display())),
-            ),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    (lines, problems)
 }
 
 /// What of a run is kept for a while, or for as long as somebody may need it.
@@ -229,7 +209,6 @@ fn made(found: &FoundRun) -> BTreeSet<String> {
 
 fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) -> String {
     let mut text = String::new();
-    let removed = if dry_run { "would remove" } else { "removed" };
     // Writing to a string cannot fail.
     for (attempt, branch) in &report.collected {
         let task = &attempt.task;
@@ -245,11 +224,17 @@ fn render(state: &StateDir, run: &RunId, report: &CleanReport, dry_run: bool) ->
     for path in &report.kept {
         let _ = writeln!(text, "{run}  kept {}", path.display());
     }
-    for name in &report.removed {
-        let _ = writeln!(text, "{run}  {removed} {name}");
-    }
-    for problem in &report.problems {
-        let _ = writeln!(text, "{run}  warning: {problem}");
-    }
-    text
+    text + &lines(&format!("{run}  "), report, dry_run)
+}
+
+/// What was removed, and what could not be, each a line that begins so.
+fn lines(start: &str, report: &CleanReport, dry_run: bool) -> String {
+    let removed = if dry_run { "would remove" } else { "removed" };
+    let removed = report
+        .removed
+        .iter()
+        .map(|name| format!("{start}{removed} {name}\n"));
+    let problems = report.problems.iter();
+    let problems = problems.map(|problem| format!("{start}warning: {problem}\n"));
+    removed.chain(problems).collect()
 }

@@ -11,13 +11,14 @@ use crate::git::{GitError, Repository, RepositoryLock};
 use crate::id::{RepoKey, StateDir};
 use crate::workspace::BaseStore;
 
-/// Removes base stores of a repository that were not used for `unused_for`. Returns what was
-/// removed. The user's repository is not touched: the branches that were made of the results are
-/// complete there.
+/// Removes base stores of a repository that were not used for `unused_for`, and the results that build
+/// on them; with `dry_run` only says which these are. Returns what was removed. The user's repository is
+/// not touched: the branches that were made of the results are complete there.
 pub fn remove_unused(
     state: &StateDir,
     repository: &RepoKey,
     unused_for: Duration,
+    dry_run: bool,
 ) -> Result<Vec<PathBuf>, GitError> {
     let _lock = RepositoryLock::acquire(state, repository)?;
     let directory = state.repo(repository);
@@ -33,12 +34,13 @@ pub fn remove_unused(
         if SystemTime::now().duration_since(used).unwrap_or_default() < unused_for {
             continue;
         }
-        let results = state.results(repository, key);
-        if results.exists() {
-            fs::remove_dir_all(&results).map_err(failed())?;
+        let results = Some(state.results(repository, key)).filter(|results| results.exists());
+        for unused in results.into_iter().chain([path]) {
+            if !dry_run {
+                fs::remove_dir_all(&unused).map_err(failed())?;
+            }
+            removed.push(unused);
         }
-        fs::remove_dir_all(&path).map_err(failed())?;
-        removed.push(path);
     }
     Ok(removed)
 }

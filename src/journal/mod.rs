@@ -235,8 +235,10 @@ fn sync_directory(path: &Path) -> Result<(), JournalError> {
     synced.map_err(|e| io_error("sync", path, e))
 }
 
-/// Removes what is left of directories whose making was cut short: no run has begun in them.
-pub fn remove_unborn(state: &StateDir) -> Result<(), JournalError> {
+/// Removes what is left of directories whose making was cut short: no run has begun in them. With
+/// `dry_run` only says which these are; gives them.
+pub fn remove_unborn(state: &StateDir, dry_run: bool) -> Result<Vec<PathBuf>, JournalError> {
+    let mut removed = Vec::new();
     let entries = fs::read_dir(state.runs()).into_iter().flatten();
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
@@ -255,11 +257,15 @@ pub fn remove_unborn(state: &StateDir) -> Result<(), JournalError> {
             Err(JournalError::Live(_)) => {}
             Err(error) => return Err(error),
             Ok(held) => {
-                fs::remove_dir_all(held.path()).map_err(|e| io_error("remove", held.path(), e))?;
+                let path = held.path();
+                if !dry_run {
+                    fs::remove_dir_all(path).map_err(|e| io_error("remove", path, e))?;
+                }
+                removed.push(path.to_owned());
             }
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// All runs that have a directory, oldest first.

@@ -219,11 +219,21 @@ async fn ask<E: Engine, T: Send + 'static>(
 /// Removes the claims of a run that is dead from the repository; those on a remote are taken over
 /// from here, or expire.
 pub(super) fn release_of_run(repository: &Repository, run: &RunId) -> Result<(), ClaimError> {
-    let claims = Claims::of(repository, None);
-    for (name, found) in claims.list()? {
-        if found.record.is_ok_and(|record| record.run == *run) {
-            claims.remove(&name, &found.commit)?;
-        }
+    for (name, commit) in refs_of_run(repository, run)? {
+        Claims::of(repository, None).remove(&name, &commit)?;
     }
     Ok(())
+}
+
+/// The refs of the claims of a run in the repository, each with its commit.
+pub(super) fn refs_of_run(
+    repository: &Repository,
+    run: &RunId,
+) -> Result<Vec<(String, CommitId)>, ClaimError> {
+    let claims = Claims::of(repository, None).list()?.into_iter();
+    let of_run = claims.filter_map(|(name, found)| {
+        let is_its = found.record.is_ok_and(|record| record.run == *run);
+        is_its.then_some((name, found.commit))
+    });
+    Ok(of_run.collect())
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
 use super::admission::Admission;
-use super::claim::HeldClaims;
+use super::claim::{self, HeldClaims};
 use super::container::Launch;
 use super::container::volume_configs;
 use super::failures::Failures;
@@ -27,23 +27,21 @@ use super::task::unknown_image;
 use super::teardown::{Remains, Removed, Torn, teardown};
 use super::views::{self, Views};
 use super::{RunContext, Shared, Shutdown, StepError, blocking, collector, network, settle};
-use crate::collect;
 use crate::engine::{Engine, EngineInfo, OwnedKind, OwnedObject};
 use crate::event::{self, BranchReport, BranchResult, RunSummary};
 use crate::git::{GitError, Repository};
-use crate::id::{AttemptId, CommitId, RepoKey, RunId, StateDir, TaskId, label, task_directories};
+use crate::id::{AttemptId, CommitId, RunId, StateDir, TaskId, label, task_directories};
 use crate::journal::log::logged_attempts;
 use crate::journal::{FoundRun, JournalError, RunDirectory};
 use crate::plan::{self, History, RunPlan, TaskPlan};
 use crate::secrets::Needles;
-use crate::workspace::{
-    self, BaseStore, SharedCheckout, Workspace, WorkspaceError, WorkspaceRequest,
-};
+use crate::workspace::{self, BaseStore, Workspace, WorkspaceRequest};
 
 /// What an orphaned container gets to hand its work off, beside its own grace.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long a base store may lie unused.
-const STORE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What a directory with work is called that would be collected and removed.
+const WORK: &str = "work of";
 
 /// What became of one run's leftovers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,6 +57,11 @@ pub struct CleanReport {
 }
 
 impl CleanReport {
+    /// Whether there is work that would be collected.
+    pub fn would_collect(&self) -> bool {
+        self.removed.iter().any(|removed| removed.what == WORK)
+    }
+
     /// Whether there was nothing to do, and nothing to tell.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -96,6 +99,9 @@ impl<E: Engine> Cleaner<E> {
         let past = past.transpose()?;
         if dry_run {
             self.shown(run, (plan.as_ref(), past.as_ref()), &mut report);
+            if let Some(Ok(repository)) = plan.as_ref().map(open) {
+                report.removed.extend(held(run, &repository).await);
+            }
             return Ok(report);
         }
         if let Some(past) = &past {
@@ -115,9 +121,13 @@ impl<E: Engine> Cleaner<E> {
                 // A result says that all is done.
                 let collected = report.collected.clone();
                 let collected = Some(collected).filter(|_| report.problems.is_empty());
+                let held = held(run, &repository).await;
                 let (directory, whose) = (directory.clone(), (plan, repository));
-                let problems = settle::conclude(&self.state, directory, whose, collected);
-                report.problems.extend(problems.await);
+                let problems = settle::conclude(&self.state, directory, whose, collected).await;
+                report
+                    .removed
+                    .extend(held.into_iter().filter(|_| problems.is_empty()));
+                report.problems.extend(problems);
             }
             (_, Err(why)) if !attempts.is_empty() => report.keep(run, &why),
             (None, _) if FoundRun::of(&self.state, run)?.holds_work() => {
@@ -126,12 +136,16 @@ impl<E: Engine> Cleaner<E> {
             _ => {}
         }
         if all_gone {
-            report.note(self.release_views(run).await);
+            let views = self.views(run);
+            match self.release_views(run).await {
+                None => report.removed.extend(views),
+                problem => report.note(problem),
+            }
         }
         Ok(report)
     }
 
-    /// What there is of a run on the engine, and the work in its directory.
+    /// What there is of a run on the engine and in its directory.
     fn shown(
         &self,
         run: &RunId,
@@ -140,10 +154,30 @@ impl<E: Engine> Cleaner<E> {
     ) {
         let (attempts, kept) = self.attempts(run, plan, past);
         report.kept = kept.iter().map(|a| self.state.attempt(a)).collect();
+        if let Some(past) = past {
+            let of_attempts = past.ended().into_iter().chain(past.unused());
+            let remains = of_attempts.map(|(_, remains)| remains);
+            let remains = [past.nobodys()].into_iter().chain(remains);
+            let named = remains.flat_map(|remains| remains.named(&self.state));
+            report.removed.extend(named);
+        }
         let objects = self.objects_of(run).into_iter();
         let objects = objects.map(|o| Removed::new(kind(&o), &o.name));
-        let work = attempts.iter().map(|a| Removed::new("work of", a));
-        report.removed.extend(objects.chain(work));
+        let useless = |a: &&AttemptId| report.removed.contains(&Removed::new("worktree", *a));
+        let (_, attempts): (Vec<_>, Vec<_>) = attempts.iter().partition(useless);
+        let work = attempts.into_iter().map(|a| Removed::new(WORK, a));
+        for left in objects.chain(work).chain(self.views(run)) {
+            if !report.removed.contains(&left) {
+                report.removed.push(left);
+            }
+        }
+    }
+
+    /// What the views of a run need, if it has any.
+    fn views(&self, run: &RunId) -> Option<Removed> {
+        let views = self.state.views(run);
+        let is_there = views.is_dir();
+        is_there.then(|| Removed::new("directory", &views.display()))
     }
 
     /// Ends and removes what is left of a run on the engine, before its work is collected: nobody may
@@ -356,6 +390,19 @@ impl<E: Engine> Cleaner<E> {
     }
 }
 
+/// The refs by which a run holds on to its base and to what it has claimed; none where the repository
+/// does not say.
+async fn held(run: &RunId, repository: &Repository) -> Vec<Removed> {
+    let (run, repository) = (run.clone(), repository.clone());
+    blocking(move || {
+        let pins = repository.refs(&run.pin_ref()).unwrap_or_default();
+        let claims = claim::refs_of_run(&repository, &run).unwrap_or_default();
+        let refs = pins.into_iter().chain(claims);
+        refs.map(|(name, _)| Removed::new("ref", &name)).collect()
+    })
+    .await
+}
+
 /// What people call it.
 fn kind(object: &OwnedObject) -> &'static str {
     match object.kind {
@@ -488,52 +535,6 @@ fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
     let directories = of_task(state, run, task).into_iter().map(|a| a.number);
     let logs = logged_attempts(state, run, task).unwrap_or_default();
     directories.chain(logs).all(|other| other <= *number)
-}
-
-/// Removes base stores that no run has used for a month, and the results that build on them: the
-/// user's repository has its branches whole.
-pub async fn remove_unused_stores(state: &StateDir) -> Result<Vec<PathBuf>, String> {
-    let state = state.clone();
-    let removed = blocking(move || {
-        let mut removed = Vec::new();
-        for repo in repositories(&state) {
-            removed.extend(collect::remove_unused(&state, &repo, STORE_AGE)?);
-        }
-        Ok(removed)
-    });
-    removed
-        .await
-        .map_err(|e: GitError| StepError::new("remove", &e).message)
-}
-
-/// Removes shared checkouts that no run has used for a day.
-pub async fn remove_unused_checkouts(state: &StateDir) -> Result<Vec<PathBuf>, String> {
-    let state = state.clone();
-    let removed = blocking(move || {
-        let mut removed = Vec::new();
-        for repo in repositories(&state) {
-            removed.extend(SharedCheckout::remove_unused(&state, &repo)?);
-        }
-        Ok(removed)
-    });
-    removed
-        .await
-        .map_err(|e: WorkspaceError| StepError::new("remove", &e).message)
-}
-
-/// The repositories that have a directory in the state directory.
-pub(super) fn repositories(state: &StateDir) -> Vec<RepoKey> {
-    let entries = std::fs::read_dir(state.repos()).into_iter().flatten();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// Deletes what removals that were cut short left in the trash.
-pub async fn empty_trash(state: &StateDir) -> Option<String> {
-    let state = state.clone();
-    let emptied = blocking(move || workspace::empty_trash(&state)).await;
-    emptied.err().map(|e| StepError::new("remove", &e).message)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::clean::repositories;
+use super::unused::repositories;
 use super::{Cleaner, StepError, blocking};
 use crate::engine::{Engine, OwnImage};
-use crate::id::{ImageRef, label};
+use crate::id::{ImageRef, RunId, label};
 use crate::workspace::{Kept, KeptKind, WorkspaceError};
 
 /// What was removed, or would be, and what could not be; each a line or a sentence.
@@ -19,18 +19,24 @@ pub struct KeptReport {
 }
 
 impl<E: Engine> Cleaner<E> {
-    /// Removes what no run has used for so long, and images that nothing is known of any more.
-    pub async fn remove_kept(&self, unused_for: Duration, dry_run: bool) -> KeptReport {
+    /// Removes what no run has used for so long, and images that nothing is known of any more. With the
+    /// runs that would be released, it only says what it would remove then.
+    pub async fn remove_kept(
+        &self,
+        unused_for: Duration,
+        would_release: Option<&[RunId]>,
+    ) -> KeptReport {
         let mut report = KeptReport::default();
         let state = self.state.clone();
+        let dry_run = would_release.is_some();
+        let but = would_release.map(<[RunId]>::to_vec);
         let removed = blocking(move || -> Result<Vec<Kept>, WorkspaceError> {
             let mut removed = Vec::new();
             for repository in repositories(&state) {
                 for kept in Kept::of(&state, &repository)? {
-                    let is_gone = if dry_run {
-                        kept.is_unused(&state, unused_for)?
-                    } else {
-                        kept.remove(&state, unused_for)?
+                    let is_gone = match &but {
+                        Some(but) => kept.is_unused(&state, unused_for, but)?,
+                        None => kept.remove(&state, unused_for)?,
                     };
                     removed.extend(is_gone.then_some(kept));
                 }

@@ -39,6 +39,7 @@ mod start;
 mod stops;
 mod task;
 mod teardown;
+mod unused;
 mod user;
 mod views;
 
@@ -57,7 +58,7 @@ use crate::plan::RunPlan;
 use crate::secrets::{Needles, SecretString};
 use crate::workspace::BaseStore;
 
-pub use clean::{CleanReport, Cleaner, empty_trash, remove_unused_checkouts, remove_unused_stores};
+pub use clean::{CleanReport, Cleaner};
 pub use dispatcher::{LogLine, Observer, run};
 pub use examine::{Examination, ExamineError, Examiner, Internet, Reach};
 pub use kept::KeptReport;
@@ -67,6 +68,7 @@ pub use reconcile::{Patience, Tidied, TidyContext, Tidying};
 pub use retention::remove_merged;
 pub use stops::TaskStops;
 pub use teardown::Removed;
+pub use unused::remove_unused;
 
 /// What a run works with. Everything in it is decided before the first task starts.
 pub struct RunContext<E: Engine> {

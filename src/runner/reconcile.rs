@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::clean::{CleanReport, Cleaner, empty_trash};
+use super::clean::{CleanReport, Cleaner};
 use super::dispatcher::EndsWithRun;
 use super::network::Pool;
 use super::past::Past;
 use super::teardown::{Removed, Torn, tear_down};
+use super::unused::empty_trash;
 use super::{StepError, blocking, settle};
 use crate::engine::{Engine, EngineInfo};
 use crate::event::{self, RunSummary};
@@ -115,7 +116,7 @@ async fn tidy<E: Engine>(
     if !*enough.borrow() {
         let unpinned = blocking(move || unpin(&repository, &runs)).await;
         tidied.note(unpinned.map_err(|e| StepError::new("remove", &e)));
-        let unborn = journal::remove_unborn(&state);
+        let unborn = journal::remove_unborn(&state, false).map(drop);
         tidied.note(unborn.map_err(|e| StepError::new("remove", &e)));
         tidied.problems.extend(empty_trash(&state).await);
     }

@@ -37,6 +37,19 @@ pub(super) struct Remains {
     pub(super) errors: Vec<String>,
 }
 
+impl Remains {
+    /// What of it is there to be removed, as far as the containers are.
+    pub(super) fn named(&self, state: &StateDir) -> Vec<Removed> {
+        let containers = self.containers.iter();
+        let mut named: Vec<_> = containers.map(|c| Removed::new("container", c)).collect();
+        named.extend(self.volumes.iter().map(|v| Removed::new("volume", v)));
+        let directory = self.attempt.as_ref().filter(|_| !self.keep_work);
+        let directory = directory.filter(|attempt| state.attempt(attempt).exists());
+        named.extend(directory.map(|attempt| Removed::new("worktree", attempt)));
+        named
+    }
+}
+
 /// Removes it all; gives what could not be removed, each a sentence.
 pub(super) async fn teardown<E: Engine>(shared: &Arc<Shared<E>>, remains: Remains) -> Vec<String> {
     let context = &shared.context;

@@ -66,7 +66,7 @@ impl TakenCache {
             let mark = match request.is_shared {
                 // Several attempts have it, each with a mark of its own.
                 true => format!("{mark}.{}.{}", attempt.task.slug(), attempt.number),
-                false if is_marked(state, &mark)? => continue,
+                false if is_marked(state, &mark, &[])? => continue,
                 false => mark,
             };
             let mark = state.views(&attempt.run).join(mark);

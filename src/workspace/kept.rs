@@ -65,32 +65,32 @@ impl Kept {
             .ok()
     }
 
-    /// Whether it can be removed: nobody has used it for so long, and no run may have it mounted.
+    /// Whether it can be removed: nobody has used it for so long, and no run but those may have it
+    /// mounted.
     pub fn is_unused(
         &self,
         state: &StateDir,
         unused_for: Duration,
+        but: &[RunId],
     ) -> Result<bool, WorkspaceError> {
         match self.kind {
             KeptKind::Prepared => {
                 let name = format!("prepared-{}", self.key);
-                is_unused(state, &name, &self.path, unused_for)
+                is_unused(state, &name, &self.path, unused_for, but)
             }
-            KeptKind::Cache => Ok(is_old(&self.path, unused_for)? && !self.is_taken(state)?),
+            KeptKind::Cache => Ok(is_old(&self.path, unused_for)? && !self.is_taken(state, but)?),
         }
     }
 
-    /// Whether an attempt of any run has it.
-    fn is_taken(&self, state: &StateDir) -> Result<bool, WorkspaceError> {
+    /// Whether an attempt of any run but those has it.
+    fn is_taken(&self, state: &StateDir, but: &[RunId]) -> Result<bool, WorkspaceError> {
         let prefix = format!("cache-{}-", self.key);
         for run in names(&state.runs())? {
             let Ok(run) = run.parse::<RunId>() else {
                 continue;
             };
-            if names(&state.views(&run))?
-                .iter()
-                .any(|mark| mark.starts_with(&prefix))
-            {
+            let marks = names(&state.views(&run))?;
+            if !but.contains(&run) && marks.iter().any(|mark| mark.starts_with(&prefix)) {
                 return Ok(true);
             }
         }
@@ -106,7 +106,7 @@ impl Kept {
                 else {
                     return Ok(false);
                 };
-                if !self.is_unused(state, unused_for)? {
+                if !self.is_unused(state, unused_for, &[])? {
                     return Ok(false);
                 }
                 gone()?;
@@ -117,7 +117,7 @@ impl Kept {
             KeptKind::Cache => {
                 let _lock = RepositoryLock::acquire(state, &self.repository)
                     .map_err(WorkspaceError::git("lock the caches"))?;
-                if !self.is_unused(state, unused_for)? {
+                if !self.is_unused(state, unused_for, &[])? {
                     return Ok(false);
                 }
                 gone()?;

@@ -75,30 +75,39 @@ pub fn remove(state: &StateDir, directory: &Path) -> Result<(), RemovalError> {
     }
 }
 
-/// Deletes what earlier removals left in the trash. Leaves alone what is being removed just now: two
-/// that empty one directory would each take the other's progress for a failure.
-pub fn empty_trash(state: &StateDir) -> Result<(), RemovalError> {
+/// Deletes what earlier removals left in the trash; with `dry_run` only says what that is. Leaves alone
+/// what is being removed just now: two that empty one directory would each take the other's progress
+/// for a failure. Gives what was deleted, and the first failure.
+pub fn empty_trash(state: &StateDir, dry_run: bool) -> (Vec<PathBuf>, Result<(), RemovalError>) {
     let trash = state.trash();
     let failed = |source| RemovalError::Io {
         path: trash.clone(),
         source,
     };
     let bins = match fs::read_dir(&trash) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        bins => bins.map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Ok(())),
+        Err(error) => return (Vec::new(), Err(failed(error))),
+        Ok(bins) => bins,
     };
-    let mut first = Ok(());
+    let (mut emptied, mut first) = (Vec::new(), Ok(()));
     for bin in bins {
-        let bin = bin.map_err(failed)?.path();
-        let emptied = match lock(&bin, FlockOperation::NonBlockingLockExclusive) {
-            Ok(_alone) => empty(&bin),
+        let alone = bin.map(|bin| bin.path()).and_then(|bin| {
+            let alone = lock(&bin, FlockOperation::NonBlockingLockExclusive)?;
+            Ok((bin, alone))
+        });
+        let done = match alone {
+            Ok((bin, _alone)) => {
+                let done = if dry_run { Ok(()) } else { empty(&bin) };
+                emptied.extend(done.is_ok().then_some(bin));
+                done
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(failed(error)),
         };
-        first = first.and(emptied);
+        first = first.and(done);
     }
-    first
+    (emptied, first)
 }
 
 /// Locks a directory of the trash until the handle is dropped.

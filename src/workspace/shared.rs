@@ -66,7 +66,7 @@ impl SharedCheckout {
         let shared = Self { path };
         if !shared.path.is_dir() {
             request.make(&shared.path)?;
-            sweep(state, repository)?;
+            sweep(state, repository, None)?;
         }
         let stamp = shared.path.join(LAST_USED);
         File::create(&stamp)
@@ -96,14 +96,16 @@ impl SharedCheckout {
         self.path.join("git")
     }
 
-    /// Removes those of a repository that no run has used for a day; gives their paths.
+    /// Removes those of a repository that no run has used for a day; gives their paths. Where
+    /// runs `would_release` theirs, it only says which these would be then.
     pub fn remove_unused(
         state: &StateDir,
         repository: &RepoKey,
+        would_release: Option<&[RunId]>,
     ) -> Result<Vec<PathBuf>, WorkspaceError> {
         let _lock = RepositoryLock::acquire(state, repository)
             .map_err(WorkspaceError::git("lock the shared checkouts"))?;
-        sweep(state, repository)
+        sweep(state, repository, would_release)
     }
 }
 
@@ -154,7 +156,11 @@ impl SharedRequest<'_> {
 }
 
 /// Removes the checkouts that are unused. The caller holds the repository's lock.
-fn sweep(state: &StateDir, repository: &RepoKey) -> Result<Vec<PathBuf>, WorkspaceError> {
+fn sweep(
+    state: &StateDir,
+    repository: &RepoKey,
+    would_release: Option<&[RunId]>,
+) -> Result<Vec<PathBuf>, WorkspaceError> {
     let directory = state.repo(repository);
     let failed = || WorkspaceError::io("read", &directory);
     let mut removed = Vec::new();
@@ -163,24 +169,33 @@ fn sweep(state: &StateDir, repository: &RepoKey) -> Result<Vec<PathBuf>, Workspa
         let name = entry.file_name();
         let key = name.to_str().and_then(StateDir::shared_checkout_key);
         if let Some(key) = key
-            && is_unused(state, key, &entry.path(), UNUSED_FOR)?
+            && is_unused(
+                state,
+                key,
+                &entry.path(),
+                UNUSED_FOR,
+                would_release.unwrap_or(&[]),
+            )?
         {
-            remove(state, &entry.path()).map_err(WorkspaceError::Removal)?;
+            if would_release.is_none() {
+                remove(state, &entry.path()).map_err(WorkspaceError::Removal)?;
+            }
             removed.push(entry.path());
         }
     }
     Ok(removed)
 }
 
-/// Whether nobody has used something for so long, or what a killed process left of it, and no run has
-/// a mark with this name among its views.
+/// Whether nobody has used something for so long, or what a killed process left of it, and no run but
+/// those has a mark with this name among its views.
 pub(super) fn is_unused(
     state: &StateDir,
     mark: &str,
     path: &Path,
     unused_for: Duration,
+    but: &[RunId],
 ) -> Result<bool, WorkspaceError> {
-    Ok(is_old(path, unused_for)? && !is_marked(state, mark)?)
+    Ok(is_old(path, unused_for)? && !is_marked(state, mark, but)?)
 }
 
 /// Whether nobody has used something for so long, by its stamp.
@@ -192,11 +207,15 @@ pub(super) fn is_old(path: &Path, unused_for: Duration) -> Result<bool, Workspac
     Ok(SystemTime::now().duration_since(used).unwrap_or_default() >= unused_for)
 }
 
-/// Whether any run has a mark with this name among its views.
-pub(super) fn is_marked(state: &StateDir, mark: &str) -> Result<bool, WorkspaceError> {
+/// Whether any run but those has a mark with this name among its views.
+pub(super) fn is_marked(
+    state: &StateDir,
+    mark: &str,
+    but: &[RunId],
+) -> Result<bool, WorkspaceError> {
     let runs = names(&state.runs())?.into_iter();
     let mut runs = runs.filter_map(|name| name.parse::<RunId>().ok());
-    Ok(runs.any(|run| state.views(&run).join(mark).exists()))
+    Ok(runs.any(|run| !but.contains(&run) && state.views(&run).join(mark).exists()))
 }
 
 /// Forgets that a run has views: called when nothing of it is mounted any more.

@@ -353,11 +353,14 @@ fn unused_stores_go_with_their_results_and_nothing_else() {
     let stamp = site.store.path().join("agent-run-last-used");
     let stamp = fs::File::options().write(true).open(stamp).unwrap();
     stamp.set_modified(old).unwrap();
-    let prune = |age| remove_unused(&state, &key, Duration::from_secs(age)).unwrap();
-    assert_eq!(prune(7200), [] as [PathBuf; 0]);
-    assert_eq!(prune(1800), [site.store.path()]);
+    let prune = |age, dry| remove_unused(&state, &key, Duration::from_secs(age), dry).unwrap();
+    let results = state.results(&key, site.store.key());
+    assert_eq!(prune(7200, false), [] as [PathBuf; 0]);
+    assert_eq!(prune(1800, true), [&results, site.store.path()]);
+    assert!(results.exists() && site.store.path().exists());
+    assert_eq!(prune(1800, false), [&results, site.store.path()]);
     assert!(other.objects().exists());
-    assert!(!state.results(&key, site.store.key()).exists());
+    assert!(!results.exists() && !site.store.path().exists());
     git(&site.dir, &["fsck", "--strict"]);
     // The next run makes the store anew, and results go on.
     let site = site.again();

@@ -161,7 +161,7 @@ fn unused_stores_of_submodules_are_removed() {
     let stores: Vec<PathBuf> = site.store.submodule_stores().map(Into::into).collect();
     assert_eq!(stores.len(), 2);
     let (state, key) = (site.scratch.state(), site.repository.key());
-    let remove = |age| remove_unused(&state, key, age).unwrap();
+    let remove = |age| remove_unused(&state, key, age, false).unwrap();
     assert!(remove(Duration::from_secs(3600)).is_empty());
     assert_eq!(remove(Duration::ZERO).len(), 3);
     assert!(stores.iter().all(|store| !store.exists()));

@@ -14,6 +14,7 @@ mod commands;
 mod container;
 mod disk;
 mod doctor;
+mod dry_run;
 mod endings;
 mod faults;
 mod engine;

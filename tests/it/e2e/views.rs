@@ -242,7 +242,7 @@ fn a_checkout_that_is_unused_for_a_day_is_removed_unless_a_run_may_have_it() {
     fs::remove_dir_all(&run).expect("a removal");
     let cleaned = scene.agent_run(&["clean"]);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");
-    assert!(cleaned.stdout.contains("unused for a day"), "{cleaned}");
+    assert!(cleaned.stdout.contains("unused checkout"), "{cleaned}");
     assert!(!shared.exists());
     let (ended, _) = scene.run(yaml);
     assert_eq!(ended.code, Some(0), "{ended}");

@@ -176,7 +176,7 @@ impl Way {
 fn is_of_a_run(operation: Operation) -> bool {
     use Operation as O;
     match operation {
-        O::Connect | O::Exec => false,
+        O::Connect | O::Exec | O::Commit | O::ListImages | O::RemoveImage => false,
         O::Info
         | O::EnsureImage
         | O::CreateNetwork

@@ -37,7 +37,7 @@ fn removal_takes_deep_long_locked_and_linked_trees() {
         fs::read_dir(site.scratch.state().trash()).unwrap().count(),
         0
     );
-    empty_trash(&site.scratch.state()).unwrap();
+    empty_trash(&site.scratch.state(), false).1.unwrap();
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn what_cannot_be_removed_is_counted_and_can_be_finished() {
         .unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     assert!(chattr("-i", Path::new(found.trim())));
-    empty_trash(&site.scratch.state()).unwrap();
+    empty_trash(&site.scratch.state(), false).1.unwrap();
     assert!(!path.exists());
 }
 
@@ -82,12 +82,12 @@ fn the_trash_is_not_emptied_while_something_is_being_removed() {
     fs::create_dir_all(trash.join("bin-x/0/deep")).unwrap();
     let remover = fs::File::open(trash.join("bin-x")).unwrap();
     remover.lock_shared().unwrap();
-    empty_trash(&site.scratch.state()).unwrap();
+    empty_trash(&site.scratch.state(), false).1.unwrap();
     assert!(trash.join("bin-x/0/deep").exists());
     let workspace = site.try_workspace(&attempt("t", 1), None).unwrap();
     remove(&site.scratch.state(), workspace.directory()).unwrap();
     drop(remover);
-    empty_trash(&site.scratch.state()).unwrap();
+    empty_trash(&site.scratch.state(), false).1.unwrap();
     assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
 }
 
@@ -146,7 +146,7 @@ fn another_file_system_is_not_entered() {
         "what was mounted is gone: {}",
         path.display()
     );
-    empty_trash(&site.scratch.state()).unwrap();
+    empty_trash(&site.scratch.state(), false).1.unwrap();
     assert!(!path.exists());
 }
 
