@@ -132,6 +132,11 @@ pub enum EventKind {
     },
     /// The task runs for longer than its `slow_after`.
     Slow,
+    /// The task uses more disk than its `disk_limit`: its container is killed.
+    OutOfDisk {
+        /// How much it uses at least, in bytes.
+        used_bytes: u64,
+    },
     /// The run was asked to stop.
     Stopping {
         /// Why, and how.

@@ -124,6 +124,7 @@ impl Progress {
                 EventKind::Phase { .. }
                 | EventKind::Slow
                 | EventKind::Setup { .. }
+                | EventKind::OutOfDisk { .. }
                 | EventKind::Retry { .. }
                 | EventKind::Usage { .. }
                 | EventKind::RunFinished { .. },

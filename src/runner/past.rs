@@ -62,6 +62,8 @@ pub(super) struct Left {
     started: Option<Timestamp>,
     /// When its container was asked to end.
     stopping: Option<Timestamp>,
+    /// The disk that it used where that was too much, in bytes.
+    pub(super) out_of_disk: Option<u64>,
     container: Option<OwnedObject>,
     /// Other containers of it, by name.
     pub(super) helpers: Vec<String>,
@@ -250,11 +252,17 @@ impl Past {
                 left.last = *phase;
                 left.since = event.at.parse().ok();
                 match phase {
-                    TaskPhase::Preparing => (left.started, left.stopping) = (None, None),
+                    TaskPhase::Preparing => {
+                        (left.started, left.stopping, left.out_of_disk) = (None, None, None);
+                    }
                     TaskPhase::Running => left.started = left.since,
                     TaskPhase::Stopping => left.stopping = left.since,
                     _ => {}
                 }
+            }
+            EventKind::OutOfDisk { used_bytes } => {
+                let left = self.left.entry(task.clone()).or_insert_with(Left::new);
+                left.out_of_disk = Some(*used_bytes);
             }
             EventKind::Retry { report, .. } => {
                 let left = self.left.entry(task.clone()).or_insert_with(Left::new);
@@ -313,6 +321,7 @@ impl Left {
             since: None,
             started: None,
             stopping: None,
+            out_of_disk: None,
             container: None,
             helpers: Vec::new(),
         }

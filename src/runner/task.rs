@@ -392,8 +392,7 @@ impl<E: Engine> Life<'_, E> {
         let exit = if let Some(exit) = exit {
             exit
         } else {
-            // Stopped also where that cannot be written.
-            let _ = self.enter(TaskPhase::Stopping).await;
+            self.note_stop(stopped).await;
             match stopped {
                 // It would go on writing in its grace.
                 Some(StoppedBy::Disk(_)) => self.stop(&name, Duration::ZERO, pending()).await,
@@ -419,6 +418,16 @@ impl<E: Engine> Life<'_, E> {
         }
         self.drain(pump, exit.is_ok()).await;
         (stopped, exit)
+    }
+
+    /// Writes down that the container is about to be ended, and why, for whoever goes on with the run.
+    async fn note_stop(&mut self, by: Option<StoppedBy>) {
+        if let (Some(StoppedBy::Disk(used_bytes)), Role::Task) = (by, self.role) {
+            let kind = EventKind::OutOfDisk { used_bytes };
+            self.shared.event(Some(&self.task.id), kind);
+        }
+        // Stopped also where that cannot be written.
+        let _ = self.enter(TaskPhase::Stopping).await;
     }
 
     async fn tell_when_slow(&self) -> Infallible {

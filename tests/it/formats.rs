@@ -274,6 +274,9 @@ fn every_event_follows_its_schema_and_is_read_again() {
         },
         EventKind::Usage { usage: usage() },
         EventKind::Slow,
+        EventKind::OutOfDisk {
+            used_bytes: 11 << 30,
+        },
         EventKind::Retry {
             report: Box::new(whole.clone()),
             wait: Duration::from_secs(30),

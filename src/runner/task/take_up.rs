@@ -170,10 +170,10 @@ impl<E: Engine> Life<'_, E> {
     /// Who ended a container that was being stopped when its process died.
     fn stopped_before(&self, left: &Left) -> Option<StoppedBy> {
         let was_stopping = left.was_stopped_within(self.grace() + REAP);
-        let by = if left.ran_until_stop() >= self.task.timeout {
-            StoppedBy::Deadline
-        } else {
-            StoppedBy::Shutdown
+        let by = match left.out_of_disk {
+            Some(used_bytes) => StoppedBy::Disk(used_bytes),
+            None if left.ran_until_stop() >= self.task.timeout => StoppedBy::Deadline,
+            None => StoppedBy::Shutdown,
         };
         was_stopping.then_some(by)
     }

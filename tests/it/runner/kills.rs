@@ -51,6 +51,17 @@ const VIEW: Way = Way {
     ending: || vec![TaskOutcome::Succeeded],
 };
 
+/// Uses more disk than it may, and is killed for it.
+const FULL: Way = Way {
+    yaml: "version: 1\ntasks:\n  a: { run: x, timeout: 1h, disk_limit: 2m }\n",
+    script: |scene, starts| {
+        let hostile = Script::runs_forever().ignoring_term();
+        let script = counted(hostile.writes_bytes(3 << 20), starts);
+        scene.engine.script("task/a", script);
+    },
+    ending: || vec![TaskOutcome::OutOfDisk { used_bytes: 0 }],
+};
+
 /// Its first task runs and its second one waits when it is interrupted.
 const INTERRUPTED: Way = Way {
     yaml: "version: 1\nmax_parallel: 1\ntasks:\n  a: { run: x, timeout: 1h }\n  b: { run: x }\n",
@@ -134,11 +145,15 @@ impl Way {
     }
 }
 
+/// How the attempts ended, whatever disk they used.
 fn outcomes(report: &TaskReport) -> Vec<TaskOutcome> {
     let numbers = report.attempts().map(|attempt| attempt.attempt);
     let count = report.attempts().count();
     assert!(numbers.eq((1..).take(count)), "{report:?}");
-    let outcomes = report.attempts().map(|attempt| attempt.outcome.clone());
+    let outcomes = report.attempts().map(|attempt| match &attempt.outcome {
+        TaskOutcome::OutOfDisk { .. } => TaskOutcome::OutOfDisk { used_bytes: 0 },
+        outcome => outcome.clone(),
+    });
     outcomes.collect()
 }
 
@@ -248,6 +263,11 @@ async fn views_that_were_killed_anywhere_go_on_after_another_start() {
 #[tokio::test(start_paused = true)]
 async fn views_that_were_killed_anywhere_are_cleaned_after_another_start() {
     cleans(VIEW, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_killed_for_its_disk_stays_so_wherever_the_run_was_killed() {
+    resumes(FULL, false).await;
 }
 
 #[tokio::test(start_paused = true)]
