@@ -22,6 +22,8 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 /// Exit codes for a program that is there and cannot run, and for one that is not there.
 const NOT_EXECUTABLE: i64 = 126;
 const NOT_FOUND: i64 = 127;
+/// How many marks an answer has.
+const MARKS: usize = 3;
 /// Stands between the parts of the answer.
 pub(super) const MARK: &str = "--agent-run-probe--";
 /// Asks for git, the accounts, and the directory that should have arrived.
@@ -119,7 +121,19 @@ async fn probe<E: Engine>(
     config.environment = vec![("AGENT_MARK".into(), MARK.into())];
     let answer = prober.ask(&config).await;
     let answer = answer.map_err(StepError::engine("probe"))?;
+    // What is kept is believed for ever.
+    if answer.as_ref().is_some_and(|text| is_cut_off(text)) {
+        return Err(StepError {
+            stage: "probe",
+            message: format!("the answer of container {} was cut off", config.name),
+        });
+    }
     Ok(answer.map(|text| facts(&text)).unwrap_or_default())
+}
+
+/// Whether an answer ends before it should, though it is not too long.
+fn is_cut_off(answer: &str) -> bool {
+    answer.len() < ANSWER_LIMIT && answer.matches(MARK).count() < MARKS
 }
 
 /// Reads the answer; whatever is not as expected counts as absent.

@@ -6,7 +6,7 @@ use agent_run::event::{TaskOutcome, TaskReport};
 use agent_run::id::hex_hash;
 use agent_run::runner::RunError;
 
-use super::scene::{Scene, Seen, report};
+use super::scene::{Scene, Seen, nothing_arrived, report};
 use crate::fake::{Fault, Script};
 
 const TWO: &str = "version: 1\nmax_parallel: 2\ntasks:\n  a: { run: x }\n  b: { run: x }\n";
@@ -294,10 +294,8 @@ async fn a_dropped_limit_makes_the_environment_unusable() {
 #[tokio::test(start_paused = true)]
 async fn directories_that_do_not_arrive_stop_the_run_before_any_task() {
     let scene = scene();
-    // It prints the right parts, but what was sent is not among them.
-    scene
-        .engine
-        .script("probe", Script::exits(0).prints("git\n"));
+    let probe = Script::exits(0).replies(|config, _| nothing_arrived(config));
+    scene.engine.script("probe", probe);
     let ended = scene.observed(TWO, &mut Seen::default()).await;
     assert!(
         matches!(ended, Err(RunError::BindMounts { .. })),
@@ -308,6 +306,30 @@ async fn directories_that_do_not_arrive_stop_the_run_before_any_task() {
         *operation == Operation::CreateContainer && !name.contains("probe")
     });
     assert_eq!(tasks.count(), 0, "{created:?}");
+    scene.assert_nothing_left();
+}
+
+/// It would be believed of the image ever after.
+#[tokio::test(start_paused = true)]
+async fn what_an_image_holds_is_not_told_from_an_answer_that_was_cut_off() {
+    let mut scene = scene();
+    let probe = "agent-run-261120-101500-abcd-probe-image";
+    let cut_off = Script::exits(0).prints("git\n");
+    scene.engine.script("probe", cut_off);
+    let summary = scene.run(TWO).await;
+    let a = &report(&summary, "a").outcome;
+    let hit = matches!(a, TaskOutcome::Infra { stage, message } if stage == "probe" && message.contains(probe));
+    assert!(hit, "{a:?}");
+    scene.assert_nothing_left();
+    scene = scene.again();
+    for task in ["task/a", "task/b"] {
+        scene.engine.script(task, Scene::hands_off(0));
+    }
+    let summary = scene.run(TWO).await;
+    assert!(
+        summary.tasks.iter().all(TaskReport::is_good),
+        "{summary:#?}"
+    );
     scene.assert_nothing_left();
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use agent_run::engine::Operation;
 use agent_run::runner::RunError;
 
-use super::scene::{Scene, Seen, report};
+use super::scene::{Scene, Seen, nothing_arrived, report};
 use crate::fake::Script;
 
 const ONE: &str = "version: 1\ntasks:\n  a: { run: x }\n";
@@ -77,9 +77,8 @@ async fn what_was_not_proved_is_not_believed() {
     let mut scene = scene();
     for number in 0..2 {
         next_run(&mut scene, number);
-        scene
-            .engine
-            .script("probe", Script::exits(0).prints("nothing arrived"));
+        let probe = Script::exits(0).replies(|config, _| nothing_arrived(config));
+        scene.engine.script("probe", probe);
         let ended = scene.observed(ONE, &mut Seen::default()).await;
         assert!(
             matches!(ended, Err(RunError::BindMounts { .. })),

@@ -342,6 +342,12 @@ pub fn report<'a>(summary: &'a RunSummary, task: &str) -> &'a TaskReport {
     found.unwrap_or_else(|| panic!("no task {task} in {summary:#?}"))
 }
 
+/// A probe's answer in which nothing of ours has arrived.
+pub fn nothing_arrived(config: &ContainerConfig) -> Vec<u8> {
+    let mark = variable(config, "AGENT_MARK").expect("a mark");
+    format!("git\n{mark}\n{mark}\n{mark}\nnothing\n").into_bytes()
+}
+
 /// What the probe's script prints and writes, done by hand.
 pub fn answer_probe(config: &ContainerConfig) -> Vec<u8> {
     let mark = &config
