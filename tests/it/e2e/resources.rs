@@ -43,7 +43,6 @@ fn assert_collected(scene: &Scene, result: &Value) {
         assert_eq!(report["branch"]["result"], "created", "{report:#}");
         let work = scene.git(&["show", &format!("agent/{run}/{id}:work.txt")]);
         assert_eq!(work, "work\n", "{id}");
-        assert!(report["ran_ms"].as_u64() < Some(200_000), "{report:#}");
     }
     for id in ["first", "last"] {
         assert_eq!(outcome(result, id), "succeeded");
@@ -277,8 +276,8 @@ fn floods_cost_no_memory(seconds: u32, bytes: u64) {
     let yes = format!("timeout {seconds} yes || true");
     let line = format!("head -c {bytes} /dev/zero | tr '\\0' x");
     let hostile = [
-        ("yes", "{ log_limit: 8m }", yes.as_str()),
-        ("one-line", "{ log_limit: 8m }", line.as_str()),
+        ("yes", "{ log_limit: 8m, timeout: 1h }", yes.as_str()),
+        ("one-line", "{ log_limit: 8m, timeout: 1h }", line.as_str()),
     ];
     let scene = Scene::new();
     let peak = peak_memory_of_a_run(&scene, &spec("mem_limit: 64m", &hostile));

@@ -34,7 +34,7 @@ pub use canary::Canary;
 use snapshot::Snapshot;
 
 /// More is wrong even on a busy machine.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(900);
 /// What agent-run itself may take at most, in KiB: a test's build, many tasks.
 const MEMORY: u64 = 150 * 1024;
 
