@@ -216,13 +216,12 @@ fn a_network_that_the_engine_keeps_for_nobody_is_told_of() {
     let name = "agent-run-net-10.213.0.0-20";
     let engine = Server::engine(move |request| match request.what.as_str() {
         "GET /info" => Reply::Json(200, json!({"NCPU": 2, "MemTotal": 1 << 30})),
-        "GET /containers/json" => Reply::Json(200, json!([])),
+        "GET /containers/json" | "GET /images/json" => Reply::Json(200, json!([])),
         "GET /volumes" => Reply::Json(200, json!({"Volumes": []})),
         "GET /networks" => {
             let labels = json!({"agent-run.schema": "1"});
             Reply::Json(200, json!([{"Name": name, "Labels": labels}]))
         }
-        "GET /networks/agent-run-net-10.213.0.0-20" => Reply::Json(200, json!({"Containers": {}})),
         "DELETE /networks/agent-run-net-10.213.0.0-20" => {
             let words = format!("network {name} id 0123 has active endpoints");
             Reply::Json(403, json!({"message": words}))

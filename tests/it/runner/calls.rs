@@ -176,6 +176,7 @@ impl Way {
 fn is_of_a_run(operation: Operation) -> bool {
     use Operation as O;
     match operation {
+        // The last three only of one with a `setup`.
         O::Connect | O::Exec | O::Commit | O::ListImages | O::RemoveImage => false,
         O::Info
         | O::EnsureImage
