@@ -27,10 +27,10 @@ use super::record::{Stamp, Writer};
 use super::schedule::Skip;
 use super::setup::Setups;
 use super::start::{self, Results};
-use super::teardown::{teardown, unpin};
+use super::teardown::{sentence, teardown, unpin};
 use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError, ErrorKind};
 use crate::event::{
     Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
 };
@@ -463,11 +463,18 @@ impl<E: Engine> Dispatch<E> {
     /// Removes what the tasks shared, and tells of all of them in the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
-        let (not_removed, not_released, not_unpinned) = tokio::join!(
+        let (removed, not_released, not_unpinned) = tokio::join!(
             self.shared.network.release(&*context.engine),
             views::release(&self.shared),
             unpin(&self.shared)
         );
+        let is_held = |error: &EngineError| error.kind == ErrorKind::HeldByNobody;
+        let is_told = removed.as_ref().is_err_and(is_held);
+        let mut not_removed = sentence(removed);
+        // The next run uses it, and nobody can do anything about it before the engine is restarted.
+        if is_told && let Some(message) = not_removed.take() {
+            self.shared.event(None, EventKind::Warning { message });
+        }
         let stopped = match *self.shared.shutdown.borrow() {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),

@@ -276,8 +276,8 @@ impl<E: Engine> Examiner<E> {
         let reach = reach?;
         removed?;
         match released {
-            Ok(None) => Ok(reach),
-            Ok(Some(problem)) => Err(ExamineError::Container(problem)),
+            Ok(Err(error)) if error.kind != ErrorKind::HeldByNobody => Err(error.into()),
+            Ok(_) => Ok(reach),
             Err(_) => Err(too_late("the network").into()),
         }
     }

@@ -170,10 +170,13 @@ impl Network {
         *self.known.lock().await = Known::Nothing;
     }
 
-    /// Removes the network if no container of any run is on it; gives a sentence if that failed.
-    pub(super) async fn release<E: Engine>(&self, engine: &E) -> Option<String> {
+    /// Removes the network if no container of any run is on it.
+    ///
+    /// # Errors
+    /// As of [`remove_network`].
+    pub(super) async fn release<E: Engine>(&self, engine: &E) -> Result<(), EngineError> {
         match *self.known.lock().await {
-            Known::Nothing => None,
+            Known::Nothing => Ok(()),
             Known::Asked(subnet) | Known::Made(subnet) => {
                 remove_network(engine, &subnet.network()).await
             }

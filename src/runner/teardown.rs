@@ -210,7 +210,7 @@ where
 }
 
 /// What could not be removed, if it could not.
-fn sentence(removed: Result<(), EngineError>) -> Option<String> {
+pub(super) fn sentence(removed: Result<(), EngineError>) -> Option<String> {
     Some(StepError::new("remove", &removed.err()?).message)
 }
 
@@ -228,14 +228,16 @@ pub(super) async fn unpin<E: Engine>(shared: &Arc<Shared<E>>) -> Option<String> 
     Some(StepError::new("remove", &removed.await?).message)
 }
 
-/// Removes a network, unless somebody uses it; gives a sentence if that failed.
-pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Option<String> {
+/// Removes a network, unless somebody uses it.
+///
+/// # Errors
+/// Of the last try, where each failed; [`ErrorKind::HeldByNobody`] is not tried again: it would be so for
+/// as long as the engine runs.
+pub(super) async fn remove_network<E: Engine>(engine: &E, name: &str) -> Result<(), EngineError> {
     let unless_used = async || match engine.remove_network(name).await {
-        Err(error) if error.kind == ErrorKind::InUse => Ok(None),
-        // It would be so for as long as the engine runs.
-        Err(error) if error.kind == ErrorKind::HeldByNobody => Ok(Some(error)),
-        removed => removed.map(|()| None),
+        Err(error) if error.kind == ErrorKind::InUse => Ok(Ok(())),
+        Err(error) if error.kind == ErrorKind::HeldByNobody => Ok(Err(error)),
+        removed => removed.map(Ok),
     };
-    let kept = again(unless_used).await.unwrap_or_else(Some);
-    sentence(kept.map_or(Ok(()), Err))
+    again(unless_used).await?
 }
