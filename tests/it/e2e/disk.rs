@@ -29,13 +29,12 @@ fn running(scene: &Scene) -> String {
 }
 
 /// The work of the first task is on its branch or in its directory, and never both missing.
-fn assert_kept(scene: &Scene, told: &str) {
-    let run = scene.runs().pop().expect("a run");
+fn assert_kept(scene: &Scene, run: &str, told: &str) {
     let branches = scene.git(&["branch", "--list", &format!("agent/{run}/a")]);
     let worktree = scene
         .state()
         .join("runs")
-        .join(&run)
+        .join(run)
         .join("tasks/a/1/worktree");
     if branches.is_empty() {
         let work = std::fs::read_to_string(worktree.join("a.txt"));
@@ -91,14 +90,17 @@ fn a_disk_that_fills_under_a_running_task_loses_nothing() {
     let rest: Vec<String> = lines.collect();
     let code = child.wait().expect("an end").code();
     let told = format!("{code:?} {}\n{rest:#?}", scene.result());
+    let run = scene.runs().pop().expect("a run");
     assert_told_truly(&scene, code, &told);
-    assert_kept(&scene, &told);
+    assert_kept(&scene, &run, &told);
     let b = task(&scene.result(), "b")["outcome"]["outcome"].clone();
     assert_eq!(b, "succeeded", "{told}");
-    let cleaned = scene.agent_run(&["clean"]);
-    assert_eq!(cleaned.code, Some(0), "{cleaned}");
     assert_eq!(running(&scene), "");
-    assert_kept(&scene, &told);
+    for arguments in [&["clean"][..], &["clean", "--all"]] {
+        let cleaned = scene.agent_run(arguments);
+        assert_eq!(cleaned.code, Some(0), "{cleaned}");
+        assert_kept(&scene, &run, &format!("{told} {cleaned}"));
+    }
 }
 
 #[test]
@@ -112,12 +114,13 @@ fn a_task_that_fills_the_disk_itself_ends_alone_and_its_work_is_kept() {
     let rest: Vec<String> = lines.collect();
     let code = child.wait().expect("an end").code();
     let told = format!("{code:?} {}\n{rest:#?}", scene.result());
+    let run = scene.runs().pop().expect("a run");
     assert_eq!(code, Some(130), "{told}");
     assert_ne!(
         task(&scene.result(), "a")["outcome"]["outcome"],
         "succeeded"
     );
-    assert_kept(&scene, &told);
+    assert_kept(&scene, &run, &told);
 }
 
 #[test]
@@ -137,6 +140,6 @@ fn a_disk_that_fills_and_a_kill_leave_a_run_that_goes_on() {
     assert_eq!(resumed.code, Some(0), "{resumed}");
     let told = format!("{} {resumed}", scene.result());
     assert_told_truly(&scene, resumed.code, &told);
-    assert_kept(&scene, &told);
+    assert_kept(&scene, &run, &told);
     assert_eq!(scene.left(), Vec::<String>::new(), "{told}");
 }
