@@ -25,6 +25,7 @@ use crate::runner::images::PreparedImage;
 use crate::runner::outcome::{StoppedBy, outcome};
 use crate::runner::probe::facts_of;
 use crate::runner::pump::{Ending, Pump, Pumped, read_on};
+use crate::runner::teardown::again;
 use crate::runner::user::{ContainerUser, account_files};
 use crate::runner::{Shared, StepError, blocking};
 use crate::secrets::SecretBytes;
@@ -186,7 +187,7 @@ impl<E: Engine> Job<E> {
         let container = run_container_name(&self.shared.context.plan.run, Role::Setup, &self.key);
         let made = self.run(&place, &container, waiting, deadline).await;
         let engine = &*self.shared.context.engine;
-        let removed = engine.remove_container(&container).await;
+        let removed = again(|| engine.remove_container(&container)).await;
         let state = self.shared.context.state.clone();
         let cleared = blocking(move || place.remove(&state)).await;
         let problems = [

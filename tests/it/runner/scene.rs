@@ -215,17 +215,22 @@ impl Scene {
 
     /// Collects and removes what the run left, as `clean` does.
     pub async fn cleaned(&self) -> CleanReport {
-        let cleaner = Cleaner {
-            engine: Arc::new(self.engine.clone()),
-            info: self.engine.info().await.unwrap(),
-            state: self.state(),
-            owned: self.engine.list_owned().await.unwrap(),
-        };
+        let cleaner = self.cleaner().await;
         let open = |_: &RunPlan| Ok(self.repository.clone());
         let report = cleaner.clean(&self.run, open, false).await.unwrap();
         let networks = cleaner.remove_networks(|_| true).await;
         assert_eq!(networks.problems, Vec::<String>::new());
         report
+    }
+
+    /// What cleans.
+    pub async fn cleaner(&self) -> Cleaner<FakeEngine> {
+        Cleaner {
+            engine: Arc::new(self.engine.clone()),
+            info: self.engine.info().await.unwrap(),
+            state: self.state(),
+            owned: self.engine.list_owned().await.unwrap(),
+        }
     }
 
     /// Tidies up beside another run, as each start does, to the end.

@@ -29,7 +29,7 @@ pub fn as_root(yaml: &str) -> String {
 }
 
 /// What a setup does in its worktree.
-fn make_deps(config: &ContainerConfig) {
+pub fn make_deps(config: &ContainerConfig) {
     let deps = host_path(config, "/workspace/deps");
     std::fs::create_dir(&deps).unwrap();
     std::fs::write(deps.join("lib"), "made\n").unwrap();
