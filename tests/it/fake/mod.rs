@@ -243,13 +243,15 @@ impl FakeEngine {
     /// Notes a call and applies the fault that is set for it.
     async fn enter(&self, operation: Operation, name: &str) -> Result<Verdict, EngineError> {
         let (fault, cut) = {
-            let mut state = self.state();
+            let state = &mut *self.state();
             let call = (operation, name.to_owned());
             state.calls.push(call.clone());
-            let so_far = state.calls.len();
-            let cut = state.cut.take_if(|cut| cut.at == so_far);
-            let nth = state.calls.iter().filter(|other| **other == call).count();
-            let planned = state.planned.take_if(|(at, _)| *at == (call, nth));
+            let calls = &state.calls;
+            let cut = state.cut.take_if(|cut| cut.at == calls.len());
+            let nth = || calls.iter().filter(|other| **other == call).count();
+            let planned = state
+                .planned
+                .take_if(|((wanted, at), _)| *wanted == call && *at == nth());
             let fault = planned.map(|(_, fault)| fault);
             (fault.or_else(|| state.take_fault(operation, name)), cut)
         };
