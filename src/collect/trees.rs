@@ -21,6 +21,9 @@ pub(super) const MODE_LINK: u32 = 0o120_000;
 /// The mode of a commit of another repository.
 pub(super) const MODE_GITLINK: u32 = 0o160_000;
 
+/// How many directories are looked at for each file that may be found.
+const DIRECTORIES: usize = 16;
+
 /// An entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -195,8 +198,8 @@ impl Trees {
         self.extents.get(root).copied().unwrap_or_default()
     }
 
-    /// The files of `new` that are other than in `old`, at most `budget`; whether these are all;
-    /// and how many files of `old` are gone, directories below a gone one counted as well.
+    /// The files of `new` that are other than in `old`, at most `budget` of at most [`DIRECTORIES`] times as
+    /// many directories: there may be hardly a file in them; whether these are all; and how many files of `old` are gone, directories below a gone one counted as well.
     pub(super) fn changes(
         &mut self,
         old: &ObjectId,
@@ -206,7 +209,12 @@ impl Trees {
         let mut found = Vec::new();
         let mut gone = 0_u64;
         let mut pending = vec![(Vec::new(), Some(*old), *new)];
+        let mut looked_at = 0;
         while let Some((prefix, old, new)) = pending.pop() {
+            looked_at += 1;
+            if looked_at > DIRECTORIES.saturating_mul(budget) {
+                return (found, false, gone);
+            }
             let before = old.map(|id| self.entries(&id)).unwrap_or_default();
             let mut before: HashMap<_, _> =
                 before.iter().map(|e| (e.name.clone(), e.clone())).collect();
