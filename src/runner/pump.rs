@@ -23,10 +23,12 @@ use crate::journal::log::{LogStream, LogWriter, Place, Search, Taken};
 use crate::sanitize::{self, LOOKED_AT};
 use crate::secrets::{Needles, Redactor};
 
-/// How long the output of a container that has ended may stand still before it counts as whole, and
-/// how long before its end is known it may end: one that ends sooner has broken. The engine tells of
-/// the end once it has kept the output, for which it takes up to five seconds.
+/// How long the output of a container that has ended may stand still before it counts as whole; and how
+/// long the engine may take to keep what it has sent, before it tells that the container has ended.
 const STALL: Duration = Duration::from_secs(5);
+/// How long before its end is known a container's output may end and count as whole: one that ended
+/// sooner may have broken, and what the engine has kept decides.
+const NATURAL: Duration = Duration::from_millis(250);
 /// After this, the beginning of a line that does not go on is written to the log.
 const QUIET: Duration = Duration::from_millis(100);
 /// How long apart tries to read on are, at first and at most.
@@ -124,9 +126,9 @@ impl Heard {
         self.until = Instant::now() + STALL;
     }
 
-    /// Whether it was told, or is within the time that an output ends before its container.
-    async fn soon(&mut self) -> bool {
-        self.ending.is_some() || timeout(STALL, self.hear()).await.is_ok()
+    /// Whether it was told, or is within so long.
+    async fn within(&mut self, limit: Duration) -> bool {
+        self.ending.is_some() || timeout(limit, self.hear()).await.is_ok()
     }
 }
 
@@ -236,8 +238,11 @@ impl Pump {
                         }
                     }
                     Some(Err(error)) => return Err(error.to_string()),
-                    None if heard.soon().await => return Ok(()),
-                    None => return Err("the engine ended the output".into()),
+                    None if heard.within(NATURAL).await => return Ok(()),
+                    None => {
+                        heard.within(STALL).await;
+                        return Err("the engine ended the output".into());
+                    }
                 },
                 () = sleep_until(until), if ending == Some(Ending::Ended) => {
                     self.may_lack_its_end("the engine did not end the output");
@@ -289,8 +294,11 @@ impl Pump {
         }
         let rest = (self.reopen)(true).await?;
         self.skipped = places.map(Place::known);
-        for (place, name) in places.into_iter().zip(["output", "error"]) {
+        let streams = self.taken.iter_mut().zip(["output", "error"]);
+        for (place, (taken, name)) in places.into_iter().zip(streams) {
             if let Some(lost) = place.lost(name) {
+                // What came before the gap is followed by nothing any more.
+                *taken = Taken::default();
                 self.log.note(&lost);
                 self.gaps.push(format!("the log is not whole: {lost}"));
             }
@@ -467,8 +475,12 @@ mod tests {
         assert_eq!(pumped.gaps, ["8 lines not shown, see the log"]);
     }
 
-    /// Where an output broke, or ended long before its container, what the engine has kept then.
-    async fn read_on_from(kept: [&'static str; 4]) -> (Vec<String>, Vec<String>) {
+    /// An output of three lines ends, so long before its container; what the engine has kept each time
+    /// that it is asked.
+    async fn read_on_from<const N: usize>(
+        kept: [&'static str; N],
+        early: Duration,
+    ) -> (Vec<String>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let (lines, _taken) = mpsc::channel(100);
         let kept = Mutex::new(VecDeque::from(kept));
@@ -479,25 +491,27 @@ mod tests {
         let pump = pump(directory.path(), lines, reopen);
         let (tell, told) = oneshot::channel();
         let told_late = async move {
-            sleep(STALL * 2).await;
+            sleep(early).await;
             tell.send(Ending::Ended).unwrap();
         };
-        let output = output("1\n2\n3\n");
-        let (pumped, ()) = join(pump.run(output, told), told_late).await;
+        let (pumped, ()) = join(pump.run(output("1\n2\n3\n"), told), told_late).await;
         (pumped.last_lines, pumped.gaps)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_that_keeps_later_than_it_sends_is_waited_for() {
-        let late = ["1\n2\n", "1\n2\n", "1\n2\n3\n", "1\n2\n3\n4\n"];
-        let (lines, gaps) = read_on_from(late).await;
+        let all = "1\n2\n3\n4\n";
+        let late = ["1\n2\n", "1\n2\n", "1\n2\n3\n", all, all, all];
+        let (lines, gaps) = read_on_from(late, STALL * 2).await;
         assert_eq!(lines, ["1", "2", "3", "4"]);
         assert_eq!(gaps, <[&str; 0]>::default());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_an_engine_never_kept_is_told() {
-        let (lines, gaps) = read_on_from(["5\n", "5\n", "5\n", "5\n6\n"]).await;
+        let rest = "5\n6\n";
+        let kept = ["5\n", "5\n", "5\n", rest, rest, rest];
+        let (lines, gaps) = read_on_from(kept, STALL * 2).await;
         assert_eq!(lines, ["1", "2", "3", "5", "6"]);
         assert_eq!(gaps.len(), 1);
         let told = "the log is not whole: what was written to standard output after its first 6";
@@ -505,19 +519,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_output_that_ends_seconds_before_its_container_is_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let (lines, _taken) = mpsc::channel(100);
-        let reopen = Box::new(|_| panic!("nothing broke"));
-        let pump = pump(directory.path(), lines, reopen);
-        let (tell, told) = oneshot::channel();
-        let told_soon = async move {
-            sleep(STALL / 2).await;
-            tell.send(Ending::Ended).unwrap();
-        };
-        let output = output("1\n");
-        let (pumped, ()) = join(pump.run(output, told), told_soon).await;
-        assert_eq!(pumped.last_lines, ["1"]);
-        assert_eq!(pumped.gaps, <[&str; 0]>::default());
+    async fn an_output_that_ends_just_before_its_container_is_whole() {
+        let (lines, gaps) = read_on_from([], NATURAL / 2).await;
+        assert_eq!(lines, ["1", "2", "3"]);
+        assert_eq!(gaps, <[&str; 0]>::default());
+    }
+
+    /// It broke, or the engine was slow to tell: what it has kept by then has all of it.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_engine_has_kept_decides_where_an_output_ends_early() {
+        for rest in ["", "4\n5\n"] {
+            let all: &'static str = format!("1\n2\n3\n{rest}").leak();
+            let (lines, gaps) = read_on_from([all, all], STALL / 2).await;
+            assert_eq!(lines, all.lines().collect::<Vec<_>>());
+            assert_eq!(gaps, <[&str; 0]>::default());
+        }
     }
 }
