@@ -35,8 +35,10 @@ const PIECE: usize = 10_000;
 pub(super) struct DiskWatch<'a, E: Engine> {
     engine: &'a E,
     container: &'a str,
-    /// All directories that it can write in.
+    /// The directories that it can write in.
     places: Vec<PathBuf>,
+    /// Those in which others have written before: what is added there counts.
+    caches: Vec<PathBuf>,
     /// Whether the container can write in its own file system.
     is_writable: bool,
     /// What was there when it began, in bytes.
@@ -50,13 +52,21 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
         engine: &'a E,
         container: &'a str,
         task: &TaskPlan,
-        workspace: &Workspace,
+        (places, caches): (Vec<PathBuf>, Vec<PathBuf>),
     ) -> Self {
-        Self::of(engine, container, task, workspace.written())
+        Self {
+            engine,
+            container,
+            places,
+            caches,
+            is_writable: !task.read_only,
+            there: 0,
+            limit: limit(task),
+        }
     }
 
-    /// Of a container that serves a task and can write in these directories.
-    pub(super) fn of(
+    /// Of the setup of a task, which can write in these directories and in its image.
+    pub(super) fn of_setup(
         engine: &'a E,
         container: &'a str,
         task: &TaskPlan,
@@ -66,9 +76,10 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
             engine,
             container,
             places,
-            is_writable: !task.read_only,
+            caches: Vec::new(),
+            is_writable: true,
             there: 0,
-            limit: u64::try_from(task.disk_limit).unwrap_or(u64::MAX),
+            limit: limit(task),
         }
     }
 
@@ -83,11 +94,12 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
             engine,
             container,
             places: workspace.written(),
+            caches: Vec::new(),
             is_writable: true,
             there: 0,
             limit: u64::MAX,
         };
-        watch.there = watch.walk().await;
+        watch.there = walk(watch.places.clone(), u64::MAX).await;
         watch.limit = watch.there.saturating_add(more);
         watch
     }
@@ -96,10 +108,13 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
     pub(super) async fn over_limit(self) -> u64 {
         let (mut used, mut layer) = (self.there, 0);
         let (mut took, mut quiet) = (Duration::ZERO, Duration::ZERO);
+        let of_others = walk(self.caches.clone(), u64::MAX).await;
+        let places = [&self.places[..], &self.caches].concat();
         loop {
             pause((took, quiet), self.limit - used, || self.free()).await;
             let (began, before) = (Instant::now(), used);
-            used = self.walk().await;
+            used = walk(places.clone(), self.limit.saturating_add(of_others)).await;
+            used = used.saturating_sub(of_others);
             if used <= self.limit && self.is_writable {
                 // What cannot be told now may be told next time.
                 if let Ok(Some(bytes)) = self.engine.disk_use(self.container).await {
@@ -119,22 +134,6 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
         }
     }
 
-    /// What the task has in its directories, in bytes; more than the limit is not counted.
-    async fn walk(&self) -> u64 {
-        let mut walk = DiskWalk::new(self.places.clone(), self.limit);
-        loop {
-            let piece = move || {
-                let is_done = walk.advance(PIECE);
-                (walk, is_done)
-            };
-            let is_done;
-            (walk, is_done) = blocking(piece).await;
-            if is_done {
-                return walk.used().bytes;
-            }
-        }
-    }
-
     /// What is free where its directories are, in bytes; all of it where that cannot be told.
     async fn free(&self) -> u64 {
         let Some(directory) = self.places.first().cloned() else {
@@ -144,6 +143,26 @@ impl<'a, E: Engine> DiskWatch<'a, E> {
         facts.map_or(u64::MAX, |facts| {
             facts.f_bavail.saturating_mul(facts.f_frsize)
         })
+    }
+}
+
+fn limit(task: &TaskPlan) -> u64 {
+    u64::try_from(task.disk_limit).unwrap_or(u64::MAX)
+}
+
+/// What is in directories, in bytes; more than `enough` is not counted.
+async fn walk(places: Vec<PathBuf>, enough: u64) -> u64 {
+    let mut walk = DiskWalk::new(places, enough);
+    loop {
+        let piece = move || {
+            let is_done = walk.advance(PIECE);
+            (walk, is_done)
+        };
+        let is_done;
+        (walk, is_done) = blocking(piece).await;
+        if is_done {
+            return walk.used().bytes;
+        }
     }
 }
 

@@ -378,7 +378,10 @@ impl<E: Engine> Life<'_, E> {
         } = running;
         let mut stops = self.stops();
         let measuring = Measuring::start(self.shared.clone(), self.task.id.clone(), name.clone());
-        let disk = DiskWatch::of_task(engine, &name, self.task, &workspace);
+        let caches = self.remains.caches.iter();
+        let caches = caches.map(|cache| cache.directory.clone()).collect();
+        let places = (workspace.written(), caches);
+        let disk = DiskWatch::of_task(engine, &name, self.task, places);
         let wait = wait::to_the_end(self.shared, &self.task.id, &name);
         let disk = disk.over_limit();
         tokio::pin!(wait, disk);

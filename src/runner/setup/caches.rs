@@ -25,14 +25,21 @@ pub(in crate::runner) async fn take_caches<E: Engine>(
         let context = &shared.context;
         let mut taken = Vec::new();
         for cache in &caches {
-            taken.push(TakenCache::take(&CacheRequest {
+            let next = TakenCache::take(&CacheRequest {
                 state: &context.state,
                 repository: context.repository.key(),
                 attempt: &attempt,
                 key: &cache.key,
                 is_shared: cache.mode == CacheMode::Shared,
                 owner: user.owner,
-            })?);
+            });
+            match next {
+                Ok(cache) => taken.push(cache),
+                Err(error) => {
+                    release_caches(taken);
+                    return Err(error);
+                }
+            }
         }
         Ok(taken)
     });

@@ -454,7 +454,7 @@ impl<E: Engine> Job<E> {
     ) -> Result<(Option<StoppedBy>, Exit), StepError> {
         let engine = &*self.shared.context.engine;
         let wait = engine.wait(name);
-        let disk = DiskWatch::of(engine, name, &self.task, place.written());
+        let disk = DiskWatch::of_setup(engine, name, &self.task, place.written());
         tokio::pin!(wait);
         let stopped = tokio::select! {
             exit = &mut wait => return Ok((None, exit.map_err(StepError::engine("setup"))?)),

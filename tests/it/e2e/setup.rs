@@ -451,6 +451,27 @@ fn the_example_of_the_reference_is_true() {
 }
 
 #[test]
+fn what_a_task_adds_to_its_caches_counts_for_its_disk_and_what_was_there_does_not() {
+    let scene = Scene::new();
+    let yaml = "\
+version: 1
+defaults:
+  network_mode: none
+  disk_limit: 64m
+  cache: [{ key: large, path: ~/large }]
+tasks:
+  fills: { run: 'cat /dev/zero > ~/large/zeros', timeout: 5m, allow_failure: true }
+  later: { run: 'test -s ~/large/zeros; echo done > done.txt; sleep 3', needs: [fills] }
+";
+    let (ended, result) = scene.run(yaml);
+    let outcome = |id| task(&result, id)["outcome"]["outcome"].clone();
+    assert_eq!(outcome("fills"), "out_of_disk", "{ended}");
+    assert_eq!(outcome("later"), "succeeded", "{ended}");
+    clean_cache(&scene);
+    until("nothing is left", || scene.left().is_empty());
+}
+
+#[test]
 fn caches_stay_from_run_to_run_and_go_with_clean() {
     let scene = Scene::new();
     let yaml = "\
