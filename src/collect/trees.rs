@@ -198,8 +198,9 @@ impl Trees {
         self.extents.get(root).copied().unwrap_or_default()
     }
 
-    /// The files of `new` that are other than in `old`, at most `budget` of at most [`DIRECTORIES`] times as
-    /// many directories: there may be hardly a file in them; whether these are all; and how many files of `old` are gone, directories below a gone one counted as well.
+    /// The files of `new` that are other than in `old`, at most `budget`, of at most [`DIRECTORIES`] times
+    /// as many directories: there may be hardly a file in them; whether these are all; and how many
+    /// files of `old` are gone, directories below a gone one counted as well.
     pub(super) fn changes(
         &mut self,
         old: &ObjectId,

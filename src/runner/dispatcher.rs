@@ -30,7 +30,7 @@ use super::start::{self, Results};
 use super::teardown::{sentence, teardown, unpin};
 use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
-use crate::engine::{Engine, EngineError, ErrorKind};
+use crate::engine::{Engine, ErrorKind};
 use crate::event::{
     Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
 };
@@ -468,13 +468,15 @@ impl<E: Engine> Dispatch<E> {
             views::release(&self.shared),
             unpin(&self.shared)
         );
-        let is_held = |error: &EngineError| error.kind == ErrorKind::HeldByNobody;
-        let is_told = removed.as_ref().is_err_and(is_held);
-        let mut not_removed = sentence(removed);
-        // The next run uses it, and nobody can do anything about it before the engine is restarted.
-        if is_told && let Some(message) = not_removed.take() {
-            self.shared.event(None, EventKind::Warning { message });
-        }
+        let not_removed = match removed {
+            // The next run uses it, and nobody can remove it before the engine is restarted.
+            Err(error) if error.kind == ErrorKind::HeldByNobody => {
+                let StepError { message, .. } = StepError::new("remove", &error);
+                self.shared.event(None, EventKind::Warning { message });
+                None
+            }
+            removed => sentence(removed),
+        };
         let stopped = match *self.shared.shutdown.borrow() {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),

@@ -178,7 +178,7 @@ impl SetupPlace {
     }
 
     /// Keeps the directories that the setup made; nothing else of what it wrote in the worktree is.
-    /// The container has gone. From here on, the prepared directory is whole, also after a crash.
+    /// The container has ended. From here on, the prepared directory is whole, also after a crash.
     pub fn keep(
         &self,
         request: &SetupRequest<'_>,

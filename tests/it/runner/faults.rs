@@ -263,7 +263,7 @@ async fn a_network_that_the_engine_keeps_for_nobody_is_said_of_the_run() {
     assert_eq!(told.count(), 1, "{:#?}", seen.events);
     // What is left of it is no failure of the run.
     assert_eq!(summary.teardown_errors, Vec::<String>::new());
-    // It was waited for already.
+    // Another try would find the same.
     let calls = scene.engine.calls();
     let removals = calls
         .iter()
