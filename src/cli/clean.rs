@@ -97,9 +97,11 @@ pub(super) async fn clean(
         }
     }
     let would_release = arguments.dry_run.then_some(released);
-    let kept = clean_kept(&cleaner, arguments, would_release.as_deref()).await;
-    found += kept.removed.len();
-    problems += kept.problems.len();
+    if arguments.run.is_none() {
+        let kept = clean_kept(&cleaner, arguments, would_release.as_deref()).await;
+        found += kept.removed.len();
+        problems += kept.problems.len();
+    }
     let unused = remove_unused(state, would_release).await;
     found += unused.removed.len() + unused.problems.len();
     problems += unused.problems.len();

@@ -2,7 +2,6 @@
 //! that setups prepared, caches.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -15,7 +14,7 @@ use super::{print_json, print_result};
 use crate::engine::Engine as _;
 use crate::engine::docker::DockerEngine;
 use crate::event::Versioned;
-use crate::id::{RepoKey, StateDir, label};
+use crate::id::{StateDir, label};
 use crate::report::{since, size};
 use crate::sanitize;
 use crate::workspace::{Kept, KeptKind, WorkspaceError, disk_use};
@@ -94,25 +93,18 @@ async fn of_engine(engine: &DockerEngine, state: &StateDir) -> Result<Vec<Listed
 }
 
 fn on_disk(state: &StateDir) -> Result<Vec<Listed>, WorkspaceError> {
-    let repositories = fs::read_dir(state.repos()).into_iter().flatten();
-    let repositories =
-        repositories.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RepoKey>().ok());
-    let mut listed = Vec::new();
-    for repository in repositories {
-        for kept in Kept::of(state, &repository)? {
-            listed.push(Listed {
-                kind: match kept.kind {
-                    KeptKind::Prepared => "prepared",
-                    KeptKind::Cache => "cache",
-                },
-                name: kept.path.display().to_string(),
-                size_bytes: disk_use(&kept.path).bytes,
-                age_seconds: kept.last_used().and_then(age),
-                repository: Some(repository.to_string()),
-            });
-        }
-    }
-    Ok(listed)
+    let kept = Kept::all(state)?.into_iter();
+    let listed = kept.map(|kept| Listed {
+        kind: match kept.kind {
+            KeptKind::Prepared => "prepared",
+            KeptKind::Cache => "cache",
+        },
+        name: kept.path.display().to_string(),
+        size_bytes: disk_use(&kept.path).bytes,
+        age_seconds: kept.last_used().and_then(age),
+        repository: Some(kept.repository.to_string()),
+    });
+    Ok(listed.collect())
 }
 
 fn age(since: SystemTime) -> Option<u64> {

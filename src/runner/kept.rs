@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::unused::repositories;
 use super::{Cleaner, StepError, blocking};
 use crate::engine::{Engine, OwnImage};
 use crate::id::{ImageRef, RunId, label};
@@ -32,14 +31,12 @@ impl<E: Engine> Cleaner<E> {
         let but = would_release.map(<[RunId]>::to_vec);
         let removed = blocking(move || -> Result<Vec<Kept>, WorkspaceError> {
             let mut removed = Vec::new();
-            for repository in repositories(&state) {
-                for kept in Kept::of(&state, &repository)? {
-                    let is_gone = match &but {
-                        Some(but) => kept.is_unused(&state, unused_for, but)?,
-                        None => kept.remove(&state, unused_for)?,
-                    };
-                    removed.extend(is_gone.then_some(kept));
-                }
+            for kept in Kept::all(&state)? {
+                let is_gone = match &but {
+                    Some(but) => kept.is_unused(&state, unused_for, but)?,
+                    None => kept.remove(&state, unused_for)?,
+                };
+                removed.extend(is_gone.then_some(kept));
             }
             Ok(removed)
         });
@@ -75,11 +72,23 @@ impl<E: Engine> Cleaner<E> {
                 return;
             }
         };
+        let there: Vec<Kept> = match Kept::all(&self.state) {
+            Ok(kept) => kept
+                .into_iter()
+                .filter(|kept| !removed.contains(kept))
+                .collect(),
+            Err(error) => {
+                report
+                    .problems
+                    .push(StepError::new("remove", &error).message);
+                return;
+            }
+        };
         let state = self.state.key();
         let ours = images
             .iter()
             .filter(|image| image.labels.get(label::STATE) == Some(&state));
-        for image in ours.filter(|image| !self.is_known(image, removed)) {
+        for image in ours.filter(|image| !is_known(image, &there)) {
             let name = image.references.first().unwrap_or(&image.id);
             if !dry_run && let Err(error) = self.engine.remove_image(name).await {
                 report
@@ -90,19 +99,15 @@ impl<E: Engine> Cleaner<E> {
             report.removed.push(format!("image {name}"));
         }
     }
+}
 
-    /// Whether an image is one of what was prepared and stays.
-    fn is_known(&self, image: &OwnImage, removed: &[Kept]) -> bool {
-        let known = repositories(&self.state);
-        let known = known
-            .iter()
-            .filter_map(|repository| Kept::of(&self.state, repository).ok());
-        let mut known = known.flatten().filter(|kept| !removed.contains(kept));
-        known.any(|kept| {
-            let name = ImageRef::prepared(&kept.key).to_string();
-            let names = image.references.iter();
-            let mut names = names.map(|name| name.trim_end_matches(":latest"));
-            kept.kind == KeptKind::Prepared && names.any(|known| known == name)
-        })
-    }
+/// Whether an image is one of what was prepared and is still there.
+fn is_known(image: &OwnImage, there: &[Kept]) -> bool {
+    let prepared = there.iter().filter(|kept| kept.kind == KeptKind::Prepared);
+    let mut prepared = prepared.map(|kept| ImageRef::prepared(&kept.key).to_string());
+    prepared.any(|name| {
+        let names = image.references.iter();
+        let mut names = names.map(|name| name.trim_end_matches(":latest"));
+        names.any(|known| known == name)
+    })
 }

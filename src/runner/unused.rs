@@ -61,7 +61,7 @@ impl CleanReport {
 }
 
 /// The repositories that have a directory in the state directory.
-pub(super) fn repositories(state: &StateDir) -> Vec<RepoKey> {
+fn repositories(state: &StateDir) -> Vec<RepoKey> {
     let entries = std::fs::read_dir(state.repos()).into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

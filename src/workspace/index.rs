@@ -11,11 +11,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
 
 use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, UTIME_OMIT, Uid};
 use sha1::{Digest, Sha1};
-
-use super::on_two_threads;
 
 /// How much older than their index the files are made, in seconds.
 const AGE: i64 = 10;
@@ -83,4 +82,20 @@ fn set_mtime(worktree: &File, name: &OsStr, seconds: i64) -> io::Result<()> {
     };
     rustix::fs::utimensat(worktree, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
+}
+
+/// Does something to each of many files, half of them by a second thread.
+fn on_two_threads<T: Sync, E: Send>(
+    items: &[T],
+    act: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let (first, second) = items.split_at(items.len() / 2);
+    thread::scope(|scope| {
+        let second = scope.spawn(|| second.iter().try_for_each(&act));
+        let first = first.iter().try_for_each(&act);
+        match second.join() {
+            Ok(second) => first.and(second),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }

@@ -34,8 +34,19 @@ pub enum KeptKind {
 }
 
 impl Kept {
-    /// All that is kept for tasks of a repository, by kind and key.
-    pub fn of(state: &StateDir, repository: &RepoKey) -> Result<Vec<Self>, WorkspaceError> {
+    /// All that is kept, by repository, kind and key.
+    pub fn all(state: &StateDir) -> Result<Vec<Self>, WorkspaceError> {
+        let mut repositories: Vec<RepoKey> = names(&state.repos())?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        repositories.sort();
+        let all = repositories.iter().map(|key| Self::of(state, key));
+        Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// What is kept for tasks of a repository, by kind and key.
+    fn of(state: &StateDir, repository: &RepoKey) -> Result<Vec<Self>, WorkspaceError> {
         let directory = state.repo(repository);
         let mut found = Vec::new();
         for name in names(&directory)? {

@@ -25,7 +25,6 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use crate::engine::config::{Mount, VolumeConfig, VolumeMount};
@@ -544,20 +543,4 @@ fn write_read_only(path: &Path, bytes: &[u8]) -> Result<(), WorkspaceError> {
 fn make_executable(path: &Path) -> Result<(), WorkspaceError> {
     let executable = Permissions::from_mode(0o555);
     fs::set_permissions(path, executable).map_err(WorkspaceError::io("open", path))
-}
-
-/// Does something to each of many files, half of them by a second thread.
-fn on_two_threads<T: Sync, E: Send>(
-    items: &[T],
-    act: impl Fn(&T) -> Result<(), E> + Sync,
-) -> Result<(), E> {
-    let (first, second) = items.split_at(items.len() / 2);
-    thread::scope(|scope| {
-        let second = scope.spawn(|| second.iter().try_for_each(&act));
-        let first = first.iter().try_for_each(&act);
-        match second.join() {
-            Ok(second) => first.and(second),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }

@@ -34,7 +34,7 @@ pub struct CleanArgs {
     pub merged: bool,
     /// Also remove what setups prepared, with the images, and all caches; without it, what no run has
     /// used for 30 days
-    #[arg(long, env = "AGENT_RUN_CLEAN_CACHE", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "AGENT_RUN_CLEAN_CACHE", conflicts_with = "run", value_parser = BoolishValueParser::new())]
     pub cache: bool,
     /// Show what would be removed, and remove nothing
     #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
