@@ -451,6 +451,28 @@ fn the_example_of_the_reference_is_true() {
 }
 
 #[test]
+fn a_setup_that_fills_the_disk_is_ended_wherever_it_writes() {
+    let scene = Scene::new();
+    let yaml = "\
+version: 1
+defaults: { network_mode: none, disk_limit: 64m, startup_timeout: 2m, read_only: true }
+tasks:
+  worktree: { run: 'true', setup: { run: 'mkdir deps; head -c 300M /dev/zero > deps/zeros; sleep 600', paths: [deps] } }
+  home: { run: 'true', setup: { run: 'mkdir deps; head -c 300M /dev/zero > ~/zeros; sleep 600', paths: [deps] } }
+  image: { run: 'true', setup: 'head -c 300M /dev/zero > /var/zeros; sleep 600' }
+";
+    let (ended, result) = scene.run(yaml);
+    for name in ["worktree", "home", "image"] {
+        let outcome = &task(&result, name)["outcome"];
+        let message = outcome["message"].as_str().expect("a message");
+        let told = "the setup used more than `disk_limit`; its log: ";
+        assert!(message.starts_with(told), "{name}: {message} {ended}");
+    }
+    assert_eq!(kept(&scene, "prepared-"), Vec::<PathBuf>::new());
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_task_adds_to_its_caches_counts_for_its_disk_and_what_was_there_does_not() {
     let scene = Scene::new();
     let yaml = "\
@@ -509,6 +531,11 @@ tasks: { a: {}, b: {} }
     // Unused for 30 days they go by themselves.
     let (shared, own) = (&caches[1], &caches[0]);
     grow_old(shared);
+    let run = scene.runs().pop().expect("a run");
+    good(&scene.agent_run(&["clean", "--run", &run]));
+    assert!(shared.exists(), "that is of one run");
+    let both = scene.agent_run(&["clean", "--run", &run, "--cache"]);
+    assert_eq!(both.code, Some(2), "{both}");
     let cleaned = scene.agent_run(&["clean"]);
     good(&cleaned);
     assert!(!shared.exists() && own.exists(), "{cleaned}");
