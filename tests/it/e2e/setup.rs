@@ -220,8 +220,9 @@ tasks:
     let stranger = docker(&["create", "--label", "x=y", name, "true"]).stdout;
     let cleaned = scene.agent_run(&["clean"]);
     good(&cleaned);
-    assert!(!cleaned.stdout.contains("container"), "{cleaned}");
-    docker(&["rm", stranger.trim()]);
+    assert!(!cleaned.stdout.contains("removed container"), "{cleaned}");
+    let removed = docker(&["rm", stranger.trim()]);
+    assert_eq!(removed.code, Some(0), "{removed}");
     // An image that was removed is made again.
     docker(&["rmi", name]);
     let (ended, _) = scene.run(yaml);
