@@ -8,8 +8,8 @@ help: ## list the targets
 engine: ## make sure that a container engine answers (installs and starts one as root on Debian)
 	@scripts/engine.sh
 
-image: engine ## make sure that the base image exists
-	@scripts/base-image.sh
+image: engine ## make sure that the images exist
+	@scripts/images.sh
 
 demo: image ## build agent-run and run five real tasks on a clone of this repository
 	@scripts/demo.sh

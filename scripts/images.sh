@@ -1,17 +1,16 @@
 #!/bin/sh
-# Makes sure that the base image exists: agent-run-base:<version of Cargo.toml>, built from
-# images/base/Dockerfile. That file stands on debian:bookworm-slim; where no registry gives it, it
-# is bootstrapped here from the distribution's packages (root only).
+# Makes sure that agent-run's own images exist: agent-run-base and agent-run-egress-proxy, with the
+# version of Cargo.toml, built from the Dockerfiles in images/. Those stand on debian:bookworm-slim; where
+# no registry gives it, it is bootstrapped here from the distribution's packages (root only).
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1)
-image=agent-run-base:$version
 below=debian:bookworm-slim
 release=bookworm
 pull_seconds=120
 # The label says which Dockerfile an image was built from.
-label=agent-run-base.dockerfile
+label=agent-run-image.dockerfile
 
 say() { printf 'image: %s\n' "$*"; }
 fail() {
@@ -109,19 +108,27 @@ bootstrap() {
 command -v docker >/dev/null || fail "the docker command is missing" \
     "install it: apt-get install docker-cli (or docker.io), or Docker's own packages"
 
-digest=$(digest_of "$root/images/base/Dockerfile")
-built_from=$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$image" 2>/dev/null || true)
-if [ "$built_from" = "$digest" ]; then
-    say "$image is there; nothing to do"
-    exit 0
-fi
-say "this will build $image from images/base/Dockerfile, on $below"
-if ! exists "$below"; then
-    say "pulling $below"
-    if ! bounded $pull_seconds docker pull -q "$below"; then
-        say "no registry gives it"
-        bootstrap
+make_sure() {
+    name=$1
+    image=agent-run-$name:$version
+    dockerfile=$root/images/$name/Dockerfile
+    digest=$(digest_of "$dockerfile")
+    built_from=$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$image" 2>/dev/null || true)
+    if [ "$built_from" = "$digest" ]; then
+        say "$image is there; nothing to do"
+        return
     fi
-fi
-docker build -q --label "$label=$digest" -t "$image" - <"$root/images/base/Dockerfile"
-say "$image is built"
+    say "this will build $image from images/$name/Dockerfile, on $below"
+    if ! exists "$below"; then
+        say "pulling $below"
+        if ! bounded $pull_seconds docker pull -q "$below"; then
+            say "no registry gives it"
+            bootstrap
+        fi
+    fi
+    docker build -q --label "$label=$digest" -t "$image" - <"$dockerfile"
+    say "$image is built"
+}
+
+make_sure base
+make_sure egress-proxy
