@@ -6,6 +6,8 @@
 //! As JSON, durations are whole milliseconds and sizes bytes, with the unit in the name; times are
 //! RFC 3339 in UTC.
 
+mod egress;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use egress::{HostUse, TaskEgress};
 
 use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 
@@ -136,6 +140,13 @@ pub enum EventKind {
     OutOfDisk {
         /// How much it uses at least, in bytes.
         used_bytes: u64,
+    },
+    /// The task asked for a host that its allow-list does not have, for the first time.
+    EgressDenied {
+        /// The host, see [`HostUse::host`].
+        host: String,
+        /// The port.
+        port: u16,
     },
     /// The run was asked to stop.
     Stopping {
@@ -572,6 +583,9 @@ pub struct RunSummary {
     #[serde(rename = "took_ms", with = "milliseconds")]
     #[schemars(with = "u64")]
     pub took: Duration,
+    /// The hosts that tasks with an allow-list asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<TaskEgress>,
     /// What could not be removed and belongs to no task, each a sentence.
     pub teardown_errors: Vec<String>,
     /// The run's directory.

@@ -32,6 +32,7 @@ pub mod secrets;
 pub mod sanitize;
 pub mod event;
 pub mod engine;
+pub mod egress;
 pub mod spec;
 pub mod plan;
 pub mod git;

@@ -149,7 +149,11 @@ fn planned(
             history: History::Full,
         },
         branches: &["main".to_owned()],
-        engine: EngineCapacity { cpus, memory },
+        engine: EngineCapacity {
+            cpus,
+            memory,
+            own: 0,
+        },
         identity_default: Identity {
             name: "bench".into(),
             email: "bench@localhost".into(),

@@ -279,6 +279,16 @@ pub struct OutputArgs {
     /// Write the summary as Markdown at the end
     #[arg(long, value_name = "FILE", env = "AGENT_RUN_SUMMARY")]
     pub summary: Option<PathBuf>,
+    /// Print which hosts tasks with `egress` asked for, as a list to paste into the spec, or write it
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-",
+        env = "AGENT_RUN_EGRESS_REPORT"
+    )]
+    pub egress_report: Option<PathBuf>,
 }
 
 /// What `ps` takes.

@@ -7,12 +7,14 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::for_log;
 use crate::event::RunSummary;
-use crate::report::{Hints, WriteError, is_stdout, junit, markdown, prepare_whole, write_whole};
+use crate::report::{
+    Hints, WriteError, egress, is_stdout, junit, markdown, prepare_whole, write_whole,
+};
 
 impl OutputArgs {
     /// Finds out whether the files can be written while nothing has been done yet.
     pub(super) fn prepare(&self) -> Result<(), Failure> {
-        let whole = [&self.junit, &self.summary];
+        let whole = [&self.junit, &self.summary, &self.egress_report];
         let mut whole = whole.into_iter().flatten();
         whole
             .try_for_each(|path| prepare_whole(path))
@@ -24,7 +26,9 @@ impl OutputArgs {
         let junit = self.junit.as_deref().map(|path| (path, junit(run, hints)));
         let summary = self.summary.as_deref();
         let summary = summary.map(|path| (path, markdown(run, hints)));
-        let files = [junit, summary].into_iter().flatten();
+        let hosts = self.egress_report.as_deref();
+        let hosts = hosts.map(|path| (path, egress(run)));
+        let files = [junit, summary, hosts].into_iter().flatten();
         let write = |(path, text): (&Path, String)| {
             let text = if is_stdout(path) {
                 for_log(&text)
@@ -38,7 +42,12 @@ impl OutputArgs {
 
     /// Whether standard output is taken by one of the files.
     pub(super) fn take_stdout(&self) -> bool {
-        let files = [&self.events, &self.junit, &self.summary];
+        let files = [
+            &self.events,
+            &self.junit,
+            &self.summary,
+            &self.egress_report,
+        ];
         files.into_iter().flatten().any(|path| is_stdout(path))
     }
 }

@@ -11,7 +11,7 @@ use super::prepare::{Asked, Prepared, Request, prepare};
 use super::surroundings::{self, Surroundings};
 use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
-use crate::id::{PathPattern, WorktreePath};
+use crate::id::{HostPattern, PathPattern, WorktreePath};
 use crate::plan::{
     CacheMode, History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin,
     SecretSource, TaskPlan, VerifyPlan, When, Work,
@@ -150,11 +150,7 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
     if task.allow_failure {
         writeln!(text, "  failure   allowed")?;
     }
-    let network = match task.network_mode {
-        NetworkMode::Bridge => "its own, open to the outside",
-        NetworkMode::None => "none",
-    };
-    writeln!(text, "  network   {network}")?;
+    writeln!(text, "  network   {}", network(task))?;
     if !task.environment.is_empty() {
         let names: Vec<&str> = task.environment.keys().map(String::as_str).collect();
         writeln!(text, "  sets      {}", names.join(", "))?;
@@ -220,7 +216,9 @@ fn image(image: &ImageRequest) -> String {
         (Some(BuildConfig::Directory { context, .. }), _) => {
             format!(", built from {} where missing", context.display())
         }
-        (Some(BuildConfig::EmbeddedBase), _) => ", pulled or built where missing".into(),
+        (Some(BuildConfig::EmbeddedBase | BuildConfig::EmbeddedEgressProxy), _) => {
+            ", pulled or built where missing".into()
+        }
         (None, PullPolicy::Always) => ", pulled".into(),
         (None, PullPolicy::Missing) => ", pulled where missing".into(),
         (None, PullPolicy::Never | PullPolicy::Build) => ", never pulled".into(),
@@ -276,5 +274,18 @@ fn one_line(text: &str) -> String {
     match lines.count() {
         0 => first.into_owned(),
         more => format!("{first} (and {})", count(more as u64, "more line")),
+    }
+}
+
+/// What a task reaches, in words.
+fn network(task: &TaskPlan) -> String {
+    match (&task.egress, task.network_mode) {
+        (Some(hosts), _) if hosts.is_empty() => "nothing: its `egress` allows no host".into(),
+        (Some(hosts), _) => {
+            let hosts: Vec<&str> = hosts.iter().map(HostPattern::as_str).collect();
+            format!("nothing but {}", hosts.join(", "))
+        }
+        (None, NetworkMode::Bridge) => "its own, open to the outside".into(),
+        (None, NetworkMode::None) => "none".into(),
     }
 }

@@ -202,6 +202,7 @@ pub(super) async fn prepare(
         engine: EngineCapacity {
             cpus: info.cpus,
             memory: info.memory,
+            own: 0,
         },
         identity_default: Identity {
             name: "agent-run".into(),

@@ -164,6 +164,7 @@ impl Repeat {
             engine: EngineCapacity {
                 cpus: info.cpus,
                 memory: info.memory,
+                own: 0,
             },
             select: &self.select,
             over: over.into(),

@@ -212,4 +212,6 @@ pub enum BuildConfig {
     },
     /// The Dockerfile of the base image, which is part of agent-run.
     EmbeddedBase,
+    /// The Dockerfile of the egress proxy, which is part of agent-run too.
+    EmbeddedEgressProxy,
 }

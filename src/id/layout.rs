@@ -140,6 +140,16 @@ impl StateDir {
         self.logs(run).join(format!("setup-{key}.log"))
     }
 
+    /// What the proxy of a run's tasks with an allow-list has said.
+    pub fn egress_log(&self, run: &RunId) -> PathBuf {
+        self.logs(run).join("egress.log")
+    }
+
+    /// What that is configured with, and the sockets by which tasks reach it; there while it is.
+    pub fn egress(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("egress")
+    }
+
     /// What was copied out of one attempt's worktree.
     pub fn artifacts(&self, attempt: &AttemptId) -> PathBuf {
         let artifacts = self.run(&attempt.run).join("artifacts");

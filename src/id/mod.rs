@@ -6,6 +6,7 @@
 
 mod cell;
 mod claim;
+mod host;
 mod layout;
 mod pattern;
 mod worktree_path;
@@ -137,6 +138,10 @@ name_type! {
 name_type! {
     /// What a task claims for itself: 1 to 80 bytes without control characters or outer blanks.
     ClaimKey
+}
+name_type! {
+    /// Hosts that a task may reach: `host`, or `*.host` for all whose names end so, either with `:port`.
+    HostPattern
 }
 name_type! {
     /// A file or directory of a worktree, relative to its top, with `/`; never outside of it, and never
@@ -281,6 +286,15 @@ impl ImageRef {
         Self(format!("agent-run-base:{}", env!("CARGO_PKG_VERSION")))
     }
 
+    /// The image of the proxy of tasks with an allow-list; its Dockerfile is part of this version of
+    /// agent-run.
+    pub fn egress_proxy() -> Self {
+        Self(format!(
+            "agent-run-egress-proxy:{}",
+            env!("CARGO_PKG_VERSION")
+        ))
+    }
+
     /// Its name without tag and digest: what a registry calls the repository.
     pub fn repository(&self) -> &str {
         let name = self.0.split('@').next().unwrap_or_default();
@@ -389,6 +403,8 @@ pub enum Role {
     View,
     /// Prepares what tasks share, before any of them runs.
     Setup,
+    /// Is the only way out of tasks with an allow-list.
+    Egress,
 }
 
 impl Role {
@@ -402,6 +418,7 @@ impl Role {
             Self::Network => "network",
             Self::View => "view",
             Self::Setup => "setup",
+            Self::Egress => "egress",
         }
     }
 }

@@ -16,7 +16,7 @@ impl EngineCapacity {
     pub fn for_containers(&self) -> i64 {
         let (least, most) = RESERVE;
         let reserve = (self.memory / 10).clamp(least, most).min(self.memory / 2);
-        self.memory - reserve
+        (self.memory - reserve - self.own).max(0)
     }
 }
 

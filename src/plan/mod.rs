@@ -19,8 +19,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::limits::CollectLimits;
+use crate::egress;
 use crate::engine::config::{ImageRequest, Limits};
-use crate::id::{BranchName, CellValue, ClaimKey, CommitId, ImageRef, RepoKey, RunId, TaskId};
+use crate::id::{
+    BranchName, CellValue, ClaimKey, CommitId, HostPattern, ImageRef, RepoKey, RunId, TaskId,
+};
 use crate::secrets::SecretString;
 use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean};
 
@@ -82,6 +85,8 @@ pub struct EngineCapacity {
     pub cpus: usize,
     /// Memory, in bytes.
     pub memory: i64,
+    /// How much of that the run's own containers take, in bytes: those that serve its tasks.
+    pub own: i64,
 }
 
 /// The version of plans that this agent-run writes and reads.
@@ -210,6 +215,9 @@ pub struct TaskPlan {
     pub read_only: bool,
     /// Its network.
     pub network_mode: NetworkMode,
+    /// The hosts that it may reach, sorted; whatever its network reaches if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<HostPattern>>,
     /// Time limit of one attempt, from the container's start.
     pub timeout: Duration,
     /// Time limit of what comes before: pull, build.
@@ -297,6 +305,12 @@ pub enum Work {
 }
 
 impl TaskPlan {
+    /// Whether its container has no interface but loopback; where it has a list of hosts, it reaches
+    /// them by way of that.
+    pub fn has_only_loopback(&self) -> bool {
+        self.egress.is_some() || self.network_mode == NetworkMode::None
+    }
+
     /// The names of the secrets that it, its setup or its check is granted.
     fn granted(&self) -> impl Iterator<Item = &str> {
         let of_setup = self.setup.iter().flat_map(|setup| &setup.secrets);
@@ -356,6 +370,15 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     let selected = spec.with_needs(inputs.select);
     branches::check(spec, &inputs, &selected, &mut problems);
     let selected = |t: &&TaskSpec| selected.contains(&t.id.value);
+    let has_list = |task: &TaskSpec| task.egress.is_some();
+    let engine = EngineCapacity {
+        own: if spec.tasks.iter().filter(selected).any(has_list) {
+            egress::MEMORY
+        } else {
+            0
+        },
+        ..inputs.engine
+    };
     let mut tasks = Vec::new();
     let retried =
         |task: &mut TaskPlan| task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
@@ -363,7 +386,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         let mut planner = task::Planner {
             task,
             source: &spec.source,
-            engine: inputs.engine,
+            engine,
             problems: &mut problems,
             warnings: &mut warnings,
         };
@@ -376,7 +399,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         .over
         .jobs
         .or(spec.max_parallel.as_ref().map(|m| m.value));
-    let parallel = capacity::at_once(asked, inputs.engine, &tasks);
+    let parallel = capacity::at_once(asked, engine, &tasks);
     warnings.extend(ground::overlaps(&tasks, parallel));
     let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::granted).collect();
     let secrets = spec.secrets.iter();
@@ -391,7 +414,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         spec: spec.source.name().to_owned(),
         spec_path: inputs.spec_path,
         parallel,
-        memory: inputs.engine.for_containers(),
+        memory: engine.for_containers(),
         order: graph::order(&tasks),
         max_fail: inputs.over.max_fail(spec.fail_fast.then_some(1)),
         timeout: spec.timeout,

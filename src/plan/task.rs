@@ -67,6 +67,7 @@ impl Planner<'_> {
             workspace: task.workspace.unwrap_or_default(),
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
+            egress: task.egress.clone(),
             timeout,
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
             stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),

@@ -64,7 +64,9 @@ impl Ci {
                 self.ended(event, report, &title, live);
             }
             // They may hold names that an agent chose.
-            EventKind::Warning { .. } | EventKind::Image { .. } => {
+            EventKind::Warning { .. }
+            | EventKind::EgressDenied { .. }
+            | EventKind::Image { .. } => {
                 to_stderr(&self.foreign());
                 live.event(event);
             }

@@ -96,6 +96,10 @@ impl Progress {
                 let word = paint.careful("warning:");
                 self.note(&format!("{word} {task}{message}"));
             }
+            (EventKind::EgressDenied { host, port }, Some(task)) => {
+                let word = paint.careful("warning:");
+                self.note(&format!("{word} {task}: egress denied {host}:{port}"));
+            }
             (EventKind::Stopping { reason, forced }, _) => {
                 self.stopping = true;
                 let word = paint.careful(&padded("Stopping"));
@@ -125,6 +129,7 @@ impl Progress {
                 | EventKind::Slow
                 | EventKind::Setup { .. }
                 | EventKind::OutOfDisk { .. }
+                | EventKind::EgressDenied { .. }
                 | EventKind::Retry { .. }
                 | EventKind::Usage { .. }
                 | EventKind::RunFinished { .. },

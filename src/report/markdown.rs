@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use super::egress::denied;
 use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
 use super::words::{self, allowed, amount, attempt_verdict, cause, time, verdict, work};
 use super::{Hints, Paint};
@@ -199,6 +200,12 @@ fn to_look_at(text: &mut String, run: &RunSummary) -> std::fmt::Result {
         }
         for error in &task.teardown_errors {
             add("not removed:", error);
+        }
+    }
+    for task in &run.egress {
+        if let Some(denied) = denied(task) {
+            let (task, denied) = (code(task.task.as_str()), code(&denied));
+            items.push(format!("- {task}: {denied}"));
         }
     }
     for error in &run.teardown_errors {

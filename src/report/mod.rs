@@ -4,6 +4,7 @@
 
 mod area;
 mod ci;
+mod egress;
 mod github;
 mod gitlab;
 mod files;
@@ -22,6 +23,7 @@ use crate::id::TaskId;
 pub use area::Area;
 use ci::Ci;
 pub use ci::Service;
+pub use egress::egress;
 pub use files::{EventLog, WriteError, is_stdout, prepare_whole, write_whole};
 pub use github::{SpecPlaces, TaskLines, inert, inert_json, masks, outputs};
 pub use junit::junit;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::Paint;
+use super::egress::denied;
 use super::words::{
     self, Totals, cause, count, ending, gain, padded, quoted, size, time, verdict, verified, work,
 };
@@ -183,6 +184,11 @@ fn warnings(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) ->
         }
         for error in &task.teardown_errors {
             writeln!(text, "{word} {}: not removed: {error}", task.task)?;
+        }
+    }
+    for task in &run.egress {
+        if let Some(denied) = denied(task) {
+            writeln!(text, "{word} {}: {denied}", task.task)?;
         }
     }
     for error in &run.teardown_errors {

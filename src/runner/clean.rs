@@ -15,6 +15,7 @@ use super::admission::Admission;
 use super::claim::{self, HeldClaims};
 use super::container::Launch;
 use super::container::volume_configs;
+use super::egress::{Egress, Place};
 use super::failures::Failures;
 use super::images::Images;
 use super::measure::Allowance;
@@ -136,9 +137,9 @@ impl<E: Engine> Cleaner<E> {
             _ => {}
         }
         if all_gone {
-            let views = self.views(run);
+            let directories = self.directories(run);
             match self.release_views(run).await {
-                None => report.removed.extend(views),
+                None => report.removed.extend(directories),
                 problem => report.note(problem),
             }
         }
@@ -166,18 +167,20 @@ impl<E: Engine> Cleaner<E> {
         let useless = |a: &&AttemptId| report.removed.contains(&Removed::new("worktree", *a));
         let (_, attempts): (Vec<_>, Vec<_>) = attempts.iter().partition(useless);
         let work = attempts.into_iter().map(|a| Removed::new(WORK, a));
-        for left in objects.chain(work).chain(self.views(run)) {
+        for left in objects.chain(work).chain(self.directories(run)) {
             if !report.removed.contains(&left) {
                 report.removed.push(left);
             }
         }
     }
 
-    /// What the views of a run need, if it has any.
-    fn views(&self, run: &RunId) -> Option<Removed> {
-        let views = self.state.views(run);
-        let is_there = views.is_dir();
-        is_there.then(|| Removed::new("directory", &views.display()))
+    /// What the views of a run and its proxy need, if it has any.
+    fn directories(&self, run: &RunId) -> Vec<Removed> {
+        let all = [self.state.views(run), self.state.egress(run)];
+        let there = all.iter().filter(|directory| directory.is_dir());
+        there
+            .map(|directory| Removed::new("directory", &directory.display()))
+            .collect()
     }
 
     /// Ends and removes what is left of a run on the engine, before its work is collected: nobody may
@@ -301,6 +304,7 @@ impl<E: Engine> Cleaner<E> {
         let past = Past::none(&plan.run);
         Ok(Shared {
             admission: Admission::new(&plan, &past),
+            egress: Egress::new(&plan),
             network: network::Network::new(network::Pool::default(), &plan.run),
             context: RunContext {
                 engine: self.engine.clone(),
@@ -360,8 +364,12 @@ impl<E: Engine> Cleaner<E> {
         all_gone
     }
 
-    /// Removes what the views of a run needed; gives a sentence if that failed.
+    /// Removes what the views and the proxy of a run needed; gives a sentence if that failed.
     pub(super) async fn release_views(&self, run: &RunId) -> Option<String> {
+        let place = Place::of(&self.state, run);
+        if let Some(problem) = blocking(move || place.remove()).await {
+            return Some(problem);
+        }
         let views = self.state.views(run);
         if !views.is_dir() {
             return None;

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::images::PreparedImage;
+use super::prepare::Connection;
 use super::setup::mounts_of_caches;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
@@ -40,9 +41,13 @@ pub(super) struct Launch<'a, E: Engine> {
 pub(super) fn task_config<E: Engine>(
     launch: &Launch<'_, E>,
     role: Role,
-    network: NetworkAttachment,
+    connection: &Connection,
 ) -> Result<(ContainerConfig, Option<SecretBytes>), StepError> {
-    let mut config = base_config(launch, role, network);
+    let mut config = base_config(launch, role, connection.attachment.clone());
+    config.mounts.extend_from_slice(&connection.mounts);
+    config
+        .environment
+        .extend_from_slice(&connection.environment);
     let caches = mounts_of_caches(launch.task, launch.caches);
     config.mounts.extend(caches);
     let (as_files, as_variables) = grants(&launch.context.secrets, &launch.task.secrets);
@@ -206,6 +211,7 @@ fn needs_no_shell<E: Engine>(
     match &launch.task.work {
         Work::Script(_) => refuse("`run`"),
         Work::Command(_) if has_secret_files => refuse("a secret as a file"),
+        Work::Command(_) if launch.task.egress.is_some() => refuse("`egress`"),
         Work::Command(_) => Ok(()),
     }
 }

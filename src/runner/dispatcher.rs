@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::admission::{Admission, Admitted};
 use super::attempts::{TaskDone, run_task};
 use super::claim::HeldClaims;
+use super::egress::{self, Egress};
 use super::failures::Failures;
 use super::floor::Floor;
 use super::images::Images;
@@ -35,7 +36,7 @@ use crate::event::{
     Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
 };
 use crate::id::TaskId;
-use crate::plan::{NetworkMode, TaskPlan};
+use crate::plan::TaskPlan;
 
 /// How many lines may wait for the observer before further ones are only counted.
 const LINES_WAITING: usize = 4096;
@@ -93,6 +94,7 @@ pub async fn run<E: Engine>(
         views: Views::default(),
         claims: HeldClaims::default(),
         setups: Setups::default(),
+        egress: Egress::new(&context.plan),
         proof: OnceCell::new(),
         fatal: std::sync::OnceLock::new(),
         failures: Failures::new(context.plan.max_fail, &past.finished),
@@ -278,13 +280,23 @@ impl<E: Engine> Dispatch<E> {
             self.shared.event(None, EventKind::Warning { message });
         }
         // The network is removed with the run, like any other's.
-        let on_it = |task: &&TaskPlan| task.network_mode == NetworkMode::Bridge;
+        let on_it = |task: &&TaskPlan| !task.has_only_loopback();
         if let Some(task) = self.shared.context.plan.tasks.iter().find(on_it) {
             let _ = prepare::network(&self.shared, task).await;
         }
         // Those of no attempt first: others will have their names.
         for message in teardown(&self.shared, past.nobodys()).await {
             self.shared.event(None, EventKind::Warning { message });
+        }
+        // What runs still is without its proxy.
+        let tasks = &self.shared.context.plan.tasks;
+        let mut left = tasks.iter().filter(|task| past.left.contains_key(&task.id));
+        if let Some(task) = left.find(|task| task.egress.is_some()) {
+            let proxied = prepare::network(&self.shared, task).await;
+            if let Err(StepError { stage, message }) = proxied {
+                let message = format!("{stage}: {message}: what runs still reaches nothing");
+                self.shared.event(None, EventKind::Warning { message });
+            }
         }
         for (task, remains) in past.ended() {
             let shared = self.shared.clone();
@@ -463,6 +475,8 @@ impl<E: Engine> Dispatch<E> {
     /// Removes what the tasks shared, and tells of all of them in the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
+        // It is on the network, and knows all that was asked for once it has ended.
+        let of_proxy = egress::close(&self.shared).await;
         let (removed, not_released, not_unpinned) = tokio::join!(
             self.shared.network.release(&*context.engine),
             views::release(&self.shared),
@@ -486,9 +500,11 @@ impl<E: Engine> Dispatch<E> {
             tasks: self.reports.into_values().collect(),
             stopped,
             took: Duration::ZERO,
+            egress: self.shared.egress.report(&context.plan),
             teardown_errors: [not_removed, not_released, not_unpinned]
                 .into_iter()
                 .flatten()
+                .chain(of_proxy)
                 .collect(),
             directory: context.state.run(&context.plan.run),
         }

@@ -13,6 +13,7 @@ mod container;
 mod course;
 mod disk;
 mod dispatcher;
+mod egress;
 mod examine;
 mod failures;
 mod feedback;
@@ -156,6 +157,7 @@ struct Shared<E: Engine> {
     views: views::Views,
     claims: claim::HeldClaims,
     setups: setup::Setups,
+    egress: egress::Egress,
     proof: OnceCell<Result<proof::Proof, RunError>>,
     fatal: std::sync::OnceLock<RunError>,
     failures: failures::Failures,

@@ -1,12 +1,12 @@
 //! What a container of a task needs before it can be created: a user, a workspace, a network.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::user::{ContainerUser, container_user};
-use super::{Pin, RunContext, Shared, StepError, blocking};
+use super::{Pin, RunContext, Shared, StepError, blocking, egress};
 use crate::collect::{self, ExtentError};
-use crate::engine::config::NetworkAttachment;
+use crate::engine::config::{Mount, NetworkAttachment};
 use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
 use crate::id::{AttemptId, CommitId};
@@ -20,26 +20,54 @@ const LOOPBACK_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost
 
 /// Who a task runs as.
 pub(super) fn user_of(info: &EngineInfo, task: &TaskPlan) -> Result<ContainerUser, StepError> {
+    user(info, task.user.as_deref())
+}
+
+/// Who a container runs as, where somebody has this wish.
+pub(super) fn user(info: &EngineInfo, wanted: Option<&str>) -> Result<ContainerUser, StepError> {
     let runner = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    container_user(info, runner, task.user.as_deref()).map_err(|why| StepError {
+    container_user(info, runner, wanted).map_err(|why| StepError {
         stage: "user",
         message: why.into(),
     })
 }
 
 /// How a task's container is attached to the world.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) attachment: NetworkAttachment,
+    /// What it needs besides that, to reach what it may.
+    pub(super) mounts: Vec<Mount>,
+    pub(super) environment: Vec<(String, String)>,
+}
+
+impl From<NetworkAttachment> for Connection {
+    fn from(attachment: NetworkAttachment) -> Self {
+        Self {
+            attachment,
+            mounts: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
+/// Attaches a task's container to what it may reach.
 pub(super) async fn network<E: Engine>(
-    shared: &Shared<E>,
+    shared: &Arc<Shared<E>>,
     task: &TaskPlan,
-) -> Result<NetworkAttachment, StepError> {
+) -> Result<Connection, StepError> {
+    if task.egress.is_some() {
+        return egress::connection(shared, task).await;
+    }
     match task.network_mode {
-        NetworkMode::None => Ok(NetworkAttachment::None),
+        NetworkMode::None => Ok(NetworkAttachment::None.into()),
         NetworkMode::Bridge => {
             let attachment = shared.network.attachment(&*shared.context.engine).await;
-            attachment.map_err(|error| shared.step_error("network", error))
+            let attachment = attachment.map_err(|error| shared.step_error("network", error))?;
+            Ok(attachment.into())
         }
     }
 }
@@ -159,10 +187,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         prompt: task.prompt.as_deref(),
         passwd,
         group,
-        hosts: match task.network_mode {
-            NetworkMode::None => Some(LOOPBACK_HOSTS),
-            NetworkMode::Bridge => None,
-        },
+        hosts: task.has_only_loopback().then_some(LOOPBACK_HOSTS),
         working_dir: &task.working_dir,
         mount_points: &mount_points,
         timing: Timing {

@@ -181,7 +181,10 @@ fn may_be_left(state: &StateDir, found: &FoundRun) -> bool {
     match found.state {
         RunState::Live => false,
         RunState::Interrupted => true,
-        RunState::Finished => found.holds_work() || state.views(&found.run).exists(),
+        RunState::Finished => {
+            let directories = [state.views(&found.run), state.egress(&found.run)];
+            found.holds_work() || directories.iter().any(|directory| directory.exists())
+        }
     }
 }
 

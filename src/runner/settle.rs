@@ -81,6 +81,7 @@ fn settle(
         stopped: stopped(&events, &tasks),
         tasks,
         took: Duration::from_millis(last.map_or(0, |event| event.elapsed_ms)),
+        egress: Vec::new(),
         teardown_errors: Vec::new(),
         directory: directory.path().to_owned(),
     };

@@ -25,14 +25,13 @@ use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outage::may_be_away;
 use super::outcome::{StoppedBy, outcome};
-use super::prepare::{self, user_of};
+use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
 use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
 use super::{Shared, StepError, collector, views};
-use crate::engine::config::NetworkAttachment;
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
     ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
@@ -262,7 +261,7 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
         workspace: &Arc<Workspace>,
-        mut network: NetworkAttachment,
+        mut network: Connection,
     ) -> Result<Option<Running>, StepError> {
         self.remains
             .containers
@@ -270,7 +269,7 @@ impl<E: Engine> Life<'_, E> {
         let engine = &*self.shared.context.engine;
         let mut tries = PLACES;
         loop {
-            let Some((name, pump)) = self.create(image, user, workspace, network).await? else {
+            let Some((name, pump)) = self.create(image, user, workspace, &network).await? else {
                 return Ok(None);
             };
             if tries == PLACES {
@@ -316,7 +315,7 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
         workspace: &Arc<Workspace>,
-        network: NetworkAttachment,
+        network: &Connection,
     ) -> Result<Option<(String, Pumping)>, StepError> {
         let context = &self.shared.context;
         let engine = &*context.engine;

@@ -59,6 +59,7 @@ pub const TASK_KEYS: &[&str] = &[
     "workspace",
     "read_only",
     "network_mode",
+    "egress",
     "timeout",
     "startup_timeout",
     "stop_grace_period",
@@ -88,6 +89,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ClaimsSpec", CLAIMS_KEYS),
     ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
     ("CollectSpec", COLLECT_KEYS),
+    ("EgressForm", EGRESS_KEYS),
     ("EnvFileParts", ENV_FILE_KEYS),
     ("GrantParts", GRANT_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
@@ -117,6 +119,7 @@ pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
     "leftovers",
     "time",
 ];
+pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
 pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
@@ -141,7 +144,6 @@ const LATER: &[&str] = &[
     "cpuset",
     "runtime",
     "budget",
-    "egress",
     "services",
     "ports",
     "on_existing",
@@ -192,7 +194,7 @@ fn foreign(key: &str) -> Option<&'static str> {
         "cpu" | "cpu_limit" => "write `cpus`",
         "deploy" => "write `cpus`, `mem_limit` and `pids_limit`",
         "concurrency" => "write `max_parallel` at the top level",
-        "network" | "networks" => "write `network_mode`: bridge or none",
+        "network" | "networks" => "write `network_mode`, bridge or none, or `egress` and hosts",
         "workdir" => "write `working_dir`",
         "continue-on-error" => "write `allow_failure: true`",
         "strategy" => "write `matrix` in the task, `max_parallel` and `fail_fast` at the top level",

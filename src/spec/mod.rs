@@ -4,6 +4,7 @@
 //! reads what a spec names. Nothing here knows repositories or engines, or fills in a default.
 
 mod diagnostic;
+mod egress;
 mod files;
 mod graph;
 mod hints;

@@ -15,7 +15,9 @@ use super::schema;
 use super::source::{At, SourceFile};
 use super::verify::VerifySpec;
 use crate::engine::config::{PullPolicy, Ulimit};
-use crate::id::{BranchName, CellValue, ClaimKey, ImageRef, PathPattern, TaskId, WorktreePath};
+use crate::id::{
+    BranchName, CellValue, ClaimKey, HostPattern, ImageRef, PathPattern, TaskId, WorktreePath,
+};
 use crate::secrets::SecretString;
 
 /// A run of agent tasks on one repository, each in a git worktree and a container of its own.
@@ -162,6 +164,9 @@ pub struct TaskSpec {
     pub read_only: Option<bool>,
     /// `bridge` (the default: open to the outside, not to other tasks) or `none`.
     pub network_mode: Option<NetworkMode>,
+    /// What it may reach, and nothing else: hosts by name. Default: anything.
+    #[schemars(with = "Option<schema::EgressForm>")]
+    pub egress: Option<Vec<HostPattern>>,
     /// Time limit of one attempt, from the container's start. Default: 1h.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub timeout: Option<At<Duration>>,

@@ -112,6 +112,16 @@ pub(super) enum CpusForm {
     Text(String),
 }
 
+/// What a task may reach.
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct EgressForm {
+    /// Hosts: `host`, or `*.host` for all whose names end so, either with `:port`. Without one, 80 and
+    /// 443.
+    allow: OneOrMany,
+}
+
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a form of the file")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::egress;
 use super::hints::{
     ARTIFACTS_KEYS, BUILD_KEYS, ENV_FILE_KEYS, GRANT_KEYS, PROMPT_KEYS, did_you_mean,
 };
@@ -128,15 +129,13 @@ pub(super) fn read_task(
         network_mode: fields
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
+        egress: egress::egress(reader, fields),
         matrix: BTreeMap::new(),
         profiles: fields
             .get("profiles")
             .map(|f| profiles(reader, f))
             .unwrap_or_default(),
-        needs: fields
-            .get("needs")
-            .map(|f| needs(reader, f))
-            .unwrap_or_default(),
+        needs: needs(reader, fields.get("needs")),
         base: fields.get("base").and_then(|f| base(reader, f)),
         retry: fields.get("retry").and_then(|f| retry(reader, f)),
         allow_failure: fields.get("allow_failure").and_then(|f| reader.claim(f)),
@@ -379,7 +378,10 @@ fn secret_name(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> 
     name.map(|n| n.value)
 }
 
-fn needs(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<At<TaskId>> {
+fn needs(reader: &mut Reader<'_>, field: Option<Field<'_>>) -> Vec<At<TaskId>> {
+    let Some(field) = field else {
+        return Vec::new();
+    };
     let items = reader.one_or_many(field, "a task or a list of tasks");
     let needs = items.into_iter().map(|item| reader.name(item, "a task"));
     needs.flatten().collect()

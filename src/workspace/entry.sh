@@ -17,6 +17,15 @@ done
 unset value
 exec </dev/null
 
+# Under an allow-list the way out is a socket: what carries connections there brings its own loader
+# and libraries, and returns once it listens.
+forward=$root/agent/forward
+if [ -d "$forward" ] && ! "$forward/ld.so" --library-path "$forward" "$forward/haproxy" -D -q \
+    -f "$forward/forward.cfg"; then
+    echo "agent-run: the way to the egress proxy cannot be opened" >&3
+    exit 125
+fi
+
 agent=
 stop=
 interrupted=

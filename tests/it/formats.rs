@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_run::event::{
-    ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event, EventKind, FileStat,
-    PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport,
-    Versioned, events_schema, result_schema,
+    ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event, EventKind, FileStat, HostUse,
+    PhaseTime, RunSummary, StopReason, TaskEgress, TaskOutcome, TaskPhase, TaskReport, Usage,
+    VerifyReport, Versioned, events_schema, result_schema,
 };
 use agent_run::id::CellValue;
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -196,6 +196,16 @@ fn summary(tasks: Vec<TaskReport>) -> RunSummary {
         tasks,
         stopped: Some(StopReason::Interrupted),
         took: Duration::from_millis(90_061),
+        egress: vec![TaskEgress {
+            task: "a".parse().expect("an id"),
+            hosts: vec![HostUse {
+                host: "example.com".into(),
+                port: 443,
+                passed: 1,
+                denied: 0,
+            }],
+            others: 2,
+        }],
         teardown_errors: vec!["network".into()],
         directory: "/runs/x".into(),
     }

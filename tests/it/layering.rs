@@ -12,8 +12,12 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sanitize", &[]),
     ("event", &[]),
     ("engine", &[]),
+    ("egress", &[]),
     ("spec", &["engine::config"]),
-    ("plan", &["spec", "engine::config", "collect::limits"]),
+    (
+        "plan",
+        &["spec", "egress", "engine::config", "collect::limits"],
+    ),
     ("git", &[]),
     ("workspace", &["git", "engine::config"]),
     ("journal", &["event"]),
@@ -24,6 +28,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "runner",
         &[
             "event",
+            "egress",
             "plan",
             "git",
             "workspace",

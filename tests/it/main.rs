@@ -8,6 +8,7 @@ mod claims;
 mod collect;
 mod docker;
 mod e2e;
+mod egress;
 mod ended;
 mod engine;
 mod fake;

@@ -13,6 +13,7 @@ use crate::spec::{RUN, good, with_task};
 
 const GIB: i64 = 1 << 30;
 const ENGINE: EngineCapacity = EngineCapacity {
+    own: 0,
     cpus: 4,
     memory: 8 * GIB,
 };
@@ -134,6 +135,7 @@ fn more_cpus_than_there_are_is_a_warning() {
 fn default_limits_fit_a_small_engine() {
     let mut small = inputs(&[], &[]);
     small.engine = EngineCapacity {
+        own: 0,
         cpus: 1,
         memory: GIB,
     };

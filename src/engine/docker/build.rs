@@ -16,8 +16,9 @@ use crate::engine::config::BuildConfig;
 use crate::engine::{ErrorKind, Operation};
 use crate::id::label;
 
-/// The Dockerfile of the base image.
+/// The Dockerfiles of the images that are part of agent-run. They need nothing beside them.
 const BASE_DOCKERFILE: &str = include_str!("../../../images/base/Dockerfile");
+const EGRESS_PROXY_DOCKERFILE: &str = include_str!("../../../images/egress-proxy/Dockerfile");
 
 /// How many of a failed build's last lines are kept.
 const LAST_LINES: usize = 20;
@@ -45,8 +46,12 @@ impl DockerEngine {
         let call = Call::new(Operation::EnsureImage, reference);
         let logins = Some(self.logins.all().await);
         match config {
-            BuildConfig::EmbeddedBase => {
-                let archive = context::single_file("Dockerfile", BASE_DOCKERFILE.as_bytes());
+            BuildConfig::EmbeddedBase | BuildConfig::EmbeddedEgressProxy => {
+                let dockerfile = match config {
+                    BuildConfig::EmbeddedBase => BASE_DOCKERFILE,
+                    _ => EGRESS_PROXY_DOCKERFILE,
+                };
+                let archive = context::single_file("Dockerfile", dockerfile.as_bytes());
                 let archive = archive.map_err(|error| unreadable(Path::new("-"), &error))?;
                 let body = body_full(archive.into());
                 follow(&call, self.docker.build_image(options, logins, Some(body))).await

@@ -189,6 +189,10 @@ tasks:
   no-shell-run:
     build: { context: image }
     run: echo never
+  no-shell-egress:
+    build: { context: image }
+    command: [/touch, work.txt]
+    egress: { allow: [] }
   no-git:
     build: { context: image, dockerfile: NoGit }
     run: echo work > work.txt
@@ -212,6 +216,7 @@ tasks:
     }
     for (id, stage, words) in [
         ("no-shell-run", "command", "has no /bin/sh"),
+        ("no-shell-egress", "command", "which `egress` needs"),
         ("missing", "image", "no-such-image-anywhere"),
     ] {
         let outcome = &task(&result, id)["outcome"];

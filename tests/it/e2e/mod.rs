@@ -15,6 +15,7 @@ mod container;
 mod disk;
 mod doctor;
 mod dry_run;
+mod egress;
 mod endings;
 mod faults;
 mod engine;

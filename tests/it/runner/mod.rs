@@ -5,6 +5,7 @@ mod attempts;
 mod calls;
 mod claims;
 mod disk;
+mod egress;
 mod examine;
 mod failures;
 mod full;

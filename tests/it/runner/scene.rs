@@ -166,6 +166,7 @@ impl Scene {
             },
             branches: &["main".to_owned()],
             engine: EngineCapacity {
+                own: 0,
                 cpus: info.cpus,
                 memory: info.memory,
             },

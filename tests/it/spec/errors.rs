@@ -1,6 +1,7 @@
 //! One case per error of a spec, with its whole rendered message.
 
 mod artifacts;
+mod egress;
 mod keys;
 mod limits;
 mod graph;

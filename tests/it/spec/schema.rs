@@ -74,6 +74,7 @@ fn every_key_is_read() {
         ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {cache: [{", "}]}}", "CacheForm"),
+        ("tasks: {u: {egress: {", "}}}", "EgressForm"),
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
         ("tasks: {u: {matrix: {", "}}}", "MatrixParts"),

@@ -114,7 +114,7 @@ fn keys_from_elsewhere() {
      |     ^^^^^^^^ write `matrix` in the task, `max_parallel` and `fail_fast` at the top level
      |     ^^^^^^^^^^^ write `max_parallel` at the top level
      |     ^^^^^^^ write `retry`, such as `retry: 2`
-     |     ^^^^^^^ write `network_mode`: bridge or none
+     |     ^^^^^^^ write `network_mode`, bridge or none, or `egress` and hosts
      |     ^^^^^^^ write `working_dir`
      |     ^^^^^^^^^^ write `needs`, such as `needs: [build]`
     "#);

@@ -1,0 +1,575 @@
+//! The proxy of a run's tasks with an allow-list: one container for all of them, started when the first
+//! one needs it, and again where it ends. While it does not run, those tasks reach nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::dispatcher::EndsWithRun;
+use super::prepare::{Connection, user};
+use super::stops::Urgency;
+use super::teardown::again;
+use super::user::ContainerUser;
+use super::{Shared, StepError, blocking};
+use crate::egress::{self, Lists, Said, Verdict};
+use crate::engine::config::{
+    BuildConfig, ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, PullPolicy,
+};
+use crate::engine::{Engine, EngineError, ErrorKind, OutputSource, OutputStream};
+use crate::event::{EventKind, HostUse, TaskEgress};
+use crate::id::{ImageRef, Role, RunId, StateDir, label, run_container_name, run_labels};
+use crate::journal::log::{LogStream, LogWriter};
+use crate::plan::{RunPlan, TaskPlan};
+
+/// How long it may take from its start until it is known to hold.
+const READY: Duration = Duration::from_secs(60);
+/// How long it may take to write down what it still carries, when it is to end.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long after its end it is started again: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How many places on the network are tried.
+const PLACES: usize = 64;
+/// Size of its log, in bytes.
+const LOG_LIMIT: u64 = 64 << 20;
+/// Longest line of it that is read, in bytes.
+const LONGEST_LINE: usize = 16 * 1024;
+/// How many hosts of a task are told apart.
+const HOSTS: usize = 200;
+
+/// The proxy of a run, and what it has said.
+pub(super) struct Egress {
+    lists: Lists,
+    proxy: Mutex<Option<Proxy>>,
+    tally: Mutex<Tally>,
+}
+
+/// A proxy at work; it ends with the run.
+struct Proxy {
+    state: watch::Receiver<State>,
+    close: watch::Sender<bool>,
+    /// Gives what could not be removed.
+    work: JoinHandle<Vec<String>>,
+    _ends: EndsWithRun,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Starting,
+    /// It has run; where it does not now, it is being started again.
+    Ready,
+    Failed(StepError),
+}
+
+/// Who asked for which host, and what became of it.
+#[derive(Default)]
+struct Tally {
+    uses: BTreeMap<usize, BTreeMap<(String, u16), HostUse>>,
+    others: BTreeMap<usize, u64>,
+}
+
+impl Egress {
+    /// Nothing is started yet.
+    pub(super) fn new(plan: &RunPlan) -> Self {
+        let tasks = plan.tasks.iter().enumerate();
+        let lists = tasks.filter_map(|(at, task)| Some((at, task.egress.clone()?)));
+        Self {
+            lists: lists.collect(),
+            proxy: Mutex::default(),
+            tally: Mutex::default(),
+        }
+    }
+
+    /// The proxy's state as it changes; where none is at work, one is started.
+    fn join<E: Engine>(&self, shared: &Arc<Shared<E>>) -> watch::Receiver<State> {
+        let mut proxy = self.proxy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(proxy) = proxy.as_ref().filter(|proxy| !proxy.work.is_finished()) {
+            return proxy.state.clone();
+        }
+        let (tell, state) = watch::channel(State::Starting);
+        let (close, closed) = watch::channel(false);
+        let work = tokio::spawn(keep(shared.clone(), tell, closed));
+        let ends = EndsWithRun(work.abort_handle());
+        *proxy = Some(Proxy {
+            state: state.clone(),
+            close,
+            work,
+            _ends: ends,
+        });
+        state
+    }
+
+    /// Ends it, and gives what could not be removed.
+    async fn close(&self) -> Vec<String> {
+        let proxy = self
+            .proxy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(proxy) = proxy else {
+            return Vec::new();
+        };
+        proxy.close.send_replace(true);
+        match proxy.work.await {
+            Ok(problems) => problems,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Which hosts the tasks have asked for, in the order of the plan.
+    pub(super) fn report(&self, plan: &RunPlan) -> Vec<TaskEgress> {
+        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = tally.uses.iter();
+        uses.map(|(at, uses)| TaskEgress {
+            task: plan.tasks[*at].id.clone(),
+            hosts: uses.values().cloned().collect(),
+            others: tally.others.get(at).copied().unwrap_or_default(),
+        })
+        .collect()
+    }
+
+    /// Counts what was asked for; whether it is the first refusal of its kind.
+    fn count(&self, task: usize, (host, port): (String, u16), verdict: Verdict) -> bool {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let uses = tally.uses.entry(task).or_default();
+        let key = (host, port);
+        if !uses.contains_key(&key) && uses.len() >= HOSTS {
+            *tally.others.entry(task).or_default() += 1;
+            return false;
+        }
+        let host = uses.entry(key.clone()).or_insert_with(|| HostUse {
+            host: key.0,
+            port,
+            passed: 0,
+            denied: 0,
+        });
+        match verdict {
+            Verdict::Passed => host.passed += 1,
+            Verdict::Denied => host.denied += 1,
+        }
+        verdict == Verdict::Denied && host.denied == 1
+    }
+}
+
+/// Ends the proxy of a run that is over, and removes its files; gives what could not be removed.
+pub(super) async fn close<E: Engine>(shared: &Arc<Shared<E>>) -> Vec<String> {
+    let mut problems = shared.egress.close().await;
+    let place = place_of(shared);
+    problems.extend(blocking(move || place.remove()).await);
+    problems
+}
+
+/// How a task with a list is attached to the world, once the proxy runs.
+pub(super) async fn connection<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+) -> Result<Connection, StepError> {
+    let mut state = shared.egress.join(shared);
+    let mut stops = shared.stops(&task.id);
+    let known = state.wait_for(|state| !matches!(state, State::Starting));
+    let known = tokio::select! {
+        known = timeout(task.startup_timeout, known) => known,
+        // Its container is not created any more.
+        () = stops.asked(Urgency::Graceful) => return Ok(NetworkAttachment::None.into()),
+    };
+    let why = match known {
+        Ok(Ok(state)) => match &*state {
+            State::Failed(error) => return Err(error.clone()),
+            State::Starting | State::Ready => None,
+        },
+        Ok(Err(_)) => Some("the egress proxy was not started".into()),
+        Err(_) => {
+            let limit = task.startup_timeout.as_secs();
+            Some(format!(
+                "the egress proxy did not run within startup_timeout ({limit} s)"
+            ))
+        }
+    };
+    if let Some(why) = why {
+        return Err(failed(why));
+    }
+    let place = place_of(shared);
+    let tasks = &shared.context.plan.tasks;
+    let at = tasks.iter().position(|other| other.id == task.id);
+    let at = at.ok_or_else(|| failed("the plan has no such task"))?;
+    let mount = |source: PathBuf, target: &str| Mount {
+        source,
+        target: target.to_owned(),
+        read_only: true,
+    };
+    Ok(Connection {
+        attachment: NetworkAttachment::None,
+        mounts: vec![
+            mount(place.shared().join(egress::way(at)), egress::WAY),
+            mount(
+                place.shared().join(egress::FORWARDER),
+                egress::FORWARDER_INSIDE,
+            ),
+        ],
+        environment: egress::environment(),
+    })
+}
+
+fn failed(message: impl Into<String>) -> StepError {
+    StepError {
+        stage: "egress",
+        message: message.into(),
+    }
+}
+
+/// Keeps a proxy running until it is to end. What ends it before it has run once is its failure.
+async fn keep<E: Engine>(
+    shared: Arc<Shared<E>>,
+    tell: watch::Sender<State>,
+    mut close: watch::Receiver<bool>,
+) -> Vec<String> {
+    let (mut pause, longest) = PAUSES;
+    let path = shared.context.state.egress_log(&shared.context.plan.run);
+    let mut log = match LogWriter::create(path, LOG_LIMIT) {
+        Ok(log) => log,
+        Err(error) => {
+            tell.send_replace(State::Failed(StepError::new("log", &error)));
+            return Vec::new();
+        }
+    };
+    let problems = loop {
+        let mut once = Once {
+            shared: &shared,
+            tell: &tell,
+            log: &mut log,
+            line: Vec::new(),
+        };
+        let ended = once.run(&mut close).await;
+        let mut problems = once.remove().await;
+        match ended {
+            Ok(()) => break problems,
+            Err(error) if !matches!(*tell.borrow(), State::Ready) => {
+                tell.send_replace(State::Failed(error));
+                break problems;
+            }
+            Err(error) => {
+                let why = error.message;
+                problems.push(format!(
+                    "the egress proxy does not run ({why}): until it does again, tasks with an allow-list reach nothing"
+                ));
+            }
+        }
+        for message in problems {
+            shared.event(None, EventKind::Warning { message });
+        }
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(longest),
+            _ = close.wait_for(|is_closed| *is_closed) => break Vec::new(),
+        }
+    };
+    problems.into_iter().chain(log.finish()).collect()
+}
+
+fn place_of<E: Engine>(shared: &Shared<E>) -> Place {
+    Place::of(&shared.context.state, &shared.context.plan.run)
+}
+
+/// Where it has its files.
+#[derive(Clone)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    pub(super) fn of(state: &StateDir, run: &RunId) -> Self {
+        Self(state.egress(run))
+    }
+
+    /// Removes it, if it is there; gives a sentence if that failed.
+    pub(super) fn remove(&self) -> Option<String> {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Some(format!("removing {} failed: {error}", self.0.display()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What it is configured with.
+    fn files(&self) -> PathBuf {
+        self.0.join("proxy")
+    }
+
+    /// What it shares with the tasks.
+    fn shared(&self) -> PathBuf {
+        self.0.join("shared")
+    }
+
+    /// Makes what is not there yet.
+    fn make(&self, lists: &Lists, owner: Option<(u32, u32)>) -> io::Result<()> {
+        let files = self.files();
+        std::fs::create_dir_all(&files)?;
+        for (name, text) in [
+            ("entry", egress::ENTRY),
+            ("trial.pl", egress::TRIAL),
+            ("squid.conf", &lists.squid()),
+            ("dnsmasq.conf", &egress::dnsmasq()),
+            ("haproxy.cfg", &lists.haproxy()),
+            ("forward.cfg", &egress::forwarder()),
+        ] {
+            std::fs::write(files.join(name), text)?;
+        }
+        let ways = lists
+            .tasks()
+            .map(|task| self.shared().join(egress::way(task)));
+        let shared = [self.shared(), self.shared().join(egress::FORWARDER)];
+        for directory in shared.into_iter().chain(ways) {
+            std::fs::create_dir_all(&directory)?;
+            if let Some((uid, gid)) = owner {
+                chown(&directory, Some(uid), Some(gid))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One container of it, from its start to its end.
+struct Once<'a, E: Engine> {
+    shared: &'a Arc<Shared<E>>,
+    tell: &'a watch::Sender<State>,
+    log: &'a mut LogWriter,
+    /// The line that has begun.
+    line: Vec<u8>,
+}
+
+impl<E: Engine> Once<'_, E> {
+    fn name(&self) -> String {
+        run_container_name(&self.shared.context.plan.run, Role::Egress, "proxy")
+    }
+
+    fn engine(&self) -> &E {
+        &self.shared.context.engine
+    }
+
+    /// Runs it until it is to end, or has ended, which is an error.
+    async fn run(&mut self, close: &mut watch::Receiver<bool>) -> Result<(), StepError> {
+        let mut output = tokio::select! {
+            output = self.start() => output?,
+            _ = close.wait_for(|is_closed| *is_closed) => return Ok(()),
+        };
+        let late = sleep(READY);
+        tokio::pin!(late);
+        loop {
+            let is_ready = matches!(*self.tell.borrow(), State::Ready);
+            let frame = tokio::select! {
+                frame = output.next() => frame,
+                () = &mut late, if !is_ready => {
+                    let limit = READY.as_secs();
+                    return Err(self.failure(&format!("it was not ready within {limit} s")));
+                }
+                _ = close.wait_for(|is_closed| *is_closed) => break,
+            };
+            match frame {
+                Some(Ok(frame)) => self.read(frame.source, &frame.bytes),
+                // Its end, or that of the connection to the engine: who cannot be heard is as good as gone.
+                Some(Err(error)) => return Err(StepError::engine("egress")(error)),
+                None => return Err(self.failure(&self.end().await)),
+            }
+        }
+        // What it still carries it writes down.
+        let stopped = self.engine().stop(&self.name(), GRACE).await;
+        let rest = async {
+            while let Some(Ok(frame)) = output.next().await {
+                self.read(frame.source, &frame.bytes);
+            }
+        };
+        let _ = timeout(GRACE, rest).await;
+        stopped.map_err(StepError::engine("egress"))
+    }
+
+    /// How it has ended, as a clause.
+    async fn end(&self) -> String {
+        match timeout(GRACE, self.engine().wait(&self.name())).await {
+            Ok(Ok(exit)) if exit.oom_killed => "it ran out of memory".into(),
+            Ok(Ok(exit)) => format!("it ended with exit code {}", exit.code),
+            Ok(Err(error)) => StepError::engine("egress")(error).message,
+            Err(_) => "its output ended".into(),
+        }
+    }
+
+    fn failure(&self, why: &str) -> StepError {
+        let log = self
+            .shared
+            .context
+            .state
+            .egress_log(&self.shared.context.plan.run);
+        failed(format!("{why}; its log: {}", log.display()))
+    }
+
+    /// Creates the container, attaches to it and starts it.
+    async fn start(&self) -> Result<OutputStream, StepError> {
+        let shared = self.shared;
+        let engine = self.engine();
+        let name = self.name();
+        let step = |error: EngineError| shared.step_error("egress", error);
+        again(|| engine.remove_container(&name))
+            .await
+            .map_err(step)?;
+        let request = image();
+        shared.images.forget_failure(&request);
+        let image = shared.images.obtain(shared, &request).await?;
+        let user = user(&shared.context.info, None)?;
+        let place = place_of(shared);
+        let made = blocking({
+            let (shared, place) = (shared.clone(), place.clone());
+            move || place.make(&shared.egress.lists, user.owner)
+        });
+        made.await.map_err(|e| StepError::new("egress", &e))?;
+        for tries in 1.. {
+            let network = shared.network.attachment(engine).await.map_err(step)?;
+            let config = self.config(&image.id, user, network);
+            engine.create_container(&config).await.map_err(step)?;
+            let output = engine.attach(&name, None).await.map_err(step)?;
+            let Err(error) = engine.start(&name).await else {
+                return Ok(output);
+            };
+            // As for a task: other runs use the network too.
+            let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
+            if !lost || tries == PLACES {
+                return Err(step(error));
+            }
+            if error.kind == ErrorKind::NoNetwork {
+                shared.network.has_gone().await;
+            }
+            engine.remove_container(&name).await.map_err(step)?;
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn config(
+        &self,
+        image: &str,
+        user: ContainerUser,
+        network: NetworkAttachment,
+    ) -> ContainerConfig {
+        let context = &self.shared.context;
+        let place = place_of(self.shared);
+        let mut labels = run_labels(&context.plan.run, Role::Egress);
+        labels.push((label::OWNER.into(), context.owner.clone()));
+        labels.push((label::REPO.into(), context.repository.key().to_string()));
+        let mount = |source, target: &str, read_only| Mount {
+            source,
+            target: target.to_owned(),
+            read_only,
+        };
+        ContainerConfig {
+            name: self.name(),
+            labels,
+            image: image.to_owned(),
+            entrypoint: vec!["/bin/bash".into(), format!("{}/entry", egress::PROXY_FILES)],
+            command: self.shared.egress.lists.trials(),
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            user: format!("{}:{}", user.uid, user.gid),
+            host_name: "egress".into(),
+            mounts: vec![
+                mount(place.files(), egress::PROXY_FILES, true),
+                mount(place.shared(), egress::SHARED, false),
+            ],
+            volumes: Vec::new(),
+            limits: limits(),
+            capabilities: &[],
+            read_only: true,
+            network,
+            stop_timeout: GRACE,
+            open_stdin: false,
+        }
+    }
+
+    /// Reads what it says.
+    fn read(&mut self, source: OutputSource, bytes: &[u8]) {
+        let stream = match source {
+            OutputSource::Stdout => LogStream::Stdout,
+            OutputSource::Stderr => LogStream::Stderr,
+        };
+        self.log.write(stream, bytes);
+        if source == OutputSource::Stderr {
+            return;
+        }
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                self.take(Said::read(&String::from_utf8_lossy(&line)));
+            }
+        }
+    }
+
+    fn take(&self, said: Said) {
+        let shared = self.shared;
+        match said {
+            Said::Ready => {
+                self.tell.send_replace(State::Ready);
+            }
+            Said::Unreached { target, status } => {
+                let why = match status {
+                    0 => "no answer".to_owned(),
+                    status => format!("HTTP status {status}"),
+                };
+                let message =
+                    format!("{target} of an allow-list is not reached by the egress proxy: {why}");
+                shared.event(None, EventKind::Warning { message });
+            }
+            Said::Asked {
+                source,
+                host,
+                port,
+                verdict,
+            } => {
+                let Some(task) = shared.egress.lists.task(source) else {
+                    return;
+                };
+                let host = host.unwrap_or_else(|| "-".into());
+                let host = crate::sanitize::line(host.as_bytes(), false);
+                if shared.egress.count(task, (host.clone(), port), verdict) {
+                    let id = &shared.context.plan.tasks[task].id;
+                    shared.event(Some(id), EventKind::EgressDenied { host, port });
+                }
+            }
+            Said::Other => {}
+        }
+    }
+
+    /// Removes its container; gives what could not be.
+    async fn remove(&self) -> Vec<String> {
+        let name = self.name();
+        let removed = again(|| self.engine().remove_container(&name)).await;
+        let removed = removed.err().map(|e| StepError::new("remove", &e).message);
+        removed.into_iter().collect()
+    }
+}
+
+/// The image of it: pulled, else built from the Dockerfile that is part of agent-run.
+pub(super) fn image() -> ImageRequest {
+    ImageRequest {
+        reference: ImageRef::egress_proxy(),
+        pull_policy: PullPolicy::Missing,
+        build: Some(BuildConfig::EmbeddedEgressProxy),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        nano_cpus: 1_000_000_000,
+        memory: egress::MEMORY,
+        memory_swap: egress::MEMORY,
+        pids: 64,
+        shm_size: 1 << 20,
+        ulimits: BTreeMap::new(),
+        tmpfs: BTreeMap::from([(
+            "/tmp".into(),
+            "rw,noexec,nosuid,nodev,size=16m,mode=1777".into(),
+        )]),
+    }
+}
