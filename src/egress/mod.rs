@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-pub use said::{Said, Verdict};
+pub use said::{Asked, Said, Verdict};
 
 use crate::id::HostPattern;
 

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::sanitize;
+
 /// Longest name of a host that is told, in bytes (RFC 1035).
 const LONGEST: usize = 253;
 
@@ -18,18 +20,22 @@ pub enum Said {
         status: u16,
     },
     /// A connection was asked for.
-    Asked {
-        /// Who asked.
-        source: Ipv4Addr,
-        /// The host; untrusted. None where the request had none.
-        host: Option<String>,
-        /// The port.
-        port: u16,
-        /// What became of it.
-        verdict: Verdict,
-    },
+    Asked(Asked),
     /// Anything else: a program's own words.
     Other,
+}
+
+/// A connection that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asked.
+    pub source: Ipv4Addr,
+    /// The host, in lower case; untrusted, sanitised. `-` where the request had none.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What became of it.
+    pub verdict: Verdict,
 }
 
 /// What the proxy decided.
@@ -69,10 +75,14 @@ fn asked(source: &str, (result, status): (&str, &str), (host, port): (&str, &str
         (false, true) => Verdict::Passed,
         (false, false) => return None,
     };
-    Some(Said::Asked {
+    Some(Said::Asked(Asked {
         source: source.parse().ok()?,
-        host: is_name.then(|| host.to_ascii_lowercase()),
+        host: if is_name {
+            sanitize::line(host.to_ascii_lowercase().as_bytes(), false)
+        } else {
+            "-".to_owned()
+        },
         port: port.parse().unwrap_or_default(),
         verdict,
-    })
+    }))
 }

@@ -279,6 +279,18 @@ impl<E: Engine> Dispatch<E> {
             let message = StepError::new("workspace", &error).message;
             self.shared.event(None, EventKind::Warning { message });
         }
+        let shared = self.shared.clone();
+        let remembered = blocking(move || {
+            let context = &shared.context;
+            shared
+                .egress
+                .remember(&context.state.egress_log(&context.plan.run))
+        });
+        if let Err(error) = remembered.await {
+            let message = StepError::new("log", &error).message;
+            let message = format!("the log of the egress proxy cannot be read: {message}");
+            self.shared.event(None, EventKind::Warning { message });
+        }
         // The network is removed with the run, like any other's.
         let on_it = |task: &&TaskPlan| !task.has_only_loopback();
         if let Some(task) = self.shared.context.plan.tasks.iter().find(on_it) {

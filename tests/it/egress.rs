@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use agent_run::egress::{Lists, Said, Verdict, forwarder};
+use agent_run::egress::{Asked, Lists, Said, Verdict, forwarder};
 use agent_run::event::{HostUse, TaskEgress};
 use agent_run::id::HostPattern;
 use agent_run::report::egress;
@@ -69,29 +69,31 @@ fn whole_names_are_tried() {
 
 #[test]
 fn lines_that_are_no_words_of_ours_mean_nothing() {
-    let asked = |host: Option<&str>, port, verdict| Said::Asked {
-        source: Ipv4Addr::new(127, 64, 0, 1),
-        host: host.map(str::to_owned),
-        port,
-        verdict,
+    let asked = |host: &str, port, verdict| {
+        Said::Asked(Asked {
+            source: Ipv4Addr::new(127, 64, 0, 1),
+            host: host.to_owned(),
+            port,
+            verdict,
+        })
     };
     for (line, wanted) in [
         ("ready", Said::Ready),
         (
             "egress 127.64.0.1 TCP_TUNNEL 200 A.example 443",
-            asked(Some("a.example"), 443, Verdict::Passed),
+            asked("a.example", 443, Verdict::Passed),
         ),
         (
             "egress 127.64.0.1 TCP_MISS 404 a.example 80",
-            asked(Some("a.example"), 80, Verdict::Passed),
+            asked("a.example", 80, Verdict::Passed),
         ),
         (
             "egress 127.64.0.1 TCP_DENIED 403 a.example 443",
-            asked(Some("a.example"), 443, Verdict::Denied),
+            asked("a.example", 443, Verdict::Denied),
         ),
         (
             "egress 127.64.0.1 NONE_NONE 400 - 0",
-            asked(None, 0, Verdict::Denied),
+            asked("-", 0, Verdict::Denied),
         ),
         ("egress 127.64.0.1 NONE_NONE 000 - 0", Said::Other),
         ("egress nobody TCP_TUNNEL 200 a.example 443", Said::Other),

@@ -1,33 +1,27 @@
-//! The proxy of a run's tasks with an allow-list: one container for all of them, started when the first
-//! one needs it, and again where it ends. While it does not run, those tasks reach nothing.
+//! The proxy's container: started, listened to, and started again where it ends.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::dispatcher::EndsWithRun;
-use super::prepare::{Connection, user};
-use super::stops::Urgency;
-use super::teardown::again;
-use super::user::ContainerUser;
-use super::{Shared, StepError, blocking};
-use crate::egress::{self, Lists, Said, Verdict};
+use super::place::place_of;
+use super::{State, failed};
+use crate::egress::{self, Said};
 use crate::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, PullPolicy,
 };
 use crate::engine::{Engine, EngineError, ErrorKind, OutputSource, OutputStream};
-use crate::event::{EventKind, HostUse, TaskEgress};
-use crate::id::{ImageRef, Role, RunId, StateDir, label, run_container_name, run_labels};
+use crate::event::EventKind;
+use crate::id::{ImageRef, Role, label, run_container_name, run_labels};
 use crate::journal::log::{LogStream, LogWriter};
-use crate::plan::{RunPlan, TaskPlan};
+use crate::runner::prepare::user;
+use crate::runner::teardown::again;
+use crate::runner::user::ContainerUser;
+use crate::runner::{Shared, StepError, blocking};
 
 /// How long it may take from its start until it is known to hold.
 const READY: Duration = Duration::from_secs(60);
@@ -41,191 +35,9 @@ const PLACES: usize = 64;
 const LOG_LIMIT: u64 = 64 << 20;
 /// Longest line of it that is read, in bytes.
 const LONGEST_LINE: usize = 16 * 1024;
-/// How many hosts of a task are told apart.
-const HOSTS: usize = 200;
-
-/// The proxy of a run, and what it has said.
-pub(super) struct Egress {
-    lists: Lists,
-    proxy: Mutex<Option<Proxy>>,
-    tally: Mutex<Tally>,
-}
-
-/// A proxy at work; it ends with the run.
-struct Proxy {
-    state: watch::Receiver<State>,
-    close: watch::Sender<bool>,
-    /// Gives what could not be removed.
-    work: JoinHandle<Vec<String>>,
-    _ends: EndsWithRun,
-}
-
-#[derive(Debug, Clone)]
-enum State {
-    Starting,
-    /// It has run; where it does not now, it is being started again.
-    Ready,
-    Failed(StepError),
-}
-
-/// Who asked for which host, and what became of it.
-#[derive(Default)]
-struct Tally {
-    uses: BTreeMap<usize, BTreeMap<(String, u16), HostUse>>,
-    others: BTreeMap<usize, u64>,
-}
-
-impl Egress {
-    /// Nothing is started yet.
-    pub(super) fn new(plan: &RunPlan) -> Self {
-        let tasks = plan.tasks.iter().enumerate();
-        let lists = tasks.filter_map(|(at, task)| Some((at, task.egress.clone()?)));
-        Self {
-            lists: lists.collect(),
-            proxy: Mutex::default(),
-            tally: Mutex::default(),
-        }
-    }
-
-    /// The proxy's state as it changes; where none is at work, one is started.
-    fn join<E: Engine>(&self, shared: &Arc<Shared<E>>) -> watch::Receiver<State> {
-        let mut proxy = self.proxy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(proxy) = proxy.as_ref().filter(|proxy| !proxy.work.is_finished()) {
-            return proxy.state.clone();
-        }
-        let (tell, state) = watch::channel(State::Starting);
-        let (close, closed) = watch::channel(false);
-        let work = tokio::spawn(keep(shared.clone(), tell, closed));
-        let ends = EndsWithRun(work.abort_handle());
-        *proxy = Some(Proxy {
-            state: state.clone(),
-            close,
-            work,
-            _ends: ends,
-        });
-        state
-    }
-
-    /// Ends it, and gives what could not be removed.
-    async fn close(&self) -> Vec<String> {
-        let proxy = self
-            .proxy
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(proxy) = proxy else {
-            return Vec::new();
-        };
-        proxy.close.send_replace(true);
-        match proxy.work.await {
-            Ok(problems) => problems,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
-    /// Which hosts the tasks have asked for, in the order of the plan.
-    pub(super) fn report(&self, plan: &RunPlan) -> Vec<TaskEgress> {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let uses = tally.uses.iter();
-        uses.map(|(at, uses)| TaskEgress {
-            task: plan.tasks[*at].id.clone(),
-            hosts: uses.values().cloned().collect(),
-            others: tally.others.get(at).copied().unwrap_or_default(),
-        })
-        .collect()
-    }
-
-    /// Counts what was asked for; whether it is the first refusal of its kind.
-    fn count(&self, task: usize, (host, port): (String, u16), verdict: Verdict) -> bool {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        let uses = tally.uses.entry(task).or_default();
-        let key = (host, port);
-        if !uses.contains_key(&key) && uses.len() >= HOSTS {
-            *tally.others.entry(task).or_default() += 1;
-            return false;
-        }
-        let host = uses.entry(key.clone()).or_insert_with(|| HostUse {
-            host: key.0,
-            port,
-            passed: 0,
-            denied: 0,
-        });
-        match verdict {
-            Verdict::Passed => host.passed += 1,
-            Verdict::Denied => host.denied += 1,
-        }
-        verdict == Verdict::Denied && host.denied == 1
-    }
-}
-
-/// Ends the proxy of a run that is over, and removes its files; gives what could not be removed.
-pub(super) async fn close<E: Engine>(shared: &Arc<Shared<E>>) -> Vec<String> {
-    let mut problems = shared.egress.close().await;
-    let place = place_of(shared);
-    problems.extend(blocking(move || place.remove()).await);
-    problems
-}
-
-/// How a task with a list is attached to the world, once the proxy runs.
-pub(super) async fn connection<E: Engine>(
-    shared: &Arc<Shared<E>>,
-    task: &TaskPlan,
-) -> Result<Connection, StepError> {
-    let mut state = shared.egress.join(shared);
-    let mut stops = shared.stops(&task.id);
-    let known = state.wait_for(|state| !matches!(state, State::Starting));
-    let known = tokio::select! {
-        known = timeout(task.startup_timeout, known) => known,
-        // Its container is not created any more.
-        () = stops.asked(Urgency::Graceful) => return Ok(NetworkAttachment::None.into()),
-    };
-    let why = match known {
-        Ok(Ok(state)) => match &*state {
-            State::Failed(error) => return Err(error.clone()),
-            State::Starting | State::Ready => None,
-        },
-        Ok(Err(_)) => Some("the egress proxy was not started".into()),
-        Err(_) => {
-            let limit = task.startup_timeout.as_secs();
-            Some(format!(
-                "the egress proxy did not run within startup_timeout ({limit} s)"
-            ))
-        }
-    };
-    if let Some(why) = why {
-        return Err(failed(why));
-    }
-    let place = place_of(shared);
-    let tasks = &shared.context.plan.tasks;
-    let at = tasks.iter().position(|other| other.id == task.id);
-    let at = at.ok_or_else(|| failed("the plan has no such task"))?;
-    let mount = |source: PathBuf, target: &str| Mount {
-        source,
-        target: target.to_owned(),
-        read_only: true,
-    };
-    Ok(Connection {
-        attachment: NetworkAttachment::None,
-        mounts: vec![
-            mount(place.shared().join(egress::way(at)), egress::WAY),
-            mount(
-                place.shared().join(egress::FORWARDER),
-                egress::FORWARDER_INSIDE,
-            ),
-        ],
-        environment: egress::environment(),
-    })
-}
-
-fn failed(message: impl Into<String>) -> StepError {
-    StepError {
-        stage: "egress",
-        message: message.into(),
-    }
-}
 
 /// Keeps a proxy running until it is to end. What ends it before it has run once is its failure.
-async fn keep<E: Engine>(
+pub(super) async fn keep<E: Engine>(
     shared: Arc<Shared<E>>,
     tell: watch::Sender<State>,
     mut close: watch::Receiver<bool>,
@@ -270,67 +82,6 @@ async fn keep<E: Engine>(
         }
     };
     problems.into_iter().chain(log.finish()).collect()
-}
-
-fn place_of<E: Engine>(shared: &Shared<E>) -> Place {
-    Place::of(&shared.context.state, &shared.context.plan.run)
-}
-
-/// Where it has its files.
-#[derive(Clone)]
-pub(super) struct Place(PathBuf);
-
-impl Place {
-    pub(super) fn of(state: &StateDir, run: &RunId) -> Self {
-        Self(state.egress(run))
-    }
-
-    /// Removes it, if it is there; gives a sentence if that failed.
-    pub(super) fn remove(&self) -> Option<String> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Some(format!("removing {} failed: {error}", self.0.display()))
-            }
-            _ => None,
-        }
-    }
-
-    /// What it is configured with.
-    fn files(&self) -> PathBuf {
-        self.0.join("proxy")
-    }
-
-    /// What it shares with the tasks.
-    fn shared(&self) -> PathBuf {
-        self.0.join("shared")
-    }
-
-    /// Makes what is not there yet.
-    fn make(&self, lists: &Lists, owner: Option<(u32, u32)>) -> io::Result<()> {
-        let files = self.files();
-        std::fs::create_dir_all(&files)?;
-        for (name, text) in [
-            ("entry", egress::ENTRY),
-            ("trial.pl", egress::TRIAL),
-            ("squid.conf", &lists.squid()),
-            ("dnsmasq.conf", &egress::dnsmasq()),
-            ("haproxy.cfg", &lists.haproxy()),
-            ("forward.cfg", &egress::forwarder()),
-        ] {
-            std::fs::write(files.join(name), text)?;
-        }
-        let ways = lists
-            .tasks()
-            .map(|task| self.shared().join(egress::way(task)));
-        let shared = [self.shared(), self.shared().join(egress::FORWARDER)];
-        for directory in shared.into_iter().chain(ways) {
-            std::fs::create_dir_all(&directory)?;
-            if let Some((uid, gid)) = owner {
-                chown(&directory, Some(uid), Some(gid))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// One container of it, from its start to its end.
@@ -521,19 +272,10 @@ impl<E: Engine> Once<'_, E> {
                     format!("{target} of an allow-list is not reached by the egress proxy: {why}");
                 shared.event(None, EventKind::Warning { message });
             }
-            Said::Asked {
-                source,
-                host,
-                port,
-                verdict,
-            } => {
-                let Some(task) = shared.egress.lists.task(source) else {
-                    return;
-                };
-                let host = host.unwrap_or_else(|| "-".into());
-                let host = crate::sanitize::line(host.as_bytes(), false);
-                if shared.egress.count(task, (host.clone(), port), verdict) {
+            Said::Asked(asked) => {
+                if let Some(task) = shared.egress.count(&asked) {
                     let id = &shared.context.plan.tasks[task].id;
+                    let (host, port) = (asked.host, asked.port);
                     shared.event(Some(id), EventKind::EgressDenied { host, port });
                 }
             }
@@ -551,7 +293,7 @@ impl<E: Engine> Once<'_, E> {
 }
 
 /// The image of it: pulled, else built from the Dockerfile that is part of agent-run.
-pub(super) fn image() -> ImageRequest {
+fn image() -> ImageRequest {
     ImageRequest {
         reference: ImageRef::egress_proxy(),
         pull_policy: PullPolicy::Missing,

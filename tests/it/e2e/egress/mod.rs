@@ -1,133 +1,17 @@
 //! Tasks with an allow-list, against hosts of the test's own: what is on the list is reached, nothing else
 //! is, and everybody is told.
 
+mod hosts;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use hosts::{Hosts, good};
+
 use super::scene::{Scene, docker, expect, interrupt, start, until};
-use crate::docker::BASE_IMAGE;
-
-/// Answers HTTP at 80 with who it is and the host that it was asked as, and echoes what comes at other ports.
-const SERVER: &str = r#"
-import http.server, socketserver, sys, threading
-who = sys.argv[1]
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        port = self.server.server_address[1]
-        self.request.sendall(f"echo {who} {port} ".encode())
-        while data := self.request.recv(65536):
-            self.request.sendall(data)
-class Web(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        moved = self.path == "/redirect"
-        body = f"{who} as {self.headers['Host']}".encode()
-        self.send_response(302 if moved else 200)
-        if moved:
-            self.send_header("Location", "http://denied.test/")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-    request_queue_size = 512
-for port in (22, 443, 8443):
-    threading.Thread(target=Server(("", port), Echo).serve_forever).start()
-Server(("", 80), Web).serve_forever()
-"#;
-
-/// The servers by what they are: what each is called on a network with addresses that count as public,
-/// and on one with private ones.
-const SERVERS: &[(&str, &[&str], &[&str])] = &[
-    (
-        "listed",
-        &["allowed.test", "www.wild.test", "other.test"],
-        &["inside.test"],
-    ),
-    (
-        "unlisted",
-        &[
-            "denied.test",
-            "wild.test",
-            "xwild.test",
-            "allowed.test.evil.test",
-            "evilallowed.test",
-        ],
-        &[],
-    ),
-];
-
-/// The servers, and the networks on which they are found; gone with the test.
-struct Hosts {
-    networks: [String; 2],
-    servers: Vec<String>,
-    /// Of the first one, on the first network.
-    address: String,
-}
-
-impl Hosts {
-    /// With subnets that no other test has: of a range for measurements, and of a private one.
-    fn new(scene: &Scene, slot: u8) -> Self {
-        let first = 8 * slot;
-        let name = |what: &str| format!("{}-{what}", scene.network().replace("agent-run", "test"));
-        let hosts = Self {
-            networks: [name("outside"), name("inside")],
-            servers: SERVERS.iter().map(|(who, ..)| name(who)).collect(),
-            address: format!("198.18.0.{}", first + 2),
-        };
-        for (network, range) in hosts.networks.iter().zip(["198.18.0", "10.254.253"]) {
-            let subnet = format!("{range}.{first}/29");
-            good(&["network", "create", "--subnet", &subnet, network]);
-        }
-        for (server, (who, outside, inside)) in hosts.servers.iter().zip(SERVERS) {
-            let mut create = vec!["create", "--name", server, "--network", &hosts.networks[0]];
-            create.extend(outside.iter().flat_map(|name| ["--network-alias", name]));
-            create.extend([BASE_IMAGE, "python3", "-c", SERVER, who]);
-            good(&create);
-            let mut connect = vec!["network", "connect"];
-            connect.extend(inside.iter().flat_map(|name| ["--alias", name]));
-            connect.extend([hosts.networks[1].as_str(), server]);
-            good(&connect);
-            good(&["start", server]);
-        }
-        hosts
-    }
-
-    /// Puts a proxy where it finds them.
-    fn join(&self, proxy: &str) {
-        for network in &self.networks {
-            good(&["network", "connect", network, proxy]);
-        }
-    }
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for network in &self.networks {
-            let format = "{{range .Containers}}{{.Name}} {{end}}";
-            let on_it = docker(&["network", "inspect", network, "--format", format]).stdout;
-            for container in on_it.split_whitespace() {
-                docker(&["network", "disconnect", "-f", network, container]);
-            }
-        }
-        for server in &self.servers {
-            docker(&["rm", "-f", server]);
-        }
-        for network in &self.networks {
-            docker(&["network", "rm", network]);
-        }
-    }
-}
-
-#[track_caller]
-fn good(arguments: &[&str]) -> String {
-    let ended = docker(arguments);
-    assert_eq!(ended.code, Some(0), "docker {arguments:?}: {ended}");
-    ended.stdout
-}
 
 const SPEC: &str = r"
 version: 1
@@ -547,7 +431,9 @@ END"#,
 #[test]
 fn after_kill_9_the_run_goes_on_with_a_proxy() {
     let scene = Scene::new();
-    let (mut child, _lines, tasks) = begin(&scene, &[]);
+    let (mut child, mut lines, tasks) = begin(&scene, &[]);
+    tasks.sh("one", "curl -s http://denied.test/ -o /dev/null");
+    expect(&mut lines, "one: egress denied denied.test:80");
     let running = || docker(&["ps", "-q", "--filter", &format!("name={}", tasks.proxy)]).stdout;
     let first = running();
     child.kill().expect("a kill");
@@ -562,6 +448,14 @@ fn after_kill_9_the_run_goes_on_with_a_proxy() {
         tasks.sh("one", "curl -s http://allowed.test/ || true") == "listed as allowed.test"
     });
     finish(&scene, child, lines);
+    let hosts = &scene.result()["egress"][0]["hosts"];
+    let told: Vec<_> = hosts
+        .as_array()
+        .expect("hosts")
+        .iter()
+        .map(|used| &used["host"])
+        .collect();
+    assert_eq!(told, ["allowed.test", "denied.test"]);
 }
 
 #[test]
