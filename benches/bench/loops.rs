@@ -147,12 +147,12 @@ pub fn first(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
     Ok(vec![Row::ratio(what, against, Goal::AtMost(1.1), &pairs)])
 }
 
-fn now() -> Result<f64> {
+pub fn now() -> Result<f64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64())
 }
 
 /// The one time that is printed: a word like `1795200000.123456789`.
-fn time_in(printed: &str) -> Result<f64> {
+pub fn time_in(printed: &str) -> Result<f64> {
     let is_time = |word: &&str| word.len() == 20 && word.as_bytes()[10] == b'.';
     let word = printed.split_whitespace().find(is_time);
     Ok(word

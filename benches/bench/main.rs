@@ -10,6 +10,7 @@
 )]
 
 mod document;
+mod egress;
 mod events;
 #[path = "../../tests/it/fake/mod.rs"]
 #[expect(
@@ -60,7 +61,7 @@ struct Options {
 /// A comparison: its name, how many rounds of it count, and what makes it.
 type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
 
-const COMPARISONS: [Comparison; 16] = [
+const COMPARISONS: [Comparison; 18] = [
     ("loop", 4, loops::forty),
     ("one", 8, loops::one),
     ("first", 8, loops::first),
@@ -72,6 +73,8 @@ const COMPARISONS: [Comparison; 16] = [
     ("trees", 4, trees::compare),
     ("setup", 4, prepared::setup),
     ("prepared", 3, prepared::compare),
+    ("egress", 6, egress::first),
+    ("requests", 2, egress::requests),
     ("sleepers", 2, sleepers::compare),
     ("idle", 1, idle::compare),
     ("logs", 3, logs::compare),
