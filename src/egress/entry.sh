@@ -5,17 +5,16 @@ set -u
 
 # Each connection takes four.
 ulimit -n "$(ulimit -Hn)"
-mkdir -p /egress/forward
-# Not over the files: tasks of before may run them.
-cp --remove-destination /usr/lib/agent-run/forward/* /agent/proxy/forward.cfg /egress/forward/ || exit 1
-
 dnsmasq --keep-in-foreground --conf-file=/agent/proxy/dnsmasq.conf &
 squid -N -f /agent/proxy/squid.conf &
 haproxy -db -f /agent/proxy/haproxy.cfg &
 sleep "${AGENT_DEADLINE:-86400}" &
-trap 'exit 143' TERM INT
-# Of the whole group: all of them end with it.
-trap 'kill $(jobs -p); wait' EXIT
+# What was asked for before this last question is written down before it: then nothing is waited for.
+trap 'perl /agent/proxy/trial.pl; exit 143' TERM INT
+trap 'kill -KILL $(jobs -p)' EXIT
 
+mkdir -p /egress/forward
+# Not over the files: tasks of before may run them.
+cp --remove-destination /usr/lib/agent-run/forward/* /agent/proxy/forward.cfg /egress/forward/ || exit 1
 perl /agent/proxy/trial.pl "$@" || exit 1
 wait -n

@@ -237,7 +237,7 @@ fn listen(name: &str, from: &str, to: &str) -> String {
 /// A configuration of `HAProxy` that only carries bytes.
 fn haproxy(listeners: &str) -> String {
     format!(
-        "global\n    nbthread 1\ndefaults\n    mode tcp\n    maxconn {CONNECTIONS}\n    \
+        "global\n    nbthread 1\ndefaults\n    mode tcp\n    retries 0\n    maxconn {CONNECTIONS}\n    \
          timeout connect 10s\n    timeout client 1d\n    timeout server 1d\n{listeners}"
     )
 }

@@ -31,7 +31,7 @@ use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
-use super::{Shared, StepError, collector, views};
+use super::{Shared, StepError, collector, egress, views};
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{
     ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
@@ -272,6 +272,10 @@ impl<E: Engine> Life<'_, E> {
             let Some((name, pump)) = self.create(image, user, workspace, &network).await? else {
                 return Ok(None);
             };
+            egress::ready(self.shared, self.task).await?;
+            if self.stops().now() != Urgency::None {
+                return Ok(None);
+            }
             if tries == PLACES {
                 // Before its first line can come.
                 self.enter(TaskPhase::Running).await?;

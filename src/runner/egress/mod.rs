@@ -49,6 +49,8 @@ struct Proxy {
 #[derive(Debug, Clone)]
 enum State {
     Starting,
+    /// What it shares with tasks is there, and it is not known to hold.
+    Made,
     /// It has run; where it does not now, it is being started again.
     Ready,
     Failed(StepError),
@@ -167,35 +169,13 @@ pub(super) async fn close<E: Engine>(shared: &Arc<Shared<E>>) -> Vec<String> {
     problems
 }
 
-/// How a task with a list is attached to the world, once the proxy runs.
+/// How a task with a list is attached to the world. Its container is not to be started before
+/// [`ready`].
 pub(super) async fn connection<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
 ) -> Result<Connection, StepError> {
-    let mut state = shared.egress.join(shared);
-    let mut stops = shared.stops(&task.id);
-    let known = state.wait_for(|state| !matches!(state, State::Starting));
-    let known = tokio::select! {
-        known = timeout(task.startup_timeout, known) => known,
-        // Its container is not created any more.
-        () = stops.asked(Urgency::Graceful) => return Ok(NetworkAttachment::None.into()),
-    };
-    let why = match known {
-        Ok(Ok(state)) => match &*state {
-            State::Failed(error) => return Err(error.clone()),
-            State::Starting | State::Ready => None,
-        },
-        Ok(Err(_)) => Some("the egress proxy was not started".into()),
-        Err(_) => {
-            let limit = task.startup_timeout.as_secs();
-            Some(format!(
-                "the egress proxy did not run within startup_timeout ({limit} s)"
-            ))
-        }
-    };
-    if let Some(why) = why {
-        return Err(failed(why));
-    }
+    wait(shared, task, |state| !matches!(state, State::Starting)).await?;
     let place = place_of(shared);
     let tasks = &shared.context.plan.tasks;
     let at = tasks.iter().position(|other| other.id == task.id);
@@ -216,6 +196,46 @@ pub(super) async fn connection<E: Engine>(
         ],
         environment: egress::environment(),
     })
+}
+
+/// Returns once a task may reach what is on its list, if it has one, or is to stop.
+pub(super) async fn ready<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+) -> Result<(), StepError> {
+    if task.egress.is_none() {
+        return Ok(());
+    }
+    wait(shared, task, |state| matches!(state, State::Ready)).await
+}
+
+/// Waits for a state of the proxy, or for its failure, or until the task is to stop.
+async fn wait<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    is_it: impl Fn(&State) -> bool,
+) -> Result<(), StepError> {
+    let mut state = shared.egress.join(shared);
+    let mut stops = shared.stops(&task.id);
+    let known = state.wait_for(|state| matches!(state, State::Failed(_)) || is_it(state));
+    let known = tokio::select! {
+        known = timeout(task.startup_timeout, known) => known,
+        // Its container is not started any more.
+        () = stops.asked(Urgency::Graceful) => return Ok(()),
+    };
+    match known {
+        Ok(Ok(state)) => match &*state {
+            State::Failed(error) => Err(error.clone()),
+            State::Starting | State::Made | State::Ready => Ok(()),
+        },
+        Ok(Err(_)) => Err(failed("the egress proxy was not started")),
+        Err(_) => {
+            let limit = task.startup_timeout.as_secs();
+            Err(failed(format!(
+                "the egress proxy did not run within startup_timeout ({limit} s)"
+            )))
+        }
+    }
 }
 
 fn failed(message: impl Into<String>) -> StepError {

@@ -176,6 +176,13 @@ impl<E: Engine> Once<'_, E> {
             move || place.make(&shared.egress.lists, user.owner)
         });
         made.await.map_err(|e| StepError::new("egress", &e))?;
+        self.tell.send_if_modified(|state| {
+            let is_first = matches!(state, State::Starting);
+            if is_first {
+                *state = State::Made;
+            }
+            is_first
+        });
         for tries in 1.. {
             let network = shared.network.attachment(engine).await.map_err(step)?;
             let config = self.config(&image.id, user, network);
