@@ -26,6 +26,7 @@ mod repeat;
 mod resume;
 mod run;
 mod schema;
+mod secrets;
 mod select;
 mod show;
 mod signals;

@@ -13,8 +13,8 @@ use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
 use crate::id::{HostPattern, PathPattern, WorktreePath};
 use crate::plan::{
-    CacheMode, History, Identity, NetworkMode, Retry, RetryCause, RunPlan, SecretOrigin,
-    SecretSource, TaskPlan, VerifyPlan, When, Work,
+    CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause, RunPlan,
+    SecretOrigin, SecretSource, TaskPlan, VerifyPlan, When, Work,
 };
 use crate::report::{count, limit};
 use crate::sanitize;
@@ -60,9 +60,21 @@ fn missing_secrets(surroundings: &Surroundings, plan: &RunPlan) -> Vec<String> {
             source.name,
             path.display()
         )),
-        SecretOrigin::Environment(_) | SecretOrigin::File(_) => None,
+        SecretOrigin::Command(command) if !is_there(surroundings, command) => Some(format!(
+            "secret {}: there is no program {}",
+            source.name, command.words[0]
+        )),
+        SecretOrigin::Environment(_) | SecretOrigin::File(_) | SecretOrigin::Command(_) => None,
     };
     plan.secrets.iter().filter_map(missing).collect()
+}
+
+fn is_there(surroundings: &Surroundings, command: &HostCommand) -> bool {
+    let program = &command.words[0];
+    if program.contains('/') {
+        return command.directory.join(program).is_file();
+    }
+    std::env::split_paths(&surroundings.search_path).any(|place| place.join(program).is_file())
 }
 
 fn render(plan: &RunPlan) -> String {
@@ -102,6 +114,12 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
     graph::write_order(text, plan)?;
     if let Some(timeout) = plan.timeout {
         writeln!(text, "time limit  {}", limit(timeout))?;
+    }
+    for source in &plan.secrets {
+        if let SecretOrigin::Command(command) = &source.origin {
+            let words = one_line(&shell_words::join(&command.words));
+            writeln!(text, "on the host {words}, for the secret {}", source.name)?;
+        }
     }
     for task in &plan.tasks {
         writeln!(text, "\n{}", task.id)?;

@@ -1,11 +1,9 @@
 //! `run`: runs the tasks of a spec and collects their branches.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
 use super::args::{OutputWhich, PlanFormat, ProgressWhen, RunArgs, ViewArgs};
@@ -17,13 +15,13 @@ use super::prepare::{self, Prepared, Request};
 use super::signals::{Controls, Signals};
 use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
-use super::{ci, dead, plan, print_error, print_result};
+use super::{ci, dead, plan, print_error, print_result, secrets};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
-use crate::plan::{History, RepositoryPlan, RunPlan, SecretOrigin, SecretSource};
+use crate::plan::{History, RepositoryPlan, RunPlan};
 use crate::report::{
     EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
 };
@@ -34,8 +32,6 @@ use crate::secrets::{Needles, SecretString};
 use crate::spec::units;
 use crate::workspace::BaseStore;
 
-/// The largest secret, in bytes.
-const SECRET_LIMIT: u64 = 1 << 20;
 /// GitHub kills a cancelled step 10 s after INT, and 7.5 s after it sends TERM: so much of that is
 /// for what can be collected, the rest for removing what runs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,7 +73,7 @@ impl<'a> Ready<'a> {
         view: &'a ViewArgs,
     ) -> Result<Self, Failure> {
         view.outputs.prepare()?;
-        let secrets = read_secrets(&prepared.plan, surroundings)?;
+        let secrets = secrets::read_all(surroundings, &prepared.plan)?;
         ci::mask(&secrets);
         let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
         for index in too_short {
@@ -345,41 +341,6 @@ fn mode(arguments: &ViewArgs) -> Mode {
         ProgressWhen::Auto if surroundings::can_stay_in_place() => Mode::Terminal,
         ProgressWhen::Tty | ProgressWhen::Plain | ProgressWhen::Auto => Mode::Plain,
     }
-}
-
-/// Reads the secrets that some task is granted. Their values go nowhere but into containers.
-fn read_secrets(
-    plan: &RunPlan,
-    surroundings: &Surroundings,
-) -> Result<Vec<(String, SecretString)>, Failure> {
-    let read = |source: &SecretSource| -> anyhow::Result<(String, SecretString)> {
-        let name = &source.name;
-        let value = match &source.origin {
-            SecretOrigin::Environment(variable) => surroundings::exact(variable)
-                .ok_or_else(|| anyhow!("secret {name}: the variable {variable} is not set"))?,
-            SecretOrigin::File(path) => read_secret_file(&surroundings.directory.join(path))
-                .with_context(|| format!("secret {name}: cannot read {}", path.display()))?,
-        };
-        Ok((name.clone(), SecretString::new(value)))
-    };
-    plan.secrets
-        .iter()
-        .map(read)
-        .collect::<anyhow::Result<_>>()
-        .map_err(|e| {
-            let failure = Failure::new(Exit::EnvironmentUnusable, e);
-            failure.hint("`secrets` in the spec says where each value comes from")
-        })
-}
-
-fn read_secret_file(path: &std::path::Path) -> anyhow::Result<String> {
-    let mut value = String::new();
-    let file = std::fs::File::open(path)?;
-    file.take(SECRET_LIMIT + 1).read_to_string(&mut value)?;
-    if value.len() as u64 > SECRET_LIMIT {
-        return Err(anyhow!("it is larger than 1 MiB"));
-    }
-    Ok(value)
 }
 
 impl From<JournalError> for Failure {

@@ -2,12 +2,14 @@
 //!
 //! Every call but those that [`Git::as_user`] makes runs hardened: emptied environment, generated
 //! configuration, no hooks, filters, helpers or network, a deadline. Nothing here knows of tasks.
+//! The other programs of the host that a spec may name are started beside it, by `program`.
 
 mod bare;
 mod command;
 mod error;
 mod lock;
 mod process;
+mod program;
 mod refs;
 mod repository;
 mod tree;
@@ -17,5 +19,6 @@ pub use command::{Git, GitCall};
 pub use error::GitError;
 pub use lock::RepositoryLock;
 pub use process::ResourceLimits;
+pub use program::output_of_program;
 pub use repository::Repository;
 pub use tree::{TreeEntry, entries};

@@ -1,13 +1,14 @@
-//! One child process of host git: limited, fed, drained, and killed in time with all it started.
+//! One child process of the host: limited, fed, drained, and killed in time with all it started.
 //!
-//! Knows nothing of git; the command line and the environment come from `command`.
+//! Knows nothing of git; the command line and the environment come from `command` and `program`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wait_timeout::ChildExt;
 
@@ -15,6 +16,10 @@ use super::GitError;
 use crate::sanitize;
 
 const STDERR_KEPT: usize = 16 * 1024;
+/// How long those that were killed may take to be gone.
+const LAST_MOMENTS: Duration = Duration::from_secs(1);
+/// How many of its last lines an error has.
+const LAST_LINES: usize = 5;
 
 /// Caps on one git process that reads what an agent wrote. Linux only; elsewhere the deadline holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +60,23 @@ impl Ended {
     pub(super) fn into_error(self, command: String) -> GitError {
         GitError::Failed {
             command,
-            exit: describe_exit(self.status),
-            stderr: last_words(&self.stderr),
+            exit: self.exit(),
+            stderr: self.last_words(LAST_LINES),
         }
+    }
+
+    /// How it ended: `exit code N` or `signal N`.
+    pub(super) fn exit(&self) -> String {
+        describe_exit(self.status)
+    }
+
+    /// The last lines of what it said on standard error, sanitised.
+    pub(super) fn last_words(&self, lines: usize) -> String {
+        let said = self.stderr.split(|b| *b == b'\n' || *b == b'\r');
+        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+        let last = &said[said.len().saturating_sub(lines)..];
+        let last: Vec<_> = last.iter().map(|l| sanitize::line(l, false)).collect();
+        last.join("; ")
     }
 }
 
@@ -65,6 +84,7 @@ impl Job {
     /// Runs it to its end, whatever its exit code.
     pub(super) fn run(self, mut command: Command) -> Result<Ended, GitError> {
         let name = self.name;
+        let until = Instant::now() + self.deadline;
         let mut child = spawn(&mut command, &self.input, &name)?;
         if let Some(limits) = self.limits {
             limits.apply(&child).map_err(|source| {
@@ -76,21 +96,27 @@ impl Job {
         let stdout = drain(child.stdout.take(), self.output_limit, Keep::First);
         let stderr = drain(child.stderr.take(), STDERR_KEPT, Keep::Last);
         let waited = child.wait_timeout(self.deadline);
+        // What it started may have its output open still.
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = waited.map(|status| status.zip(read(&stdout, &stderr, left)));
         if !matches!(waited, Ok(Some(_))) {
             kill_group(&mut child);
+            // It is over once nobody has its output open any more.
+            let _ = read(&stdout, &stderr, LAST_MOMENTS);
         }
-        // A program may end without having read all of its input: then writing it failed.
-        let _ = feeder.join();
-        let (stdout, stderr) = (finish(stdout, &name), finish(stderr, &name));
         let waited = waited.map_err(GitError::io(format!("wait for `{name}`")))?;
-        let Some(status) = waited else {
+        let Some((status, (stdout, stderr))) = waited else {
             let after = self.deadline;
             return Err(GitError::TimedOut {
                 command: name,
                 after,
             });
         };
-        let ((stdout, too_much), (stderr, _)) = (stdout?, stderr?);
+        // A program may end without having read all of its input: then writing it failed.
+        let _ = feeder.join();
+        let unread = || GitError::io(format!("read `{name}`"));
+        let ((stdout, too_much), (stderr, _)) =
+            (stdout.map_err(unread())?, stderr.map_err(unread())?);
         if too_much {
             let limit = self.output_limit;
             return Err(GitError::OutputTooLarge {
@@ -119,12 +145,27 @@ fn spawn(command: &mut Command, input: &Input, name: &str) -> Result<Child, GitE
     })
 }
 
-type Reader = thread::JoinHandle<io::Result<(Vec<u8>, bool)>>;
+/// What was read of a pipe, and whether there was more.
+type Drained = io::Result<(Vec<u8>, bool)>;
 
-fn finish(reader: Reader, name: &str) -> Result<(Vec<u8>, bool), GitError> {
-    let panicked = |_| Err(io::Error::other("the reader panicked"));
-    let read = reader.join().unwrap_or_else(panicked);
-    read.map_err(GitError::io(format!("read `{name}`")))
+/// Both outputs, once they are at their end; none if that takes longer.
+fn read(
+    stdout: &Receiver<Drained>,
+    stderr: &Receiver<Drained>,
+    within: Duration,
+) -> Option<(Drained, Drained)> {
+    let until = Instant::now() + within;
+    let of = |pipe: &Receiver<Drained>| {
+        let left = until.saturating_duration_since(Instant::now());
+        match pipe.recv_timeout(left) {
+            Ok(drained) => Some(drained),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                Some(Err(io::Error::other("the reader panicked")))
+            }
+        }
+    };
+    of(stdout).zip(of(stderr))
 }
 
 impl ResourceLimits {
@@ -161,36 +202,44 @@ enum Keep {
 }
 
 /// Reads a pipe to its end and keeps `limit` bytes; says whether there were more.
-fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: usize, keep: Keep) -> Reader {
+fn drain<R: Read + Send + 'static>(pipe: Option<R>, limit: usize, keep: Keep) -> Receiver<Drained> {
+    let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        let mut kept = Vec::new();
-        let mut more = false;
-        let Some(mut pipe) = pipe else {
-            return Ok((kept, more));
+        let drained = pipe.map_or_else(
+            || Ok((Vec::new(), false)),
+            |pipe| read_to_end(pipe, limit, keep),
+        );
+        // Nobody listens any more where it took too long.
+        let _ = tell.send(drained);
+    });
+    told
+}
+
+fn read_to_end(mut pipe: impl Read, limit: usize, keep: Keep) -> Drained {
+    let mut kept = Vec::new();
+    let mut more = false;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match pipe.read(&mut buffer) {
+            Ok(0) => return Ok((kept, more)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         };
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let count = match pipe.read(&mut buffer) {
-                Ok(0) => return Ok((kept, more)),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            match keep {
-                Keep::First => {
-                    let room = (limit - kept.len()).min(count);
-                    kept.extend_from_slice(&buffer[..room]);
-                    more |= room < count;
-                }
-                Keep::Last => {
-                    kept.extend_from_slice(&buffer[..count]);
-                    let excess = kept.len().saturating_sub(limit);
-                    kept.drain(..excess);
-                    more |= excess > 0;
-                }
+        match keep {
+            Keep::First => {
+                let room = (limit - kept.len()).min(count);
+                kept.extend_from_slice(&buffer[..room]);
+                more |= room < count;
+            }
+            Keep::Last => {
+                kept.extend_from_slice(&buffer[..count]);
+                let excess = kept.len().saturating_sub(limit);
+                kept.drain(..excess);
+                more |= excess > 0;
             }
         }
-    })
+    }
 }
 
 fn feed(pipe: Option<ChildStdin>, input: Input) -> thread::JoinHandle<io::Result<()>> {
@@ -220,12 +269,4 @@ fn describe_exit(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => status.to_string(),
     }
-}
-
-fn last_words(stderr: &[u8]) -> String {
-    let lines: Vec<_> = stderr.split(|b| *b == b'\n' || *b == b'\r').collect();
-    let last = lines.iter().rev().filter(|l| !l.is_empty()).take(5);
-    let mut words: Vec<_> = last.map(|l| sanitize::line(l, false)).collect();
-    words.reverse();
-    words.join("; ")
 }

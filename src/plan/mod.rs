@@ -32,8 +32,8 @@ pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
-    Artifacts, Cache, CacheMode, History, Identity, NetworkMode, Retry, RetryCause, SecretGrant,
-    SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
+    Artifacts, Cache, CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause,
+    SecretGrant, SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.

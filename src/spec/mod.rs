@@ -35,8 +35,8 @@ pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
 pub use matrix::MOST_CELLS;
 pub use model::{
     Artifacts, BuildSpec, Cache, CacheMode, CollectLimitsSpec, CollectSpec, EnvFile, History,
-    Identity, NanoCpus, NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant, SecretOrigin,
-    SetupSpec, SetupUser, TaskBase, TaskSpec, Touches, When, WorkspaceMode,
+    HostCommand, Identity, NanoCpus, NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant,
+    SecretOrigin, SetupSpec, SetupUser, TaskBase, TaskSpec, Touches, When, WorkspaceMode,
 };
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;

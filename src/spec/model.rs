@@ -365,6 +365,17 @@ pub enum SecretOrigin {
     Environment(String),
     /// A file of the host: an absolute path.
     File(PathBuf),
+    /// What a program of the host prints.
+    Command(HostCommand),
+}
+
+/// A program of the host, run as the user would run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCommand {
+    /// The program, looked for on PATH unless it has a `/`, and its arguments.
+    pub words: Vec<String>,
+    /// Where it runs: the directory of the spec, absolute.
+    pub directory: PathBuf,
 }
 
 /// Files of a task's worktree that are copied before it is removed.

@@ -165,8 +165,18 @@ impl Writer<'_> {
 
     fn secrets(&mut self, node: &Node) -> Written {
         let secrets = entries_of(node).iter().filter(|e| is_meant(e));
-        let secrets =
-            secrets.map(|entry| (entry.key.clone(), self.inner(entry, ("file", Texts::Paths))));
+        let secrets = secrets.map(|entry| {
+            let origin = entries_of(&entry.node).iter().filter(|e| is_meant(e));
+            let origin = origin.map(|entry| {
+                let value = match entry.key.as_str() {
+                    "command" => self.words(entry),
+                    "file" => self.value(entry, Texts::Paths),
+                    _ => self.value(entry, Texts::Interpolated),
+                };
+                (entry.key.clone(), value)
+            });
+            (entry.key.clone(), Written::Map(origin.collect()))
+        });
         Written::Map(secrets.collect())
     }
 

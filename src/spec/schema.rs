@@ -220,7 +220,7 @@ pub(super) struct AuthorParts {
     email: String,
 }
 
-/// Where a secret comes from: one of the two.
+/// Where a secret comes from: one of the three.
 #[derive(JsonSchema)]
 #[schemars(transform = object, extend("minProperties" = 1))]
 #[expect(dead_code, reason = "a form of the file")]
@@ -229,6 +229,8 @@ pub(super) struct SecretForm {
     environment: Option<String>,
     /// A file, relative to the spec.
     file: Option<String>,
+    /// A program of the host, as a list of words or a text that is split into them: what it prints.
+    command: Option<WordsForm>,
 }
 
 #[derive(JsonSchema)]

@@ -185,7 +185,7 @@ pub(super) fn script(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<Str
 }
 
 /// A list of words, or a text that is split first and interpolated then: a value stays one word.
-fn words(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Vec<String>> {
+pub(super) fn words(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Vec<String>> {
     let Value::Scalar { .. } = &field.node.value else {
         let items = reader.items(field, "a text or a list of words");
         let words: Vec<Option<String>> = items.iter().map(|f| reader.text(*f, "text")).collect();

@@ -15,10 +15,10 @@ use super::interpolate::{MatrixNames, Names};
 use super::limits::collect;
 use super::matrix::{Cell, cells};
 use super::merge::{merge, normalise, variable_name};
-use super::model::{ClaimsSpec, History, Identity, RunSpec, SecretOrigin, TaskSpec};
+use super::model::{ClaimsSpec, History, HostCommand, Identity, RunSpec, SecretOrigin, TaskSpec};
 use super::reader::{Field, Fields, Reader};
 use super::source::{At, SourceFile, Span};
-use super::task::read_task;
+use super::task::{read_task, words};
 use super::tree::{self, Entry, Node, Value};
 use super::units::{self, BadValue};
 use crate::id::TaskId;
@@ -310,24 +310,44 @@ fn secrets(reader: &mut Reader<'_>, field: Field<'_>) -> BTreeMap<String, At<Sec
 }
 
 fn secret(reader: &mut Reader<'_>, field: Field<'_>) -> Option<SecretOrigin> {
-    let hint = "write `environment: NAME` or `file: path`";
-    let fields = reader.fields(field, "a map with `environment` or `file`", SECRET_KEYS)?;
-    match (fields.get("environment"), fields.get("file")) {
-        (Some(variable), None) => {
+    let hint = "write `environment: NAME`, `file: path` or `command: [program, argument]`";
+    let expected = "a map with `environment`, `file` or `command`";
+    let fields = reader.fields(field, expected, SECRET_KEYS)?;
+    let [variable, file, command] = ["environment", "file", "command"].map(|key| fields.get(key));
+    match (variable, file, command) {
+        (Some(variable), None, None) => {
             let name = reader.line(variable)?;
             let fits = variable_name(reader, &name.value, name.span);
             fits.then_some(SecretOrigin::Environment(name.value))
         }
-        (None, Some(file)) => Some(SecretOrigin::File(reader.path(file)?.value)),
+        (None, Some(file), None) => Some(SecretOrigin::File(reader.path(file)?.value)),
+        (None, None, Some(command)) => Some(SecretOrigin::Command(host_command(reader, command)?)),
         _ => {
             let title = format!(
-                "secret `{}` needs one of `environment` and `file`",
+                "secret `{}` needs one of `environment`, `file` and `command`",
                 shown(field.key)
             );
             reader.problem(field.span(), title, hint);
             None
         }
     }
+}
+
+fn host_command(reader: &mut Reader<'_>, field: Field<'_>) -> Option<HostCommand> {
+    let problems = reader.problems.len();
+    let words = words(reader, field)?;
+    if reader.problems.len() > problems {
+        return None;
+    }
+    if words.first().is_none_or(String::is_empty) {
+        let hint = "write a program and its arguments, such as `[gh, auth, token]`";
+        reader.problem(field.span(), "`command` names no program", hint);
+        return None;
+    }
+    Some(HostCommand {
+        words,
+        directory: reader.context.directory.to_owned(),
+    })
 }
 
 fn repo(reader: &mut Reader<'_>, field: Field<'_>) -> Option<At<PathBuf>> {

@@ -36,6 +36,7 @@ mod repeat;
 mod resources;
 mod resume;
 mod scene;
+mod secrets;
 mod setup;
 mod signals;
 mod stop;

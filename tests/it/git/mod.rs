@@ -2,4 +2,5 @@
 
 mod command;
 pub mod fixture;
+mod program;
 mod repository;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use agent_run::engine::config::{PullPolicy, Ulimit};
 use agent_run::spec::{
-    History, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant, SecretOrigin, TaskSpec,
-    WorkspaceMode,
+    History, HostCommand, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant,
+    SecretOrigin, TaskSpec, WorkspaceMode,
 };
 
 use super::{bad, good, with_task};
@@ -192,6 +192,9 @@ author: Ann Author <ann@example.org>
 secrets:
   a: { environment: A_TOKEN }
   b: { file: b.txt }
+  c: { command: [gh, auth, token] }
+  d:
+    command: ./tool 'a b' ${SET}
 tasks: { t: { run: x } }
 ";
     let spec = good(text);
@@ -218,6 +221,14 @@ tasks: { t: { run: x } }
     let origins: Vec<&SecretOrigin> = spec.secrets.values().map(|s| &s.value).collect();
     assert_eq!(*origins[0], SecretOrigin::Environment("A_TOKEN".into()));
     assert_eq!(*origins[1], SecretOrigin::File("/project/b.txt".into()));
+    let command = |words: &[&str]| {
+        SecretOrigin::Command(HostCommand {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            directory: "/project".into(),
+        })
+    };
+    assert_eq!(*origins[2], command(&["gh", "auth", "token"]));
+    assert_eq!(*origins[3], command(&["./tool", "a b", "value"]));
 }
 
 #[test]

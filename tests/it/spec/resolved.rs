@@ -22,6 +22,7 @@ x-anchors:
 secrets:
   key: { environment: TOKEN }
   file: { file: secrets/key }
+  printed: { command: "gh 'a b' ${SET}" }
 defaults:
   <<: *limits
   environment: { LEVEL: debug, DROP: "1", SEEN: "${TOKEN}" }
@@ -125,6 +126,11 @@ fn anchors_defaults_and_variables_are_resolved() {
         environment: TOKEN
       file:
         file: /project/secrets/key
+      printed:
+        command:
+        - gh
+        - a b
+        - value
     tasks:
       one:
         run: echo ${TOKEN} $$ ${NOT_SET}

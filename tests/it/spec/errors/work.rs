@@ -229,19 +229,19 @@ tasks:
     4 |   ../x: { file: x }
       |   ^^^^ at most 64 letters, digits, `_`, `-` and `.`: it becomes a file name
 
-    error: secret `both` needs one of `environment` and `file`
+    error: secret `both` needs one of `environment`, `file` and `command`
      --> agent-run.yaml:5:9
       |
     5 |   both: { file: x, environment: Y }
-      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^ write `environment: NAME` or `file: path`
+      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^ write `environment: NAME`, `file: path` or `command: [program, argument]`
 
-    error: secret `none` needs one of `environment` and `file`
+    error: secret `none` needs one of `environment`, `file` and `command`
      --> agent-run.yaml:6:9
       |
     6 |   none: {}
-      |         ^^ write `environment: NAME` or `file: path`
+      |         ^^ write `environment: NAME`, `file: path` or `command: [program, argument]`
 
-    error: `text` must be a map with `environment` or `file`, not a single value
+    error: `text` must be a map with `environment`, `file` or `command`, not a single value
      --> agent-run.yaml:7:9
       |
     7 |   text: x
@@ -529,4 +529,57 @@ tasks:
 
     agent-run: 6 errors in agent-run.yaml
     ");
+}
+
+#[test]
+fn programs_that_print_secrets() {
+    assert_snapshot!(bad("\
+version: 1
+secrets:
+  no_words: { command: [] }
+  no_program: { command: ['', x] }
+  blank: { command: '  ' }
+  open: { command: gh 'auth }
+  map: { command: { gh: x } }
+  three: { command: gh, environment: Y }
+tasks: { a: { run: x } }
+"), @r#"
+    error: `command` names no program
+     --> agent-run.yaml:3:24
+      |
+    3 |   no_words: { command: [] }
+      |                        ^^ write a program and its arguments, such as `[gh, auth, token]`
+
+    error: `command` names no program
+     --> agent-run.yaml:4:26
+      |
+    4 |   no_program: { command: ['', x] }
+      |                          ^^^^^^^ write a program and its arguments, such as `[gh, auth, token]`
+
+    error: `command` names no program
+     --> agent-run.yaml:5:21
+      |
+    5 |   blank: { command: '  ' }
+      |                     ^^^^ write a program and its arguments, such as `[gh, auth, token]`
+
+    error: `command: gh 'auth` has a quote that is not closed
+     --> agent-run.yaml:6:20
+      |
+    6 |   open: { command: gh 'auth }
+      |                    ^^^^^^^^ close it, or write a list
+
+    error: `command` must be a text or a list of words, not a map
+     --> agent-run.yaml:7:19
+      |
+    7 |   map: { command: { gh: x } }
+      |                   ^^^^^^^^^
+
+    error: secret `three` needs one of `environment`, `file` and `command`
+     --> agent-run.yaml:8:10
+      |
+    8 |   three: { command: gh, environment: Y }
+      |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ write `environment: NAME`, `file: path` or `command: [program, argument]`
+
+    agent-run: 6 errors in agent-run.yaml
+    "#);
 }
