@@ -293,7 +293,7 @@ pub enum TaskOutcome {
     },
     /// We could not do our part.
     Infra {
-        /// What we were doing, as a noun: `workspace`, `image`, `setup`, `network`, `container`,
+        /// What we were doing, as a noun: `workspace`, `image`, `secrets`, `setup`, `network`, `container`,
         /// `collect`, `verify`; `interrupted` where the engine went away meanwhile.
         stage: String,
         /// What went wrong.

@@ -14,7 +14,7 @@ use agent_run::journal::RunDirectory;
 use agent_run::plan::{
     self, EngineCapacity, History, Identity, Over, PlanInputs, RepositoryPlan, RunPlan,
 };
-use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, Shutdown, TaskStops};
+use agent_run::runner::{self, LogLine, Observer, Pool, RunContext, Secrets, Shutdown, TaskStops};
 use agent_run::secrets::Needles;
 use agent_run::spec::{self, Context, SourceFile};
 use agent_run::workspace::BaseStore;
@@ -106,7 +106,7 @@ async fn time(scene: &Scene, directory: &Path, tasks: u32) -> Result<f64> {
         repository,
         store,
         state,
-        secrets: Vec::new(),
+        secrets: Secrets::none(),
         needles: Needles::default(),
         owner: "bench".into(),
         pool: Pool::default(),

@@ -47,11 +47,16 @@ fn spec_places(plan: &RunPlan, directory: &Path) -> SpecPlaces {
     }
 }
 
+/// Whether GitHub reads what is printed, and masks what it is told: a file would keep values readable,
+/// a terminal would show them, and neither is read by a runner.
+pub(super) fn masks_values() -> bool {
+    surroundings::is_github() && surroundings::is_piped()
+}
+
 /// Has GitHub mask these values from now on.
-pub(super) fn mask(secrets: &[(String, SecretString)]) {
-    // A file would keep them readable, a terminal would show them, and neither is read by a runner.
-    if surroundings::is_github() && surroundings::is_piped() {
-        print_command(&report::masks(secrets.iter().map(|(_, value)| value)));
+pub(super) fn mask<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) {
+    if masks_values() {
+        print_command(&report::masks(secrets));
     }
 }
 

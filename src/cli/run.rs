@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,10 +13,11 @@ use super::exit_code::{Exit, of_run};
 use super::keys::{self, Keys};
 use super::outputs::not_there;
 use super::prepare::{self, Prepared, Request};
+use super::secrets::{self, Secrets};
 use super::signals::{Controls, Signals};
 use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
-use super::{ci, dead, plan, print_error, print_result, secrets};
+use super::{ci, dead, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
@@ -73,14 +75,7 @@ impl<'a> Ready<'a> {
         view: &'a ViewArgs,
     ) -> Result<Self, Failure> {
         view.outputs.prepare()?;
-        let secrets = secrets::read_all(surroundings, &prepared.plan)?;
-        ci::mask(&secrets);
-        let (needles, too_short) = Needles::new(secrets.iter().map(|(_, value)| value));
-        for index in too_short {
-            let name = &secrets[index].0;
-            let warning = format!("secret {name} is too short to be masked in output");
-            prepared.plan.warnings.push(warning);
-        }
+        let secrets = secrets::read_all(surroundings, &mut prepared.plan)?;
         let mut events = EventLog::default();
         if let Some(path) = &view.outputs.events {
             // It may wait for the reader of a pipe: signals still end the process.
@@ -88,7 +83,7 @@ impl<'a> Ready<'a> {
         }
         Ok(Self {
             view,
-            secrets: (secrets, needles),
+            secrets,
             events,
             signals: Signals::catch()?,
         })
@@ -130,14 +125,17 @@ pub(super) async fn carry_out(
         prepared,
         store,
         surroundings,
-        secrets,
+        (secrets.values, secrets.needles),
         arguments.network_pool,
         stops,
     );
     let (sender, shutdown) = watch::channel(Shutdown::None);
     let requests = Requests::open(&directory)?.forward(sender.clone(), stop_tasks);
-    let mut view = View(reporter);
-    let (controls, guard) = controls(&view.0, look.mode, sender);
+    let mut view = View {
+        reporter,
+        secrets: secrets.further,
+    };
+    let (controls, guard) = controls(&view.reporter, look.mode, sender);
     #[expect(
         clippy::disallowed_methods,
         reason = "a terminal that blocks the reporter must not make requests unheard"
@@ -148,7 +146,8 @@ pub(super) async fn carry_out(
     }
     let ended = runner::run(context, record, shutdown, &mut view).await?;
     drop(guard);
-    let mut failed: Vec<anyhow::Error> = view.0.failed().into_iter().map(Into::into).collect();
+    let mut failed: Vec<anyhow::Error> =
+        view.reporter.failed().into_iter().map(Into::into).collect();
     let result = directory.write_json("result.json", &Versioned::new(&ended));
     failed.extend(result.err().map(Into::into));
     failed.extend(outputs.write(&ended, &hints).into_iter().map(Into::into));
@@ -256,25 +255,37 @@ fn controls(
 }
 
 /// Bridges the runner's observer to the reporter: neither knows the other.
-struct View(Reporter);
+struct View {
+    reporter: Reporter,
+    secrets: Receiver<SecretString>,
+}
 
-impl Observer for View {
-    fn event(&mut self, event: &Event) {
-        self.0.event(event);
-    }
-
-    fn line(&mut self, line: &LogLine) {
-        self.0.line(&line.task, &line.text);
+impl View {
+    /// What was read is told before any line can hold it: no container has it before.
+    fn mask(&mut self) {
+        while let Ok(value) = self.secrets.try_recv() {
+            self.reporter.mask(&value);
+        }
     }
 }
 
-type Secrets = (Vec<(String, SecretString)>, Needles);
+impl Observer for View {
+    fn event(&mut self, event: &Event) {
+        self.mask();
+        self.reporter.event(event);
+    }
+
+    fn line(&mut self, line: &LogLine) {
+        self.mask();
+        self.reporter.line(&line.task, &line.text);
+    }
+}
 
 fn context(
     prepared: Prepared,
     store: BaseStore,
     surroundings: &Surroundings,
-    (secrets, needles): Secrets,
+    (secrets, needles): (runner::Secrets, Needles),
     pool: Pool,
     stops: watch::Receiver<TaskStops>,
 ) -> RunContext<DockerEngine> {

@@ -2,34 +2,69 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::ci;
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::{self, Surroundings};
 use crate::git;
 use crate::plan::{HostCommand, RunPlan, SecretOrigin, SecretSource};
-use crate::secrets::SecretString;
+use crate::runner;
+use crate::secrets::{Needles, SecretString};
 
 /// The largest secret, in bytes.
 const LIMIT: u64 = 1 << 20;
 /// How long a program may take to print one. It has no terminal to ask anybody.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Reads the secrets that some task is granted. Their values go nowhere but into containers.
+/// The secrets of a run, as they are read before it begins.
+pub(super) struct Secrets {
+    pub(super) values: runner::Secrets,
+    pub(super) needles: Needles,
+    /// Values that are read while it runs, where GitHub must be told them.
+    pub(super) further: Receiver<SecretString>,
+}
+
+/// Reads the secrets that some task is granted. Their values go nowhere but into containers. The plan
+/// is to warn of those that are too short to be masked.
 pub(super) fn read_all(
     surroundings: &Surroundings,
-    plan: &RunPlan,
-) -> Result<Vec<(String, SecretString)>, Failure> {
-    let sources = plan.secrets.iter();
-    let values = sources
+    plan: &mut RunPlan,
+) -> Result<Secrets, Failure> {
+    let values = plan
+        .secrets
+        .iter()
         .map(|source| Ok((source.name.clone(), read(&surroundings.directory, source)?)))
-        .collect::<anyhow::Result<_>>();
-    values.map_err(|error| {
+        .collect::<anyhow::Result<Vec<_>>>();
+    let values = values.map_err(|error| {
         let failure = Failure::new(Exit::EnvironmentUnusable, error);
         failure.hint("`secrets` in the spec says where each value comes from")
+    })?;
+    ci::mask(values.iter().map(|(_, value)| value));
+    let (needles, too_short) = Needles::new(values.iter().map(|(_, value)| value));
+    for index in too_short {
+        let name = &values[index].0;
+        let warning = format!("secret {name} is too short to be masked in output");
+        plan.warnings.push(warning);
+    }
+    let (tell, further) = channel();
+    let directory = surroundings.directory.clone();
+    let values = runner::Secrets::new(values, move |source| {
+        let value = read(&directory, source).map_err(|error| format!("{error:#}"))?;
+        if ci::masks_values() {
+            // Whoever shows the run lives as long as it does.
+            let _ = tell.send(value.clone());
+        }
+        Ok(value)
+    });
+    Ok(Secrets {
+        values,
+        needles,
+        further,
     })
 }
 

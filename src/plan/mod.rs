@@ -312,11 +312,11 @@ impl TaskPlan {
     }
 
     /// The names of the secrets that it, its setup or its check is granted.
-    fn granted(&self) -> impl Iterator<Item = &str> {
+    pub fn secret_names(&self) -> BTreeSet<&str> {
         let of_setup = self.setup.iter().flat_map(|setup| &setup.secrets);
         let of_verify = self.verify.iter().flat_map(|verify| &verify.secrets);
         let grants = self.secrets.iter().chain(of_setup).chain(of_verify);
-        grants.map(|grant| grant.name.as_str())
+        grants.map(|grant| grant.name.as_str()).collect()
     }
 
     /// The images that it needs, each with what that was when it was last looked at.
@@ -401,7 +401,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         .or(spec.max_parallel.as_ref().map(|m| m.value));
     let parallel = capacity::at_once(asked, engine, &tasks);
     warnings.extend(ground::overlaps(&tasks, parallel));
-    let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::granted).collect();
+    let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::secret_names).collect();
     let secrets = spec.secrets.iter();
     let secrets = secrets.filter(|(name, _)| granted.contains(name.as_str()));
     let secrets = secrets.map(|(name, origin)| SecretSource {

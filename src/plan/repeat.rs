@@ -86,8 +86,8 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     }
     fill_tasks(&mut tasks, inputs.variable)?;
     let is_granted = |name: &str| {
-        let mut granted = tasks.iter().flat_map(TaskPlan::granted);
-        granted.any(|granted| granted == name)
+        let mut granted = tasks.iter().map(TaskPlan::secret_names);
+        granted.any(|names| names.contains(name))
     };
     let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
     Ok(RunPlan {

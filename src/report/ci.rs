@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 
 use super::area::to_stderr;
-use super::github::{GitHub, SpecPlaces, inert};
+use super::github::{GitHub, SpecPlaces, inert, masks};
 use super::tail::Tail;
 use super::words::{attempt_verdict, time, verdict};
 use super::{Look, Mode, Output, Paint, Progress, gitlab};
 use crate::event::{Event, EventKind, TaskReport};
 use crate::id::TaskId;
+use crate::secrets::SecretString;
 
 const PLAIN: Paint = Paint { color: false };
 
@@ -71,6 +72,13 @@ impl Ci {
                 live.event(event);
             }
             _ => live.event(event),
+        }
+    }
+
+    /// Has the service mask a value, where it does so.
+    pub(super) fn mask(&mut self, value: &SecretString) {
+        if let Syntax::GitHub(github) = &mut self.syntax {
+            to_stderr(&(github.own() + &masks([value])));
         }
     }
 

@@ -19,6 +19,7 @@ mod words;
 
 use crate::event::{Event, EventKind};
 use crate::id::TaskId;
+use crate::secrets::SecretString;
 
 pub use area::Area;
 use ci::Ci;
@@ -126,6 +127,13 @@ impl Reporter {
         match &mut self.ci {
             Some(ci) => ci.line(task, text, &mut self.live),
             None => self.live.line(task, text),
+        }
+    }
+
+    /// A value is secret from now on: a service that masks values itself is told it.
+    pub fn mask(&mut self, value: &SecretString) {
+        if let Some(ci) = &mut self.ci {
+            ci.mask(value);
         }
     }
 

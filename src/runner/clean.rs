@@ -22,6 +22,7 @@ use super::measure::Allowance;
 use super::past::Past;
 use super::prepare::user_of;
 use super::probe::Prober;
+use super::secrets::Secrets;
 use super::setup::Setups;
 use super::stops::TaskStops;
 use super::task::unknown_image;
@@ -312,7 +313,7 @@ impl<E: Engine> Cleaner<E> {
                 repository: repository.clone(),
                 store,
                 state: self.state.clone(),
-                secrets: Vec::new(),
+                secrets: Secrets::none(),
                 needles: Needles::default(),
                 owner: crate::journal::owner(),
                 pool: network::Pool::default(),

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::images::PreparedImage;
 use super::prepare::Connection;
+use super::secrets::Secrets;
 use super::setup::mounts_of_caches;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
@@ -15,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::config::{ContainerConfig, NetworkAttachment, VolumeConfig};
 use crate::id::{AttemptId, Role, label};
 use crate::plan::{SecretGrant, TaskPlan, Work};
-use crate::secrets::{SecretBytes, SecretString};
+use crate::secrets::SecretBytes;
 use crate::workspace::{TakenCache, Workspace};
 
 /// Where a task finds its secrets: in memory, never on a disk.
@@ -182,15 +183,16 @@ pub(super) fn secrets_mount((uid, gid): (u32, u32)) -> String {
     format!("rw,noexec,nosuid,nodev,size=16m,mode=0700,uid={uid},gid={gid}")
 }
 
-pub(super) fn grants(values: &[(String, SecretString)], granted: &[SecretGrant]) -> Grants {
+pub(super) fn grants(secrets: &Secrets, granted: &[SecretGrant]) -> Grants {
     let mut as_files = Vec::new();
     let mut as_variables = Vec::new();
     for grant in granted {
-        let found = values.iter().find(|(name, _)| *name == grant.name);
-        let Some((name, value)) = found else { continue };
+        let Some(value) = secrets.value(&grant.name) else {
+            continue;
+        };
         match &grant.environment {
             Some(variable) => as_variables.push((variable.clone(), value.expose().to_owned())),
-            None => as_files.push((name.clone(), value.expose().as_bytes().to_vec())),
+            None => as_files.push((grant.name.clone(), value.expose().as_bytes().to_vec())),
         }
     }
     (as_files, as_variables)

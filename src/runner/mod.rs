@@ -34,6 +34,7 @@ mod reconcile;
 mod record;
 mod retention;
 mod schedule;
+mod secrets;
 mod settle;
 mod setup;
 mod start;
@@ -56,7 +57,7 @@ use crate::event::StopReason;
 use crate::git::Repository;
 use crate::id::StateDir;
 use crate::plan::RunPlan;
-use crate::secrets::{Needles, SecretString};
+use crate::secrets::Needles;
 use crate::workspace::BaseStore;
 
 pub use clean::{CleanReport, Cleaner};
@@ -67,6 +68,7 @@ pub use network::{CleanedNetworks, Pool};
 pub use past::Record;
 pub use reconcile::{Patience, Tidied, TidyContext, Tidying};
 pub use retention::remove_merged;
+pub use secrets::Secrets;
 pub use stops::TaskStops;
 pub use teardown::Removed;
 pub use unused::remove_unused;
@@ -85,8 +87,8 @@ pub struct RunContext<E: Engine> {
     pub store: BaseStore,
     /// Where agent-run keeps its own files.
     pub state: StateDir,
-    /// The values of the plan's secrets, by name.
-    pub secrets: Vec<(String, SecretString)>,
+    /// The values of the plan's secrets.
+    pub secrets: Secrets,
     /// What to mask in everything that is shown.
     pub needles: Needles,
     /// The owner label.

@@ -174,6 +174,9 @@ impl<E: Engine> Life<'_, E> {
         self.image_digest = image.info.digest(repository).cloned();
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
+        if self.attempt.number > 1 && !self.read_secrets_again().await? {
+            return Ok(TaskOutcome::Cancelled);
+        }
         let Some(ready) = self.set_up(self.task, &image, user).await? else {
             return Ok(TaskOutcome::Cancelled);
         };

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::SecretString;
 use super::forms::{self, LONGEST, SHORTEST};
@@ -22,10 +22,19 @@ const GRAM: usize = 3;
 /// How far one look can pass over.
 const FAR: u8 = 4;
 
-/// The values to mask, shared by everything that prints.
+/// The values to mask, shared by everything that prints: one that is added is masked everywhere from
+/// then on.
 #[derive(Clone, Default)]
-pub struct Needles(Option<Arc<Search>>);
+pub struct Needles(Arc<Growing>);
 
+#[derive(Default)]
+struct Growing {
+    search: RwLock<Option<Arc<Search>>>,
+    /// Held while one is made out of the one before, which may take a while.
+    adding: Mutex<()>,
+}
+
+#[derive(Clone)]
 struct Search {
     /// By the hash of three bytes at the end of a start: how far the next start is at least.
     passed_over: Box<[u8]>,
@@ -49,27 +58,57 @@ impl Needles {
     /// at least 8 bytes, in base64 wherever it begins, URL-encoded, and inside JSON strings.
     /// Also gives the positions of the values that are too short to be masked.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretString>) -> (Self, Vec<usize>) {
-        let mut search = Search {
-            passed_over: vec![FAR; 1 << 16].into(),
-            starts: HashMap::new(),
-            in_order: Vec::new(),
-            hashes: HashSet::new(),
-            hasher: RandomState::new(),
-        };
+        let mut search = Search::default();
         let mut too_short = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
-            if value.expose().trim().len() < SHORTEST {
+            if !search.take(value) {
                 too_short.push(index);
-                continue;
-            }
-            for needle in forms::needles(value.expose()) {
-                search.add(&needle);
             }
         }
+        let needles = Self::default();
+        needles.search_for(search);
+        (needles, too_short)
+    }
+
+    /// Masks this value too from now on, in streams that have begun as well; says whether it is long
+    /// enough for that.
+    pub fn add(&self, value: &SecretString) -> bool {
+        let _alone = self.0.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut search = self.search().as_deref().cloned().unwrap_or_default();
+        let is_masked = search.take(value);
+        self.search_for(search);
+        is_masked
+    }
+
+    /// Whether there is nothing to mask.
+    pub fn is_empty(&self) -> bool {
+        self.search().is_none()
+    }
+
+    /// Whether something in these bytes would be masked.
+    pub fn are_in(&self, bytes: &[u8]) -> bool {
+        let search = self.search();
+        search.is_some_and(|search| {
+            let masked = Redactor::new(self).mask(&search, bytes, true);
+            matches!(masked, Cow::Owned(_))
+        })
+    }
+
+    fn search(&self) -> Option<Arc<Search>> {
+        let search = self.0.search.read();
+        search.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn search_for(&self, mut search: Search) {
         search.in_order = search.starts.keys().copied().collect();
         search.in_order.sort_unstable();
-        let some = !search.starts.is_empty();
-        (Self(some.then(|| Arc::new(search))), too_short)
+        let search = (!search.starts.is_empty()).then(|| Arc::new(search));
+        let mut current = self
+            .0
+            .search
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = search;
     }
 
     /// Masks a whole text.
@@ -81,7 +120,30 @@ impl Needles {
     }
 }
 
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            passed_over: vec![FAR; 1 << 16].into(),
+            starts: HashMap::new(),
+            in_order: Vec::new(),
+            hashes: HashSet::new(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
 impl Search {
+    /// Adds all needles of a value, if it is long enough.
+    fn take(&mut self, value: &SecretString) -> bool {
+        let is_long = value.expose().trim().len() >= SHORTEST;
+        if is_long {
+            for needle in forms::needles(value.expose()) {
+                self.add(&needle);
+            }
+        }
+        is_long
+    }
+
     fn add(&mut self, needle: &[u8]) {
         let Some(start) = needle.first_chunk::<START>() else {
             return;
@@ -154,7 +216,7 @@ impl Redactor {
 
     /// Takes the next piece and gives what can be shown by now.
     pub fn push<'a>(&mut self, piece: &'a [u8]) -> Cow<'a, [u8]> {
-        let Some(search) = self.needles.0.clone() else {
+        let Some(search) = self.needles.search() else {
             return Cow::Borrowed(piece);
         };
         if !self.held.is_empty() {
@@ -168,7 +230,7 @@ impl Redactor {
     /// Ends the stream and gives what was held back.
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
-        match self.needles.0.clone() {
+        match self.needles.search() {
             Some(search) => self.mask(&search, &held, true).into_owned(),
             None => held,
         }

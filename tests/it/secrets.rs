@@ -146,6 +146,54 @@ fn nothing_is_held_back_that_begins_no_secret() {
 }
 
 #[test]
+fn a_value_that_is_added_is_masked_in_streams_that_have_begun() {
+    for first in [&[][..], &["first-value"]] {
+        let needles = needles(first);
+        let elsewhere = needles.clone();
+        assert_eq!(needles.is_empty(), first.is_empty());
+        let mut redactor = Redactor::new(&needles);
+        let mut shown = redactor
+            .push(b"first-value second-value second-")
+            .into_owned();
+        assert!(elsewhere.add(&SecretString::new("second-value\n".into())));
+        shown.extend_from_slice(&redactor.push(b"value second-"));
+        shown.extend_from_slice(&redactor.push(b"value first-val"));
+        shown.extend(redactor.finish());
+        let shown = String::from_utf8(shown).unwrap();
+        let masked = if first.is_empty() {
+            "first-value"
+        } else {
+            "***"
+        };
+        // What was shown before it was added, or had begun to be, was no secret.
+        let before = format!("{masked} second-value second-value ");
+        assert_eq!(shown, format!("{before}*** first-val"));
+        assert_eq!(needles.mask("second-value"), "***");
+        assert!(!needles.is_empty());
+    }
+    let needles = needles(&[]);
+    assert!(!needles.add(&SecretString::new("short".into())));
+    assert!(needles.is_empty());
+}
+
+#[test]
+fn a_value_is_found_wherever_it_would_be_masked() {
+    let needles = needles(&["open-sesame"]);
+    for text in [
+        "open-sesame",
+        "x open-sesame",
+        "b3Blbi1zZXNhbWU=",
+        "\0\x01open-sesame\0",
+    ] {
+        assert!(needles.are_in(text.as_bytes()), "{text}");
+    }
+    for text in ["", "open-sesam", "open sesame"] {
+        assert!(!needles.are_in(text.as_bytes()), "{text}");
+    }
+    assert!(!Needles::default().are_in(b"open-sesame"));
+}
+
+#[test]
 fn short_and_empty_values_are_named_and_not_masked() {
     let values = ["abc", "long-enough", "", " \n"].map(|v| SecretString::new(v.into()));
     let (needles, too_short) = Needles::new(&values);

@@ -51,6 +51,15 @@ impl<E: Engine> Life<'_, E> {
         Ok((stops.now() == Urgency::None).then_some(image))
     }
 
+    /// Reads its secrets anew; says whether the run goes on meanwhile.
+    pub(super) async fn read_secrets_again(&self) -> Result<bool, StepError> {
+        let mut stops = self.stops();
+        tokio::select! {
+            read = self.shared.read_secrets_again(self.task) => read.map(|()| true),
+            () = stops.asked(Urgency::Graceful) => Ok(false),
+        }
+    }
+
     /// No container of a task is created before it is known that directories of ours arrive in one.
     pub(super) async fn prove_mounts(
         &self,

@@ -1,6 +1,7 @@
 //! Secrets that programs of the host print, that change between attempts, and what is told of them.
 
 use super::scene::{Ended, Scene, task};
+use crate::ci::github::Runner;
 
 /// A script beside the spec.
 fn tool(scene: &Scene, name: &str, script: &str) {
@@ -140,4 +141,182 @@ fn a_program_that_gives_no_secret_is_told_before_anything_starts() {
     assert_eq!(plan.code, Some(0), "{plan}");
     let told = "warning: secret it: there is no program ./give\n";
     assert!(plan.stdout.contains(told), "{plan}");
+}
+
+/// Each time it is asked, the tool gives another token; `ask` is what the spec's secret is.
+fn rotating(ask: &str, run: &str, more: &str) -> String {
+    format!(
+        "version: 1\nsecrets: {{ token: {ask} }}\ntasks:\n  a:\n    mem_limit: 64m\n    \
+         secrets: [token]\n    retry: {{ max: 2 }}\n{more}    run: |\n      {run}\n"
+    )
+}
+
+const COUNT: &str = "echo x >> count; echo rotated-value-$(wc -l < count)";
+
+/// Whether the newest run shows it anywhere.
+fn is_shown(scene: &Scene, ended: &Ended, value: &str) -> bool {
+    let run = scene
+        .state()
+        .join("runs")
+        .join(scene.runs().pop().expect("a run"));
+    let has = |file: std::path::PathBuf| {
+        let bytes = std::fs::read(&file).expect("a file");
+        String::from_utf8_lossy(&bytes).contains(value)
+    };
+    let logs = std::fs::read_dir(run.join("logs")).expect("logs");
+    let mut files: Vec<_> = logs.map(|entry| entry.expect("a log").path()).collect();
+    files.extend(["journal", "result.json", "plan.json"].map(|name| run.join(name)));
+    ended.stdout.contains(value) || ended.stderr.contains(value) || files.into_iter().any(has)
+}
+
+const UNTIL_THE_SECOND: &str =
+    "cat /run/secrets/token; cat /run/secrets/token > token; grep -q 2 token";
+
+#[test]
+fn a_further_attempt_has_what_a_program_prints_then() {
+    let scene = Scene::new();
+    tool(&scene, "give", COUNT);
+    let (ended, _) = scene.run(&rotating("{ command: ./give }", UNTIL_THE_SECOND, ""));
+    assert_that_the_second_was_used(&scene, &ended);
+}
+
+#[test]
+fn a_further_attempt_has_what_a_file_holds_then() {
+    let scene = Scene::new();
+    // A pipe: each value is read once.
+    let file = scene.path().join("token.txt");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.expect("mkfifo").success());
+    let spec = scene.spec(&rotating("{ file: token.txt }", UNTIL_THE_SECOND, ""));
+    let mut command = scene.command(&["run", spec.to_str().expect("a path")]);
+    command.stdout(std::process::Stdio::piped());
+    let child = command.stderr(std::process::Stdio::piped()).spawn();
+    let mut child = child.expect("agent-run");
+    std::fs::write(&file, "rotated-value-1").expect("a reader");
+    let is_there = || {
+        let run = scene.state().join("runs").join(scene.runs().pop()?);
+        Some(run.join("logs/a.1.log").exists())
+    };
+    while is_there() != Some(true) {
+        assert!(child.try_wait().expect("a child").is_none(), "it has ended");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::fs::write(&file, "rotated-value-2").expect("a reader");
+    let ended: Ended = child.wait_with_output().expect("agent-run").into();
+    assert_that_the_second_was_used(&scene, &ended);
+}
+
+fn assert_that_the_second_was_used(scene: &Scene, ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let result = scene.checked_result(ended);
+    let report = task(&result, "a");
+    assert_eq!(report["attempt"], 2, "{report:#}");
+    let branch = report["branch"]["branch"].as_str().expect("a branch");
+    let held = scene.git(&["show", &format!("{branch}:token")]);
+    assert_eq!(held.trim_end(), "rotated-value-2");
+    assert!(!is_shown(scene, ended, "rotated-value"), "{ended}");
+}
+
+#[test]
+fn a_value_that_cannot_be_read_again_ends_the_attempt_before_it_begins() {
+    let scene = Scene::new();
+    // It works for the first attempt, fails for the second, and works for the third.
+    tool(
+        &scene,
+        "give",
+        "echo x >> count; echo rotated-value-$(wc -l < count); test $(wc -l < count) != 2 || \
+         { echo no longer logged in with rotated-value-1 >&2; exit 7; }",
+    );
+    let run = "cat /run/secrets/token; grep -q 3 /run/secrets/token";
+    let (ended, result) = scene.run(&rotating("{ command: ./give }", run, ""));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let report = task(&result, "a");
+    assert_eq!(report["attempt"], 3, "{report:#}");
+    let second = &report["earlier_attempts"][1];
+    assert_eq!(second["outcome"]["outcome"], "infra", "{second:#}");
+    assert_eq!(second["outcome"]["stage"], "secrets", "{second:#}");
+    let message = second["outcome"]["message"].as_str().expect("a message");
+    assert_eq!(
+        message,
+        "secret token cannot be had: `./give` failed (exit code 7): no longer logged in with ***"
+    );
+    assert!(second["branch"].is_null(), "{second:#}");
+    assert!(!is_shown(&scene, &ended, "rotated-value"), "{ended}");
+
+    // Where it is not tried again, that is how the task ends.
+    std::fs::remove_file(scene.path().join("count")).expect("a file");
+    let run = "echo work > work; false";
+    let more = "    retry: { max: 3, when: exit_code }\n";
+    let spec = rotating("{ command: ./give }", run, more).replace("    retry: { max: 2 }\n", "");
+    let (ended, result) = scene.run(&spec);
+    assert_eq!(ended.code, Some(100), "{ended}");
+    let report = task(&result, "a");
+    assert_eq!(report["outcome"]["stage"], "secrets", "{report:#}");
+    assert_eq!(report["attempt"], 2, "{report:#}");
+}
+
+#[test]
+fn a_run_that_stops_does_not_wait_for_a_program() {
+    let scene = Scene::new();
+    tool(
+        &scene,
+        "give",
+        "echo rotated-value; test ! -e again || { echo $$ > asked; exec sleep 1000; }; touch again",
+    );
+    let spec = scene.spec(&rotating("{ command: ./give }", "false", ""));
+    let mut command = scene.command(&["run", spec.to_str().expect("a path")]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("agent-run");
+    let asked = scene.path().join("asked");
+    while !asked.exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it has ended");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("a signal");
+    let ended: Ended = child.wait_with_output().expect("agent-run").into();
+    assert_eq!(ended.code, Some(130), "{ended}");
+    let report = scene.checked_result(&ended);
+    assert_eq!(
+        task(&report, "a")["outcome"]["outcome"],
+        "cancelled",
+        "{report:#}"
+    );
+    let program = std::fs::read_to_string(asked).expect("an id");
+    let program = program
+        .trim()
+        .parse()
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let program = program.expect("an id");
+    // It was not waited for: it is there still.
+    rustix::process::kill_process(program, rustix::process::Signal::KILL).expect("a process");
+}
+
+#[test]
+fn github_masks_what_is_read_again_whatever_it_shows_just_then() {
+    for output in ["prefixed", "group", "none"] {
+        let scene = Scene::new();
+        tool(&scene, "give", COUNT);
+        let run = "echo '::error::stop'; cat /run/secrets/token; grep -q 3 /run/secrets/token";
+        let spec = scene.spec(&rotating("{ command: ./give }", run, ""));
+        let words = ["run", spec.to_str().expect("a path"), "--output", output];
+        let ended = scene.command(&words).env("GITHUB_ACTIONS", "true").output();
+        let ended: Ended = ended.expect("agent-run").into();
+        assert_eq!(ended.code, Some(0), "{ended}");
+        let mut runner = Runner::default();
+        runner.read(&ended.stderr);
+        let masks = runner.all("add-mask").into_iter();
+        let masks: Vec<&str> = masks.map(|command| command.data.as_str()).collect();
+        assert_eq!(
+            masks,
+            ["rotated-value-1", "rotated-value-2", "rotated-value-3"],
+            "{ended}"
+        );
+        let shown = runner.log.iter().any(|line| line.contains("rotated-value"));
+        assert!(!shown && !runner.is_stopped(), "{ended}");
+    }
 }

@@ -16,7 +16,7 @@ use agent_run::plan::{
 };
 use agent_run::runner::{
     self, CleanReport, Cleaner, LogLine, Observer, Patience, Pool, Record, RunContext, RunError,
-    Shutdown, TaskStops, Tidied, TidyContext, Tidying,
+    Secrets, Shutdown, TaskStops, Tidied, TidyContext, Tidying,
 };
 use agent_run::secrets::Needles;
 use agent_run::spec::{self, Context, SourceFile};
@@ -300,7 +300,7 @@ impl Scene {
             repository: self.repository.clone(),
             store,
             state,
-            secrets: Vec::new(),
+            secrets: Secrets::none(),
             needles: Needles::default(),
             owner: "test".into(),
             pool: Pool::default(),
