@@ -6,6 +6,7 @@
 //! As JSON, durations are whole milliseconds and sizes bytes, with the unit in the name; times are
 //! RFC 3339 in UTC.
 
+mod artifacts;
 mod egress;
 
 use std::collections::BTreeMap;
@@ -17,9 +18,10 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use egress::{HostUse, TaskEgress};
-
 use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
+
+pub use artifacts::{ArtifactFile, ArtifactsReport};
+pub use egress::{HostUse, TaskEgress};
 
 /// The version of events and results. Within one, fields and kinds are only added.
 pub const VERSION: u32 = 1;
@@ -370,6 +372,9 @@ pub struct BranchReport {
     pub side_refs: Vec<(String, String)>,
     /// Paths that deserve a look before merging, each with why; sanitised.
     pub risky_paths: Vec<(String, String)>,
+    /// Commits whose message or author holds the value of a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_commits: Vec<CommitId>,
     /// What else is to be known, each a sentence.
     pub notes: Vec<String>,
     /// Whether the attempt's directory holds work that is on no ref, so that it must be kept.
@@ -390,6 +395,7 @@ impl BranchReport {
             leftovers_committed: false,
             side_refs: Vec::new(),
             risky_paths: Vec::new(),
+            secret_commits: Vec::new(),
             notes: Vec::new(),
             content_left_behind: false,
         }
@@ -405,34 +411,6 @@ pub struct FileStat {
     pub insertions: u64,
     /// Lines removed.
     pub deletions: u64,
-}
-
-/// What was copied out of a task's worktree because the spec asks for it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct ArtifactsReport {
-    /// Where the copies lie; not made where there are none.
-    pub directory: PathBuf,
-    /// How many files were copied.
-    pub files: u64,
-    /// Their sizes together.
-    pub bytes: u64,
-    /// The copied files, by name; of many the first that were found.
-    pub copied: Vec<ArtifactFile>,
-    /// How many files and directories were passed over that the spec asks for.
-    pub skipped: u64,
-    /// Those, each with why; of many the first that were found. Untrusted names, sanitised.
-    pub skipped_paths: Vec<(String, String)>,
-    /// Why not everything was looked at, as a clause; none where it was.
-    pub incomplete: Option<String>,
-}
-
-/// A file that was copied out of a task's worktree.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub struct ArtifactFile {
-    /// Its path below the worktree, and below the copies; untrusted, sanitised.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
 }
 
 /// A run of the spec's `verify` on an attempt's result.
@@ -462,6 +440,9 @@ pub struct TaskReport {
     /// What it has of a matrix, by axis, if it is a cell of one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matrix: BTreeMap<String, CellValue>,
+    /// The names of the secrets that it, its setup or its check is granted.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// The attempt that decided, from 1; 0 if none began.
     pub attempt: u32,
     /// How it ended.
@@ -517,6 +498,7 @@ impl TaskReport {
         Self {
             task,
             matrix: BTreeMap::new(),
+            secrets: Vec::new(),
             attempt: 0,
             outcome,
             allow_failure: false,

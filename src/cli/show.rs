@@ -1,5 +1,6 @@
 //! `show`: what became of a task, or how far it has come.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ use crate::plan::{RunPlan, TaskPlan};
 use crate::report::{
     Paint, artifacts, cause, count, ending, limit, padded, quoted, since, size, time, verdict, work,
 };
+use crate::secrets::MASK;
 use crate::spec::units;
 
 /// The most commits that are listed.
@@ -110,10 +112,19 @@ fn commits(surroundings: &Surroundings, plan: &RunPlan, report: &TaskReport) -> 
     let commits = Git::new(&surroundings.search_path, &state.path().join("git"))
         .and_then(|git| Repository::open(&git, &plan.repository.path))
         .and_then(|repository| repository.commits(base, commit, COMMITS_SHOWN));
+    let secret = report.branch.iter().flat_map(|work| &work.secret_commits);
+    let secret: HashSet<&CommitId> = secret.collect();
     let commits = commits.unwrap_or_default().into_iter();
-    commits
-        .map(|(id, subject)| Commit { id, subject })
-        .collect()
+    let shown = commits.map(|(id, subject)| Commit {
+        // The values are not known here: all of it goes.
+        subject: if secret.contains(&id) {
+            MASK.to_owned()
+        } else {
+            subject
+        },
+        id,
+    });
+    shown.collect()
 }
 
 fn render(text: &mut String, shown: &Shown<'_>, plan: &RunPlan, paint: Paint) -> std::fmt::Result {
@@ -289,6 +300,12 @@ fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static st
         lines.push(("CPU", format!("{:.2}s", usage.cpu.as_secs_f64())));
         lines.push(("network", format!("{received} received, {sent} sent")));
     }
+    let secrets = report.map(|report| report.secrets.join(", "));
+    lines.extend(
+        secrets
+            .filter(|names| !names.is_empty())
+            .map(|names| ("secrets", names)),
+    );
     if let Some(image) = report.and_then(|report| report.image.as_ref()) {
         lines.push(("image", format!("{} ({image})", shown.plan.image.reference)));
     }

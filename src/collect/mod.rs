@@ -12,6 +12,7 @@ mod extent;
 pub mod fuzz;
 mod ground;
 mod handed_off;
+mod leaks;
 pub mod limits;
 mod merge;
 mod open;
@@ -32,12 +33,14 @@ use std::path::Path;
 use crate::event::{BranchReport, BranchResult};
 use crate::git::Repository;
 use crate::id::{AttemptId, BranchName, CommitId, StateDir};
+use crate::secrets::Needles;
 use crate::workspace::{BaseStore, Workspace};
 pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
 pub use extent::{ExtentError, checkout_size};
 pub use ground::Ground;
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
+use leaks::Additions;
 use limits::CollectLimits;
 pub use merge::{MergeError, MergeRequest, Merged, merge};
 pub use place::{CLAIM_LOST, Place};
@@ -74,6 +77,8 @@ pub struct CollectRequest<'a> {
     pub ground: Option<Ground<'a>>,
     /// What is taken at most.
     pub limits: CollectLimits,
+    /// The values of secrets, for which the result is searched.
+    pub secrets: &'a Needles,
 }
 
 /// Whether the attempt's own container did not hand its work off, so that a collector container
@@ -180,7 +185,8 @@ fn collect_bundle(
     }
     let mut checked = added.check(&quarantine, (store, workspace), &limits)?;
     report.commits = added.commits(tip)?;
-    let few_paths = look_for_risks(&quarantine, store, &mut checked, report)?;
+    let looked_for = (&added, request.secrets);
+    let few_paths = look_for_risks(&quarantine, store, &mut checked, looked_for, report)?;
     if let Some(ground) = request.ground {
         let trees = (checked.base_tree, checked.tip_tree);
         let outside = ground::check(ground, &checked.trees, trees)?;
@@ -225,6 +231,7 @@ fn look_for_risks(
     quarantine: &Quarantine<'_>,
     store: &BaseStore,
     checked: &mut Checked,
+    (added, secrets): (&Added, &Needles),
     report: &mut BranchReport,
 ) -> Result<bool, CollectError> {
     let (base_tree, tip_tree) = (checked.base_tree, checked.tip_tree);
@@ -233,6 +240,12 @@ fn look_for_risks(
         .changes(&base_tree, &tip_tree, 5 * diffstat::PATHS);
     let risks = risk::find(quarantine, &changes, store)?;
     report.risky_paths = risks.paths;
+    let additions = Additions {
+        added,
+        trees: &checked.trees,
+        changes: &changes,
+    };
+    leaks::tell(quarantine, secrets, &additions, report);
     if risks.absent > 0 {
         report.content_left_behind = true;
         let note = format!(

@@ -28,6 +28,9 @@ pub(super) struct Added {
     tip_tree: ObjectId,
     /// The parents of every new commit.
     parents: HashMap<ObjectId, Vec<ObjectId>>,
+    /// The new commits and files with their sizes, the newest first.
+    commits: Vec<(ObjectId, u64)>,
+    blobs: Vec<(ObjectId, u64)>,
     trees: Vec<ObjectId>,
     tree_bytes: u64,
     largest_blob: u64,
@@ -104,6 +107,8 @@ impl Added {
             base_tree,
             tip_tree,
             parents: HashMap::new(),
+            commits: Vec::new(),
+            blobs: Vec::new(),
             trees: Vec::new(),
             tree_bytes: 0,
             largest_blob: 0,
@@ -126,14 +131,33 @@ impl Added {
                 self.trees.push(object);
                 self.tree_bytes = self.tree_bytes.saturating_add(size);
             }
-            "blob" => self.largest_blob = self.largest_blob.max(size),
+            "blob" => {
+                self.blobs.push((object, size));
+                self.largest_blob = self.largest_blob.max(size);
+            }
             "commit" => {
                 let parents = line.split(' ').skip(1).map(id).collect::<Result<_, _>>()?;
+                self.commits.push((object, size));
                 self.parents.insert(object, parents);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// All new commits with their sizes in bytes, the newest first.
+    pub(super) fn all_commits(&self) -> &[(ObjectId, u64)] {
+        &self.commits
+    }
+
+    /// All new files with their sizes in bytes, those of the newest commit first.
+    pub(super) fn files(&self) -> &[(ObjectId, u64)] {
+        &self.blobs
+    }
+
+    /// All new directories.
+    pub(super) fn directories(&self) -> &[ObjectId] {
+        &self.trees
     }
 
     /// Whether a tip builds on the base.

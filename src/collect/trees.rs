@@ -158,6 +158,11 @@ impl Trees {
         Some(())
     }
 
+    /// A loaded tree as git has it; empty where it is not loaded.
+    pub(super) fn body(&self, id: &ObjectId) -> &[u8] {
+        self.bodies.get(id).map_or(&[], Vec::as_slice)
+    }
+
     /// The entries of a loaded tree. They are not kept parsed: that takes three times the memory.
     pub(super) fn entries(&self, id: &ObjectId) -> Vec<Entry> {
         let body = self.bodies.get(id);

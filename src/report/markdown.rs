@@ -47,6 +47,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
     for task in &run.tasks {
         row(text, task, hints)?;
     }
+    secrets(text, run)?;
     let mut failed = run.tasks.iter().filter(|task| !task.is_good());
     for task in failed.by_ref() {
         failure(text, task, hints)?;
@@ -64,6 +65,20 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
     earlier_attempts(text, run, hints)?;
     artifacts(text, run)?;
     to_look_at(text, run)
+}
+
+/// Which secrets tasks were granted.
+fn secrets(text: &mut String, run: &RunSummary) -> std::fmt::Result {
+    let granted = run.tasks.iter().filter(|task| !task.secrets.is_empty());
+    let granted = granted.map(|task| {
+        let names: Vec<String> = task.secrets.iter().map(|name| code(name)).collect();
+        format!("{} to {}", names.join(", "), code(task.task.as_str()))
+    });
+    let granted: Vec<String> = granted.collect();
+    if granted.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nGranted secrets: {}.", granted.join("; "))
 }
 
 /// The attempts before those that decided, and where their work is.

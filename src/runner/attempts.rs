@@ -69,7 +69,7 @@ async fn prepared<E: Engine>(
 ) -> Result<Option<Start>, TaskOutcome> {
     let failed = |StepError { stage, message }| TaskOutcome::Infra {
         stage: stage.to_owned(),
-        message: shared.context.needles.mask(&message),
+        message,
     };
     let skipped = |reason, claimed| TaskOutcome::Skipped { reason, claimed };
     let start = start::of(shared, results).await.map_err(failed)?;

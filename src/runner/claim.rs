@@ -181,7 +181,7 @@ async fn renew<E: Engine>(run: Weak<Shared<E>>, task: TaskId, state: Arc<Mutex<S
             let is_held = claims.renew(&mut renewed, Timestamp::now())?;
             Ok(is_held.then_some(renewed))
         });
-        let problem = match answer.await {
+        let message = match answer.await {
             Ok(Some(claim)) => {
                 *state = State::Ours(claim, Instant::now());
                 continue;
@@ -197,7 +197,6 @@ async fn renew<E: Engine>(run: Weak<Shared<E>>, task: TaskId, state: Arc<Mutex<S
             ),
         };
         told = true;
-        let message = shared.context.needles.mask(&problem);
         shared.event(Some(&task), EventKind::Warning { message });
     }
 }

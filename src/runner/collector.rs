@@ -16,10 +16,9 @@ use super::{RunContext, Shared, Shutdown, StepError, asked_to_kill, blocking};
 use crate::collect::{self, ArtifactsRequest, CollectRequest, Ground, Place};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
-use crate::event::{ArtifactsReport, BranchReport, BranchResult};
+use crate::event::{ArtifactsReport, BranchReport};
 use crate::id::{AttemptId, BranchName, ImageRef};
 use crate::plan::{TaskPlan, When};
-use crate::secrets::Needles;
 use crate::workspace::Workspace;
 
 /// How many times the task's own `handoff_timeout` a collector may run: nothing else runs beside it.
@@ -152,6 +151,7 @@ pub(super) async fn collect<E: Engine>(
             guard: guard.as_ref(),
             ground: ground(context, &attempt),
             limits: context.plan.collect_limits,
+            secrets: &context.needles,
         });
         report.notes.extend(lost);
         report
@@ -191,7 +191,7 @@ pub(super) async fn artifacts<E: Engine>(
         shared.shutdown.clone(),
     );
     let limits = shared.context.plan.collect_limits;
-    let mut report = blocking(move || {
+    let report = blocking(move || {
         collect::copy_artifacts(&ArtifactsRequest {
             worktree: &workspace.worktree(),
             to,
@@ -201,12 +201,6 @@ pub(super) async fn artifacts<E: Engine>(
         })
     })
     .await;
-    let needles = &shared.context.needles;
-    let copied = report.copied.iter_mut().map(|file| &mut file.path);
-    let skipped = report.skipped_paths.iter_mut().map(|(path, _)| path);
-    for path in copied.chain(skipped) {
-        *path = needles.mask(path);
-    }
     Some(report)
 }
 
@@ -236,56 +230,4 @@ pub(super) async fn name_set_aside<E: Engine>(
         report
     })
     .await
-}
-
-/// Masks what an agent could have put a secret into.
-pub(super) fn masked(mut report: BranchReport, needles: &Needles) -> BranchReport {
-    let mask = |text: &mut String| *text = needles.mask(text);
-    if let BranchResult::Rejected { detail: words, .. } | BranchResult::Kept { reason: words, .. } =
-        &mut report.result
-    {
-        mask(words);
-    }
-    report
-        .diffstat
-        .iter_mut()
-        .for_each(|file| mask(&mut file.path));
-    report.side_refs.iter_mut().for_each(|(_, what)| mask(what));
-    report
-        .risky_paths
-        .iter_mut()
-        .for_each(|(path, _)| mask(path));
-    report.notes.iter_mut().for_each(mask);
-    report
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::secrets::SecretString;
-
-    #[test]
-    fn why_work_was_kept_or_rejected_names_no_secret() {
-        let secret = SecretString::new("hunter2-hunter2".to_owned());
-        let (needles, _) = Needles::new([&secret]);
-        let words = || "of hunter2-hunter2".to_owned();
-        for result in [
-            BranchResult::Kept {
-                path: "/state".into(),
-                reason: words(),
-            },
-            BranchResult::Rejected {
-                check: "paths".into(),
-                detail: words(),
-                path: "/state".into(),
-            },
-        ] {
-            let told = masked(BranchReport::bare(result), &needles);
-            let told = format!("{told:?}");
-            assert!(
-                told.contains("of ***") && !told.contains("hunter2"),
-                "{told}"
-            );
-        }
-    }
 }

@@ -507,7 +507,7 @@ impl<E: Engine> Dispatch<E> {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
         };
-        RunSummary {
+        self.shared.masked(RunSummary {
             run: context.plan.run.clone(),
             tasks: self.reports.into_values().collect(),
             stopped,
@@ -519,7 +519,7 @@ impl<E: Engine> Dispatch<E> {
                 .chain(of_proxy)
                 .collect(),
             directory: context.state.run(&context.plan.run),
-        }
+        })
     }
 }
 

@@ -20,6 +20,7 @@ mod feedback;
 mod floor;
 mod images;
 mod kept;
+mod masked;
 mod measure;
 mod mounts;
 mod network;

@@ -46,9 +46,16 @@ pub(super) fn outcome(stopped: Option<StoppedBy>, exit: Exit) -> TaskOutcome {
 pub(super) fn bare_report(task: &TaskPlan, outcome: TaskOutcome) -> TaskReport {
     TaskReport {
         matrix: task.matrix.clone(),
+        secrets: secrets_of(task),
         allow_failure: task.allow_failure,
         ..TaskReport::bare(task.id.clone(), outcome)
     }
+}
+
+/// The names of the secrets that a task is granted, its setup's and its check's among them.
+pub(super) fn secrets_of(task: &TaskPlan) -> Vec<String> {
+    let names = task.secret_names().into_iter();
+    names.map(str::to_owned).collect()
 }
 
 #[cfg(test)]

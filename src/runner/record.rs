@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::masked::masked;
 use super::{RunError, Shared, StepError, blocking};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind};
@@ -53,6 +54,7 @@ impl<E: Engine> Shared<E> {
         waits: Option<oneshot::Sender<Result<(), StepError>>>,
     ) {
         let task = task.cloned();
+        let kind = masked(kind, &self.context.needles);
         // The writer lives as long as the run.
         let _ = self.notes.send(Note { task, kind, waits });
     }

@@ -71,9 +71,7 @@ pub(super) async fn of<E: Engine>(
     let merged = merged.await;
     Ok(match merged.map_err(|e| StepError::new("merge", &e))? {
         Merged::Commit(commit) => Ok(Some(start(commit))),
-        Merged::Conflict { tasks, paths } => {
-            Err(shared.context.needles.mask(&conflict(&tasks, &paths)))
-        }
+        Merged::Conflict { tasks, paths } => Err(conflict(&tasks, &paths)),
     })
 }
 

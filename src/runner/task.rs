@@ -24,7 +24,7 @@ use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outage::may_be_away;
-use super::outcome::{StoppedBy, outcome};
+use super::outcome::{StoppedBy, outcome, secrets_of};
 use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
 use super::setup;
@@ -71,7 +71,7 @@ pub(super) async fn run_attempt<E: Engine>(
         Ok(outcome) => outcome,
         Err(error) => {
             let error = life.looked_into(error).await;
-            life.failed(&error)
+            failed(&error)
         }
     };
     let next = life.next(&outcome);
@@ -203,7 +203,7 @@ impl<E: Engine> Life<'_, E> {
                 if self.may_have_run {
                     let name = self.attempt.container_name(self.role);
                     self.stop(&name, self.grace(), pending()).await;
-                    let outcome = self.failed(&error);
+                    let outcome = failed(&error);
                     self.collect(&image, user, workspace, &outcome).await;
                 }
                 return Err(error);
@@ -219,7 +219,7 @@ impl<E: Engine> Life<'_, E> {
                 self.child_oom_killed = exit.oom_killed && exit.code == 0;
                 outcome(stopped, exit)
             }
-            Err(error) => self.failed(&error),
+            Err(error) => failed(&error),
         };
         self.collect(&image, user, workspace.clone(), &outcome)
             .await;
@@ -537,7 +537,7 @@ impl<E: Engine> Life<'_, E> {
             }
             report
         };
-        self.branch = Some(collector::masked(report, &self.shared.context.needles));
+        self.branch = Some(report);
     }
 
     /// What its work is measured against, where that is not the run's base.
@@ -545,14 +545,6 @@ impl<E: Engine> Life<'_, E> {
         let base = self.start.map(|start| &start.base);
         let of_run = self.shared.context.store.base();
         base.filter(|base| *base != of_run).cloned()
-    }
-
-    /// The outcome of an attempt that could not go on.
-    fn failed(&self, error: &StepError) -> TaskOutcome {
-        TaskOutcome::Infra {
-            stage: error.stage.into(),
-            message: self.shared.context.needles.mask(&error.message),
-        }
     }
 
     fn report(&mut self, outcome: TaskOutcome) -> TaskReport {
@@ -563,6 +555,7 @@ impl<E: Engine> Life<'_, E> {
         TaskReport {
             task: self.task.id.clone(),
             matrix: self.task.matrix.clone(),
+            secrets: secrets_of(self.task),
             attempt: self.attempt.number,
             last_lines: match outcome {
                 TaskOutcome::Succeeded => Vec::new(),
@@ -584,5 +577,13 @@ impl<E: Engine> Life<'_, E> {
             teardown_errors: Vec::new(),
             earlier_attempts: Vec::new(),
         }
+    }
+}
+
+/// The outcome of an attempt that could not go on.
+fn failed(error: &StepError) -> TaskOutcome {
+    TaskOutcome::Infra {
+        stage: error.stage.into(),
+        message: error.message.clone(),
     }
 }

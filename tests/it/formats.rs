@@ -147,8 +147,10 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
     }];
     branch.side_refs = vec![("refs/y".into(), "a rebase".into())];
     branch.risky_paths = vec![("Makefile".into(), "is run".into())];
+    branch.secret_commits = vec!["c".repeat(40).parse().unwrap()];
     TaskReport {
         task: "t".parse().unwrap(),
+        secrets: vec!["npm_token".into()],
         attempt: 1,
         outcome,
         base: None,

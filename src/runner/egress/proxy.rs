@@ -22,6 +22,7 @@ use crate::runner::prepare::user;
 use crate::runner::teardown::again;
 use crate::runner::user::ContainerUser;
 use crate::runner::{Shared, StepError, blocking};
+use crate::secrets::Redactor;
 
 /// How long it may take from its start until it is known to hold.
 const READY: Duration = Duration::from_secs(60);
@@ -56,6 +57,7 @@ pub(super) async fn keep<E: Engine>(
             shared: &shared,
             tell: &tell,
             log: &mut log,
+            redactors: std::array::from_fn(|_| Redactor::new(&shared.context.needles)),
             line: Vec::new(),
         };
         let ended = once.run(&mut close).await;
@@ -89,6 +91,8 @@ struct Once<'a, E: Engine> {
     shared: &'a Arc<Shared<E>>,
     tell: &'a watch::Sender<State>,
     log: &'a mut LogWriter,
+    /// Of standard output and of standard error.
+    redactors: [Redactor; 2],
     /// The line that has begun.
     line: Vec<u8>,
 }
@@ -250,6 +254,9 @@ impl<E: Engine> Once<'_, E> {
             OutputSource::Stdout => LogStream::Stdout,
             OutputSource::Stderr => LogStream::Stderr,
         };
+        // A task may put what it was granted into the name of a host.
+        let masked = self.redactors[stream as usize].push(bytes);
+        let bytes = &masked[..];
         self.log.write(stream, bytes);
         if source == OutputSource::Stderr {
             return;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout};
 
-use super::{Life, REAP, Running, wait};
+use super::{Life, REAP, Running, failed, wait};
 use crate::engine::{Engine, Exit, ImageInfo};
 use crate::event::{TaskOutcome, TaskPhase};
 use crate::id::Role;
@@ -61,7 +61,7 @@ impl<E: Engine> Life<'_, E> {
                 self.child_oom_killed = exit.oom_killed && exit.code == 0;
                 outcome(stopped, exit)
             }
-            Err(error) => self.failed(&error),
+            Err(error) => failed(&error),
         };
         self.collect(&unknown_image(), user, workspace.clone(), &outcome)
             .await;

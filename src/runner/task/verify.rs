@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Life;
+use super::{Life, failed};
 use crate::engine::Engine;
 use crate::event::{BranchResult, TaskOutcome, TaskPhase, VerifyReport};
 use crate::id::{CommitId, Role};
@@ -55,7 +55,7 @@ impl<E: Engine> Life<'_, E> {
                     _ => format!("{stage}: {message}"),
                 };
                 let stage = "verify";
-                self.failed(&StepError { stage, message })
+                failed(&StepError { stage, message })
             }
         };
         if self.next(&outcome).is_none() {

