@@ -154,6 +154,7 @@ fn planned(
             memory,
             own: 0,
         },
+        runtimes: &[],
         identity_default: Identity {
             name: "bench".into(),
             email: "bench@localhost".into(),

@@ -130,6 +130,9 @@ pub(super) fn hint_of(error: &RunError) -> &'static str {
             "leave the key out of the spec (of a network: give the tasks `network_mode: none`), or use \
              an engine that supports it"
         }
+        RunError::NotGvisor { .. } => {
+            "let the engine's daemon.json name the real runsc (runsc install, systemctl reload docker)"
+        }
         RunError::Journal(_) => {
             "make room where the state directory is, or name another with --state-dir"
         }

@@ -169,6 +169,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         writeln!(text, "  failure   allowed")?;
     }
     writeln!(text, "  network   {}", network(task))?;
+    if let Some(runtime) = &task.runtime {
+        writeln!(text, "  runtime   {runtime}")?;
+    }
     if !task.environment.is_empty() {
         let names: Vec<&str> = task.environment.keys().map(String::as_str).collect();
         writeln!(text, "  sets      {}", names.join(", "))?;

@@ -204,6 +204,7 @@ pub(super) async fn prepare(
             memory: info.memory,
             own: 0,
         },
+        runtimes: &info.runtimes,
         identity_default: Identity {
             name: "agent-run".into(),
             email: email.to_owned(),

@@ -123,6 +123,13 @@ pub(super) async fn same(
     let repository = Repository::open(&git, &plan.repository.path)?;
     let engine = DockerEngine::connect(&surroundings.engine).await?;
     let info = engine.info().await?;
+    let lacking = plan.tasks.iter();
+    let mut lacking = lacking.filter_map(|task| plan::has_runtime(task, &info.runtimes).err());
+    if let Some(error) = lacking.next() {
+        let what = anyhow!("{name} cannot be resumed");
+        let failure = anyhow::Error::from(error).context(what);
+        return Err(Failure::new(Exit::EnvironmentUnusable, failure));
+    }
     plan.warnings.clear();
     Ok(Prepared {
         plan,
@@ -166,6 +173,7 @@ impl Repeat {
                 memory: info.memory,
                 own: 0,
             },
+            runtimes: &info.runtimes,
             select: &self.select,
             over: over.into(),
             variable: &variable,
@@ -212,6 +220,7 @@ impl Repeat {
             RepeatError::NeverFits { .. } => {
                 "run the spec anew, with a `mem_limit` that fits".to_owned()
             }
+            RepeatError::NoRuntime { hint, .. } => hint.clone(),
             RepeatError::NoSuchTask(_) | RepeatError::Senseless(_) => {
                 "`agent-run plan --format json` writes a plan".to_owned()
             }

@@ -43,6 +43,8 @@ pub struct ContainerConfig {
     pub read_only: bool,
     /// Its network.
     pub network: NetworkAttachment,
+    /// What runs it, one of [`super::EngineInfo::runtimes`]; the engine's default where nothing is said.
+    pub runtime: Option<String>,
     /// How long the engine waits between the stop signal and the kill.
     pub stop_timeout: Duration,
     /// Whether standard input is open until [`super::Engine::attach`] has written it; else /dev/null.

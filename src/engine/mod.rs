@@ -239,6 +239,8 @@ pub struct EngineInfo {
     pub userns_root: Option<(u32, u32)>,
     /// What it cannot limit, as spec keys: `mem_limit`, `cpus`, `pids_limit`, `memswap_limit`.
     pub missing_limits: Vec<&'static str>,
+    /// The names of what it can run containers with, sorted.
+    pub runtimes: Vec<String>,
     /// The version of the cgroups that hold its limits, `1` or `2`; none where it does not say.
     pub cgroup_version: Option<u8>,
     /// Whether its containers go on while it is restarted.

@@ -8,6 +8,7 @@ mod capacity;
 pub mod graph;
 mod ground;
 mod repeat;
+pub mod runtime;
 pub mod select;
 mod setup;
 mod task;
@@ -28,7 +29,7 @@ use crate::secrets::SecretString;
 use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean};
 
 pub use graph::OrderPlan;
-pub use repeat::{RepeatError, RepeatInputs, fill, repeat};
+pub use repeat::{RepeatError, RepeatInputs, fill, has_runtime, repeat};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
@@ -47,6 +48,8 @@ pub struct PlanInputs<'a> {
     pub branches: &'a [String],
     /// What the engine has.
     pub engine: EngineCapacity,
+    /// What the engine can run containers with.
+    pub runtimes: &'a [String],
     /// Who the commits are by, where the spec does not say.
     pub identity_default: Identity,
     /// The tasks to run, together with what they need; all tasks if empty.
@@ -218,6 +221,9 @@ pub struct TaskPlan {
     /// The hosts that it may reach, sorted; whatever its network reaches if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<HostPattern>>,
+    /// What runs its containers; the engine's default if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// Time limit of one attempt, from the container's start.
     pub timeout: Duration,
     /// Time limit of what comes before: pull, build.
@@ -387,6 +393,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
             task,
             source: &spec.source,
             engine,
+            runtimes: inputs.runtimes,
             problems: &mut problems,
             warnings: &mut warnings,
         };

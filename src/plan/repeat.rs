@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{EngineCapacity, Over, RepositoryPlan, RunPlan, TaskPlan, branches, capacity, graph};
+use super::{
+    EngineCapacity, Over, RepositoryPlan, RunPlan, TaskPlan, branches, capacity, graph, runtime,
+};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::id::{BranchName, ImageRef, RunId, TaskId};
 use crate::secrets::SecretString;
@@ -17,6 +19,8 @@ pub struct RepeatInputs<'a> {
     pub branches: &'a [String],
     /// What the engine has.
     pub engine: EngineCapacity,
+    /// What the engine can run containers with.
+    pub runtimes: &'a [String],
     /// The tasks to run, together with what they need; all of the plan if empty.
     pub select: &'a [TaskId],
     /// What the command line says in place of the plan.
@@ -52,6 +56,16 @@ pub enum RepeatError {
         /// Its limit and what there is.
         why: String,
     },
+    /// The engine cannot run its containers with what they are to be run with.
+    #[error("task `{task}` cannot run here: {why}")]
+    NoRuntime {
+        /// The task.
+        task: TaskId,
+        /// What is missing.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// Values of variables are nowhere.
     #[error("no value is known of: {}", .0.join(", "))]
     NoValue(Vec<String>),
@@ -77,6 +91,7 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         if let Some((why, _)) = capacity::never_fits(task.limits.memory, inputs.engine) {
             return Err(RepeatError::NeverFits { task: task.id, why });
         }
+        has_runtime(&task, inputs.runtimes)?;
         for (image, known) in task.images_mut() {
             if let Some(known) = known {
                 *image = pinned(known);
@@ -106,6 +121,22 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         tasks,
         ..plan
     })
+}
+
+/// Whether the engine can run a task's containers with what they are to be run with.
+///
+/// # Errors
+/// [`RepeatError::NoRuntime`].
+pub fn has_runtime(task: &TaskPlan, known: &[String]) -> Result<(), RepeatError> {
+    let asked = task.runtime.as_ref();
+    match asked.and_then(|asked| runtime::missing(asked, known)) {
+        None => Ok(()),
+        Some((why, hint)) => Err(RepeatError::NoRuntime {
+            task: task.id.clone(),
+            why,
+            hint,
+        }),
+    }
 }
 
 /// Gives the variables of a plan that was read back their values.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity};
+use super::{
+    EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity, runtime,
+};
 use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
 use crate::spec::{
@@ -27,6 +29,7 @@ pub(super) struct Planner<'a> {
     pub task: &'a TaskSpec,
     pub source: &'a SourceFile,
     pub engine: EngineCapacity,
+    pub runtimes: &'a [String],
     pub problems: &'a mut Vec<Diagnostic>,
     pub warnings: &'a mut Vec<String>,
 }
@@ -37,6 +40,7 @@ impl Planner<'_> {
         let task = self.task;
         let limits = self.limits();
         let prompt = self.prompt();
+        let runtime = self.runtime();
         let timeout = task.timeout.as_ref();
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, |at| at.value);
         Some(TaskPlan {
@@ -68,6 +72,7 @@ impl Planner<'_> {
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
             egress: task.egress.clone(),
+            runtime,
             timeout,
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
             stop_grace_period: task.stop_grace_period.unwrap_or(DEFAULT_GRACE),
@@ -105,6 +110,15 @@ impl Planner<'_> {
                 None
             }
         }
+    }
+
+    fn runtime(&mut self) -> Option<String> {
+        let asked = self.task.runtime.as_ref()?;
+        self.warnings.extend(runtime::needs(self.task));
+        if let Some((title, hint)) = runtime::missing(&asked.value, self.runtimes) {
+            self.problems.push(Diagnostic::new(asked.span, title, hint));
+        }
+        Some(asked.value.clone())
     }
 
     fn limits(&mut self) -> Option<Limits> {

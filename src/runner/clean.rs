@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::admission::Admission;
@@ -22,6 +22,7 @@ use super::measure::Allowance;
 use super::past::Past;
 use super::prepare::user_of;
 use super::probe::Prober;
+use super::proof::Proofs;
 use super::secrets::Secrets;
 use super::setup::Setups;
 use super::stops::TaskStops;
@@ -333,7 +334,7 @@ impl<E: Engine> Cleaner<E> {
             views: Views::default(),
             claims: HeldClaims::default(),
             setups: Setups::default(),
-            proof: OnceCell::new(),
+            proofs: Proofs::default(),
             fatal: std::sync::OnceLock::new(),
             failures: Failures::new(None, &[]),
             past,
@@ -388,6 +389,7 @@ impl<E: Engine> Cleaner<E> {
                 run,
                 owner: &crate::journal::owner(),
                 limit: GRACE,
+                runtime: None,
             };
             if let Some(problem) = views::sweep(&prober, &image.id).await {
                 return Some(problem);

@@ -103,7 +103,7 @@ pub(super) async fn base_image<E: Engine>(
         message: format!("image {} could not be had in time", request.reference),
     };
     obtained.ok_or_else(not_in_time)??;
-    shared.images.prepare(shared, &request).await
+    shared.images.prepare(shared, &request, None).await
 }
 
 /// How that image is asked for.

@@ -143,6 +143,7 @@ fn base_config<E: Engine>(
         capabilities: &[],
         read_only: false,
         network,
+        runtime: task.runtime.clone(),
         stop_timeout: task.stop_grace_period + task.handoff_timeout,
         open_stdin: false,
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -24,6 +24,7 @@ use super::outage::Outage;
 use super::outcome;
 use super::past::{Past, Record};
 use super::prepare;
+use super::proof::Proofs;
 use super::record::{Stamp, Writer};
 use super::schedule::Skip;
 use super::setup::Setups;
@@ -95,7 +96,7 @@ pub async fn run<E: Engine>(
         claims: HeldClaims::default(),
         setups: Setups::default(),
         egress: Egress::new(&context.plan),
-        proof: OnceCell::new(),
+        proofs: Proofs::default(),
         fatal: std::sync::OnceLock::new(),
         failures: Failures::new(context.plan.max_fail, &past.finished),
         past,

@@ -212,6 +212,7 @@ impl<E: Engine> Examiner<E> {
             run: &self.run,
             owner: &self.owner,
             limit: LIMIT,
+            runtime: None,
         }
     }
 

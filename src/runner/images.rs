@@ -12,6 +12,7 @@ use super::{Shared, StepError};
 use crate::engine::config::ImageRequest;
 use crate::engine::{Engine, ImageInfo};
 use crate::event::EventKind;
+use crate::plan::TaskPlan;
 
 /// An image that took longer than this to get is told of.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
@@ -62,16 +63,20 @@ impl Images {
         info.clone()
     }
 
-    /// Finds out what an image holds. Runs a container, so it must not be dropped; it is bounded.
+    /// Finds out what an image holds, in a container as those of the task. It must not be dropped; it is
+    /// bounded.
     pub(super) async fn prepare<E: Engine>(
         &self,
         shared: &Arc<Shared<E>>,
         request: &ImageRequest,
+        task: Option<&TaskPlan>,
     ) -> Result<Arc<PreparedImage>, StepError> {
         let info = self.obtain(shared, request).await?;
         let image = self.image(request);
         let prepare = || async {
-            let facts = facts_of(&shared.context.prober(), &info).await?;
+            let context = &shared.context;
+            let prober = task.map_or_else(|| context.prober(), |task| context.prober_of(task));
+            let facts = facts_of(&prober, &info).await?;
             Ok(Arc::new(PreparedImage { info, facts }))
         };
         image.prepared.get_or_init(prepare).await.clone()

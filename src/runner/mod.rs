@@ -34,6 +34,7 @@ mod pump;
 mod reconcile;
 mod record;
 mod retention;
+mod runtime;
 mod schedule;
 mod secrets;
 mod settle;
@@ -50,7 +51,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineError, EngineInfo, ErrorKind};
@@ -125,6 +126,18 @@ pub enum RunError {
         /// The engine.
         endpoint: String,
     },
+    /// A runtime that promises gVisor runs containers on another kernel.
+    #[error(
+        "`runtime: {runtime}` of the engine at {endpoint} is not gVisor: its containers run on {kernel}"
+    )]
+    NotGvisor {
+        /// The spec's value.
+        runtime: String,
+        /// The engine.
+        endpoint: String,
+        /// What a container says of the kernel that it runs on.
+        kernel: String,
+    },
     /// What happens could not be written down.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
@@ -161,7 +174,7 @@ struct Shared<E: Engine> {
     claims: claim::HeldClaims,
     setups: setup::Setups,
     egress: egress::Egress,
-    proof: OnceCell<Result<proof::Proof, RunError>>,
+    proofs: proof::Proofs,
     fatal: std::sync::OnceLock<RunError>,
     failures: failures::Failures,
     /// What an earlier process left of the run.

@@ -14,6 +14,7 @@ use super::{RunContext, StepError, blocking};
 use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
 use crate::id::{Role, RunId, StateDir, hex_hash, label, run_container_name, run_labels};
+use crate::plan::TaskPlan;
 
 /// How long a probe may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -49,6 +50,8 @@ pub(super) struct Prober<'a, E: Engine> {
     pub(super) owner: &'a str,
     /// How long a probe may take.
     pub(super) limit: Duration,
+    /// What runs them; the engine's default where nothing is said.
+    pub(super) runtime: Option<&'a str>,
 }
 
 impl<E: Engine> RunContext<E> {
@@ -61,6 +64,15 @@ impl<E: Engine> RunContext<E> {
             run: &self.plan.run,
             owner: &self.owner,
             limit: LIMIT,
+            runtime: None,
+        }
+    }
+
+    /// The same, run by what runs the containers of a task.
+    pub(super) fn prober_of<'a>(&'a self, task: &'a TaskPlan) -> Prober<'a, E> {
+        Prober {
+            runtime: task.runtime.as_deref(),
+            ..self.prober()
         }
     }
 }
@@ -170,6 +182,7 @@ impl<E: Engine> Prober<'_, E> {
             capabilities: &[],
             read_only: false,
             network: NetworkAttachment::None,
+            runtime: self.runtime.map(str::to_owned),
             stop_timeout: Duration::ZERO,
             open_stdin: false,
         }

@@ -109,6 +109,7 @@ mod tests {
             rootless,
             userns_root,
             missing_limits: Vec::new(),
+            runtimes: Vec::new(),
             cgroup_version: None,
             keeps_containers: false,
             data_directory: None,

@@ -16,6 +16,7 @@ mod model;
 mod reader;
 mod resolved;
 mod retry;
+mod runtime;
 mod schema;
 mod setup;
 mod source;

@@ -167,6 +167,9 @@ pub struct TaskSpec {
     /// What it may reach, and nothing else: hosts by name. Default: anything.
     #[schemars(with = "Option<schema::EgressForm>")]
     pub egress: Option<Vec<HostPattern>>,
+    /// What runs its containers: a runtime that the engine has, such as `runsc`. Default: the engine's.
+    #[schemars(with = "Option<String>")]
+    pub runtime: Option<At<String>>,
     /// Time limit of one attempt, from the container's start. Default: 1h.
     #[schemars(with = "Option<schema::DurationForm>")]
     pub timeout: Option<At<Duration>>,

@@ -14,6 +14,7 @@ use super::model::{
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
+use super::runtime;
 use super::setup;
 use super::source::At;
 use super::tree::{Entry, Value};
@@ -130,6 +131,7 @@ pub(super) fn read_task(
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
         egress: egress::egress(reader, fields),
+        runtime: runtime::runtime(reader, fields),
         matrix: BTreeMap::new(),
         profiles: fields
             .get("profiles")

@@ -1,5 +1,7 @@
 //! Plans: what defaults fill in, what the engine cannot give, which branches cannot be made.
 
+use std::sync::OnceLock;
+
 use agent_run::engine::config::{BuildConfig, PullPolicy};
 use agent_run::id::{CommitId, RepoKey, TaskId};
 use agent_run::plan::{
@@ -11,6 +13,8 @@ use proptest::prelude::*;
 
 use crate::spec::{RUN, good, with_task};
 
+/// What the engine can run containers with.
+static RUNTIMES: OnceLock<Vec<String>> = OnceLock::new();
 const GIB: i64 = 1 << 30;
 const ENGINE: EngineCapacity = EngineCapacity {
     own: 0,
@@ -32,6 +36,7 @@ fn inputs<'a>(branches: &'a [String], select: &'a [TaskId]) -> PlanInputs<'a> {
         },
         branches,
         engine: ENGINE,
+        runtimes: RUNTIMES.get_or_init(|| vec!["runc".into(), "runsc".into()]),
         identity_default: Identity {
             name: "agent-run".into(),
             email: "user@example.org".into(),
@@ -413,4 +418,36 @@ tasks:
     let chosen = ["join".parse().unwrap()];
     let plan = agent_run::plan::plan(&spec, inputs(&[], &chosen)).unwrap();
     assert_eq!(names(&plan.order.order), order[..4]);
+}
+
+#[test]
+fn a_runtime_is_one_that_the_engine_has() {
+    let text = "\
+version: 1
+defaults: { runtime: runsc }
+tasks:
+  a: { command: x }
+  b: { command: x, runtime: null }
+  c: { command: x, runtime: kata }
+  d: { command: x, runtime: runcs }
+  e: { command: x, runtime: runsc-kvm }
+";
+    assert_snapshot!(refused(text, &[]));
+    let text = text.lines().take(5).collect::<Vec<_>>().join("\n");
+    let runtimes = planned(&good(&text))
+        .tasks
+        .into_iter()
+        .map(|task| task.runtime);
+    assert_eq!(runtimes.collect::<Vec<_>>(), [Some("runsc".into()), None]);
+}
+
+#[test]
+fn what_gvisor_keeps_to_itself_is_told_of_before() {
+    let text = with_task(
+        "command: [make]\nruntime: runsc\nsetup: make deps\negress: { allow: [a.example] }",
+    );
+    let warnings = planned(&good(&text)).warnings;
+    assert_snapshot!(warnings.join("\n"));
+    let other = planned(&good(&text.replace("runsc", "runc"))).warnings;
+    assert_eq!(other, Vec::<String>::new());
 }

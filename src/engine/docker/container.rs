@@ -214,6 +214,7 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
         }),
         mounts: Some(mounts(config)),
         network_mode: Some(network_mode(&config.network).to_owned()),
+        runtime: config.runtime.clone(),
         ..limits(&config.limits)
     }
 }

@@ -32,12 +32,20 @@ impl DockerEngine {
             rootless: has_option(&info, "rootless"),
             userns_root: userns_root(&info),
             missing_limits: missing_limits(&info),
+            runtimes: runtimes(&info),
             cgroup_version: cgroup_version(&info),
             keeps_containers: info.live_restore_enabled.unwrap_or(false),
             data_directory: info.docker_root_dir.map(Into::into),
             components: self.components.clone(),
         })
     }
+}
+
+fn runtimes(info: &SystemInfo) -> Vec<String> {
+    let names = info.runtimes.iter().flat_map(|all| all.keys());
+    let mut names: Vec<String> = names.map(|name| printable(name)).collect();
+    names.sort_unstable();
+    names
 }
 
 fn cgroup_version(info: &SystemInfo) -> Option<u8> {

@@ -22,7 +22,12 @@ pub(super) fn compare(
         .config
         .as_ref()
         .and_then(|config| config.user.as_deref());
+    let runtime = config.runtime.as_ref();
     let checks = [
+        (
+            "runtime",
+            runtime.is_none_or(|asked| host.runtime.as_ref() == Some(asked)),
+        ),
         ("user", user == Some(config.user.as_str())),
         (
             "read_only",

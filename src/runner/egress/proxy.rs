@@ -243,6 +243,8 @@ impl<E: Engine> Once<'_, E> {
             capabilities: &[],
             read_only: true,
             network,
+            // Ours, and no place for what an agent wrote.
+            runtime: None,
             stop_timeout: GRACE,
             open_stdin: false,
         }

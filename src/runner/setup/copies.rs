@@ -46,7 +46,7 @@ pub(in crate::runner) async fn fill_copies<E: Engine>(
     };
     let prober = Prober {
         limit: task.startup_timeout,
-        ..shared.context.prober()
+        ..shared.context.prober_of(task)
     };
     let mut config = prober.config("copy", &image.info.id, COPY);
     config.name = attempt.container_name(Role::Setup);

@@ -156,7 +156,8 @@ impl<E: Engine> Job<E> {
         let image = match image {
             None => None,
             Some(info) => {
-                let facts = facts_of(&self.shared.context.prober(), &info).await?;
+                let prober = self.shared.context.prober_of(&self.task);
+                let facts = facts_of(&prober, &info).await?;
                 Some(Arc::new(PreparedImage { info, facts }))
             }
         };
@@ -381,6 +382,7 @@ impl<E: Engine> Job<E> {
             capabilities: if is_root { ROOT } else { &[] },
             read_only: false,
             network,
+            runtime: self.task.runtime.clone(),
             stop_timeout: Duration::ZERO,
             open_stdin: true,
         };

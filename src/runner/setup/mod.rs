@@ -250,6 +250,7 @@ async fn key<E: Engine>(
         "setup": setup,
         "files": ids,
         "variables": variables,
+        "runtime": task.runtime,
     });
     Ok(hex_hash(text.to_string().as_bytes(), 16))
 }

@@ -47,7 +47,9 @@ impl<E: Engine> Life<'_, E> {
             },
             () = stops.asked(Urgency::Graceful) => return Ok(None),
         };
-        let image = images.prepare(self.shared, request).await?;
+        let image = images
+            .prepare(self.shared, request, Some(self.task))
+            .await?;
         Ok((stops.now() == Urgency::None).then_some(image))
     }
 
@@ -66,8 +68,9 @@ impl<E: Engine> Life<'_, E> {
         image: &PreparedImage,
         user: ContainerUser,
     ) -> Result<Proof, StepError> {
-        let prove = || proof::of_mounts(self.shared, image, user);
-        match self.shared.proof.get_or_try_init(prove).await {
+        let proof = self.shared.proofs.of(self.task.runtime.as_deref());
+        let prove = || proof::of_containers(self.shared, self.task, (image, user));
+        match proof.get_or_try_init(prove).await {
             Ok(Ok(proof)) => Ok(proof.clone()),
             Ok(Err(error)) => {
                 self.shared.give_up(error.clone());

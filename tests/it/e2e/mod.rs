@@ -35,6 +35,7 @@ mod readme;
 mod repeat;
 mod resources;
 mod resume;
+mod runtime;
 mod scene;
 mod secrets;
 mod setup;

@@ -28,6 +28,7 @@ pub(super) fn config() -> ContainerConfig {
         read_only: true,
     });
     config.read_only = true;
+    config.runtime = Some("other".into());
     config
 }
 
@@ -94,6 +95,8 @@ async fn what_the_engine_dropped_is_named_and_the_container_removed() {
         (host("OomScoreAdj"), json!(0), "oom_score_adj"),
         (host("ReadonlyRootfs"), json!(false), "read_only"),
         (host("NetworkMode"), json!("bridge"), "network_mode"),
+        (host("Runtime"), json!("runc"), "runtime"),
+        (host("Runtime"), Value::Null, "runtime"),
         (
             "/NetworkSettings/Networks".into(),
             json!({"bridge": {}}),

@@ -68,6 +68,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
         capabilities: &[],
         read_only: false,
         network: NetworkAttachment::None,
+        runtime: None,
         stop_timeout: Duration::from_secs(5),
         open_stdin: false,
     }

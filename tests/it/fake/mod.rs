@@ -122,6 +122,7 @@ impl FakeEngine {
                 rootless: false,
                 userns_root: None,
                 missing_limits: Vec::new(),
+                runtimes: vec!["other".into(), "runc".into(), "runsc".into()],
                 cgroup_version: None,
                 keeps_containers: false,
                 data_directory: None,

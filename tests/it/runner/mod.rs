@@ -21,6 +21,7 @@ mod output;
 mod prepared;
 mod proof;
 mod scene;
+mod runtime;
 mod setup;
 mod shutdown;
 mod stop;

@@ -170,6 +170,7 @@ impl Scene {
                 cpus: info.cpus,
                 memory: info.memory,
             },
+            runtimes: &info.runtimes,
             identity_default: Identity {
                 name: "agent-run".into(),
                 email: "a@example.org".into(),

@@ -16,6 +16,8 @@ use crate::e2e::scene::{Ended, docker, until};
 
 pub struct Daemon {
     directory: TempDir,
+    /// Names and programs of its runtimes, beside its own.
+    runtimes: Vec<(String, PathBuf)>,
     containerd: Option<Child>,
     dockerd: Option<Child>,
 }
@@ -23,8 +25,22 @@ pub struct Daemon {
 impl Daemon {
     /// One that runs and has the base image.
     pub fn start(live_restore: bool) -> Self {
+        Self::with_runtimes(live_restore, &[])
+    }
+
+    /// One with further runtimes: scripts, run by `sh`.
+    pub fn with_runtimes(live_restore: bool, scripts: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let written = scripts.iter().map(|(name, script)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, script).expect("a script");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).expect("a mode");
+            ((*name).to_owned(), path)
+        });
         let mut daemon = Self {
-            directory: TempDir::new().expect("a directory"),
+            runtimes: written.collect(),
+            directory,
             containerd: None,
             dockerd: None,
         };
@@ -88,6 +104,10 @@ impl Daemon {
             "--ip-forward=false",
         ]);
         command.arg(format!("--live-restore={live_restore}"));
+        for (name, path) in &self.runtimes {
+            let runtime = format!("{name}={}", path.display());
+            command.args(["--add-runtime", &runtime]);
+        }
         self.dockerd = Some(self.spawn(command));
         until("the engine answers", || {
             self.docker(&["version"]).code == Some(0)

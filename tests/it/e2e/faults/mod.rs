@@ -1,7 +1,7 @@
 //! An engine that is killed, stopped and restarted in mid-run: never the task's failure, and no work
 //! is lost.
 
-mod daemon;
+pub mod daemon;
 mod output;
 
 use std::path::PathBuf;
