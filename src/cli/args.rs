@@ -448,6 +448,9 @@ pub struct StopArgs {
 /// What `doctor` takes.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Print only the commands that keep tasks from the engine's machine and private networks; run none
+    #[arg(long, env = "AGENT_RUN_FIREWALL", value_parser = BoolishValueParser::new(), conflicts_with = "format")]
+    pub firewall: bool,
     /// How the findings are printed
     #[arg(
         long,

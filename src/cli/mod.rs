@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod exec;
 pub mod exit_code;
+mod exposure;
 mod images;
 mod init;
 mod keys;

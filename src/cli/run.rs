@@ -17,7 +17,7 @@ use super::secrets::{self, Secrets};
 use super::signals::{Controls, Signals};
 use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
-use super::{ci, dead, plan, print_error, print_result};
+use super::{ci, dead, exposure, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, RunSummary, Versioned};
 use crate::git::Repository;
@@ -106,6 +106,7 @@ pub(super) async fn carry_out(
     let outputs = &arguments.outputs;
     let run = prepared.plan.run.clone();
     let tidying = dead::begin(surroundings, &prepared, arguments.network_pool)?;
+    let exposure = exposure::of(surroundings, &mut prepared, arguments.network_pool);
     let store = {
         let (repository, state) = (prepared.repository.clone(), surroundings.state.clone());
         let plan = prepared.plan.repository.clone();
@@ -144,7 +145,9 @@ pub(super) async fn carry_out(
         tokio::spawn(signals.forward(run, controls));
         tokio::spawn(requests);
     }
-    let ended = runner::run(context, record, shutdown, &mut view).await?;
+    let run = runner::run(context, record, shutdown, &mut view);
+    let (ended, exposed) = exposure::beside(exposure, run).await;
+    let ended = ended?;
     drop(guard);
     let mut failed: Vec<anyhow::Error> =
         view.reporter.failed().into_iter().map(Into::into).collect();
@@ -161,6 +164,7 @@ pub(super) async fn carry_out(
     let tidied = tidying.end(patience).await;
     if !arguments.quiet {
         print_error(&dead::told(&tidied));
+        print_error(&exposure::told(exposed, paint));
     }
     if outputs.take_stdout() {
         print_error(&summary(&ended, &hints, paint));

@@ -209,6 +209,11 @@ impl StateDir {
         self.0.join("mounts").join(key)
     }
 
+    /// What tasks on the bridge reach; `key` tells engines and networks apart.
+    pub fn reach(&self, key: &str) -> PathBuf {
+        self.0.join("reach").join(key)
+    }
+
     /// What is known of an image, by its id.
     pub fn image_facts(&self, image_id: &str) -> PathBuf {
         let name = format!("{}.json", hex_hash(image_id.as_bytes(), 32));

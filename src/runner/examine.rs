@@ -173,7 +173,7 @@ impl<E: Engine> Examiner<E> {
         let (mounts, limits, reach) = tokio::join!(
             Box::pin(self.mounts()),
             Box::pin(self.limits()),
-            Box::pin(self.reach())
+            Box::pin(self.reach(std::future::pending()))
         );
         let (bind_mounts, views) = match mounts {
             Ok(views) => (Ok(()), views),
@@ -183,7 +183,8 @@ impl<E: Engine> Examiner<E> {
             bind_mounts,
             views,
             limits,
-            reach,
+            // Nothing stops it before.
+            reach: reach.map(Option::unwrap_or_default),
             left: self.left().await,
         }
     }
@@ -266,13 +267,28 @@ impl<E: Engine> Examiner<E> {
         }
     }
 
-    /// Runs two containers on the network of tasks, and removes what was made for them.
-    async fn reach(&self) -> Result<Reach, ExamineError> {
-        let network = Network::new(self.pool, &self.run);
+    /// What a task with `network_mode: bridge` reaches; nothing where `stop` comes first. Runs two
+    /// containers on the network of tasks, and removes what was made for them.
+    ///
+    /// # Errors
+    /// Where they could not be run or removed.
+    pub async fn reach(
+        &self,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Reach>, ExamineError> {
+        let network = Network::beside(self.pool, &self.run);
         let prober = self.prober();
         let mut listener = prober.config("listen", &self.image.id, LISTEN);
-        let reach = self.reach_from(&network, &mut listener).await;
-        let removed = prober.remove(&listener.name).await;
+        let names = [listener.name.clone(), self.client(&prober).name];
+        let reach = tokio::select! {
+            biased;
+            () = stop => Ok(None),
+            reach = self.reach_from(&network, &mut listener) => reach.map(Some),
+        };
+        let mut removed = Ok(());
+        for name in &names {
+            removed = removed.and(prober.remove(name).await);
+        }
         let released = timeout(LIMIT, network.release(&*self.engine)).await;
         let reach = reach?;
         removed?;
@@ -281,6 +297,10 @@ impl<E: Engine> Examiner<E> {
             Ok(_) => Ok(reach),
             Err(_) => Err(too_late("the network").into()),
         }
+    }
+
+    fn client(&self, prober: &Prober<'_, E>) -> ContainerConfig {
+        prober.config("reach", &self.image.id, REACH)
     }
 
     /// One of two containers tries to get out, and to the other.
@@ -299,7 +319,7 @@ impl<E: Engine> Examiner<E> {
         .await?;
         self.unless_stopped()?;
         let host = network.gateway().await.and_then(listen_on_host);
-        let mut client = prober.config("reach", &self.image.id, REACH);
+        let mut client = self.client(&prober);
         client.environment = vec![
             ("RES_OPTIONS".into(), "timeout:2 attempts:1".into()),
             ("AGENT_METADATA".into(), METADATA.into()),
@@ -342,11 +362,15 @@ impl<E: Engine> Examiner<E> {
                     self.prober().remove(&config.name).await?;
                     network.has_gone().await;
                 }
+                // Somebody else's container has it; the next one is tried.
+                Err(error) if error.kind == ErrorKind::AddressInUse => {
+                    self.prober().remove(&config.name).await?;
+                }
                 done => return Ok(done?),
             }
         }
         Err(ExamineError::Container(
-            "its network goes whenever it comes".into(),
+            "its network goes whenever it comes, or its addresses are taken".into(),
         ))
     }
 }

@@ -131,9 +131,18 @@ enum Known {
 impl Network {
     /// Nothing is made yet.
     pub(super) fn new(pool: Pool, run: &RunId) -> Self {
+        Self::starting(pool, run.as_str())
+    }
+
+    /// The same for what is tried beside a run: its addresses are not those that the run takes next.
+    pub(super) fn beside(pool: Pool, run: &RunId) -> Self {
+        Self::starting(pool, &format!("beside {run}"))
+    }
+
+    fn starting(pool: Pool, seed: &str) -> Self {
         // A new container that gets the address of one that has just gone gets its late packets
         // too: addresses go round, and each run starts at another.
-        let start = u32::from_str_radix(&hex_hash(run.as_str().as_bytes(), 7), 16).unwrap_or(0);
+        let start = u32::from_str_radix(&hex_hash(seed.as_bytes(), 7), 16).unwrap_or(0);
         Self {
             pool,
             known: Mutex::default(),

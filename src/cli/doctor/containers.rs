@@ -1,7 +1,7 @@
 //! What throw-away containers found, as findings.
 
 use super::finding::Finding;
-use super::{ENGINE_FIX, POOL_FIX, line};
+use super::{ENGINE_FIX, POOL_FIX, firewall, line};
 use crate::cli::error::hint_of;
 use crate::id::RunId;
 use crate::runner::{Examination, ExamineError, Internet, Pool, Reach};
@@ -107,7 +107,7 @@ fn reached(reach: Reach, pool: Pool) -> Vec<Finding> {
             "metadata",
             "tasks reach 169.254.169.254, and with it this machine's cloud identity",
         )
-        .fix("iptables -I DOCKER-USER -d 169.254.0.0/16 -j DROP, or network_mode: none")
+        .fix(closing(pool))
     } else {
         Finding::ok("metadata", "no cloud metadata service answers tasks")
     };
@@ -116,13 +116,17 @@ fn reached(reach: Reach, pool: Pool) -> Vec<Finding> {
             "host",
             "tasks reach what listens on all addresses of this machine",
         )
-        .fix(format!(
-            "network_mode: none, or iptables -I INPUT -s {pool} -j DROP"
-        )),
+        .fix(closing(pool)),
         Some(false) => Finding::ok("host", "tasks do not reach what listens on this machine"),
         None => Finding::skip("host", "the engine's machine is another one"),
     };
     vec![isolation, internet, metadata, host]
+}
+
+/// What keeps tasks from where they should not get.
+fn closing(pool: Pool) -> String {
+    let command = firewall::command(pool);
+    format!("run what `{command}` prints, or give tasks `egress` or `network_mode: none`")
 }
 
 #[cfg(test)]
@@ -164,7 +168,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("iptables -I INPUT -s 10.213.0.0/16 -j DROP"),
+            text.contains("fix: run what `agent-run doctor --firewall` prints"),
             "{text}"
         );
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::trust::Trust;
 use crate::report::{Paint, count};
 
 /// Columns before a finding's words: its verdict and what was looked at.
@@ -100,15 +101,18 @@ pub(super) struct Report<'a> {
     agent_run: &'static str,
     usable: bool,
     findings: &'a [Finding],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<&'a Trust>,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(findings: &'a [Finding]) -> Self {
+    pub(super) fn new(findings: &'a [Finding], trust: Option<&'a Trust>) -> Self {
         Self {
             version: 1,
             agent_run: env!("CARGO_PKG_VERSION"),
             usable: usable(findings),
             findings,
+            trust,
         }
     }
 }

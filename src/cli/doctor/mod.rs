@@ -3,7 +3,9 @@
 mod advisories;
 mod containers;
 mod finding;
+pub(super) mod firewall;
 mod host;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use super::exit_code::{Exit, of_stop};
 use super::prepare::new_run_id;
 use super::signals::{Controls, Signals};
 use super::surroundings::{self, Surroundings};
-use super::{print_error, print_json, print_result};
+use super::{exposure, print_error, print_json, print_result};
 use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineError, EngineInfo, ErrorKind, ImageInfo};
@@ -26,6 +28,7 @@ use crate::journal::{self, RunDirectory};
 use crate::runner::{Examination, Examiner, Pool, Shutdown};
 use crate::sanitize;
 use finding::Finding;
+use trust::Trust;
 
 /// How long an engine may take for an answer that it knows.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -39,14 +42,25 @@ pub(super) async fn doctor(
     surroundings: &Surroundings,
     arguments: &DoctorArgs,
 ) -> Result<Exit, Failure> {
+    if arguments.firewall {
+        print_result(&firewall::rules(
+            arguments.network_pool,
+            &firewall::name_servers(),
+        ));
+        return Ok(Exit::Success);
+    }
     let mut findings = host::git(surroundings);
+    let mut trust = None;
     findings.push(host::disk("state directory", surroundings.state.path()));
     findings.push(host::logins(surroundings));
     match reach_engine(surroundings).await {
         Ok((engine, info)) => {
             let asked = ask_engine(surroundings, arguments.network_pool, engine, info);
             match Box::pin(asked).await? {
-                Asked::All(found) => findings.extend(found),
+                Asked::All(found, reaches) => {
+                    findings.extend(found);
+                    trust = reaches;
+                }
                 Asked::Stopped(exit) => return Ok(exit),
             }
         }
@@ -56,10 +70,11 @@ pub(super) async fn doctor(
         Format::Text => {
             let columns = surroundings::columns();
             let text = finding::text(&findings, columns, surroundings.result_paint);
-            print_result(&text);
+            let trust = trust.map(|trust| trust.text(surroundings.result_paint));
+            print_result(&(text + &trust.unwrap_or_default()));
         }
         Format::Json => {
-            print_json(&finding::Report::new(&findings))?;
+            print_json(&finding::Report::new(&findings, trust.as_ref()))?;
         }
     }
     Ok(if finding::usable(&findings) {
@@ -150,7 +165,8 @@ async fn base_image(engine: &DockerEngine) -> Result<ImageInfo, Finding> {
 
 /// What became of asking the engine.
 enum Asked {
-    All(Vec<Finding>),
+    /// What was found, and what that comes to for tasks.
+    All(Vec<Finding>, Option<Trust>),
     /// A signal came; everything that was made is removed, or told of.
     Stopped(Exit),
 }
@@ -173,7 +189,7 @@ async fn ask_engine(
         Err(finding) => {
             findings.push(finding);
             findings.extend(advisories);
-            return Ok(Asked::All(findings));
+            return Ok(Asked::All(findings, Some(Trust::new(&info, None))));
         }
     };
     findings.push(Finding::ok("base image", ImageRef::base().to_string()));
@@ -183,7 +199,7 @@ async fn ask_engine(
         Err(finding) => {
             findings.push(*finding);
             findings.extend(advisories);
-            return Ok(Asked::All(findings));
+            return Ok(Asked::All(findings, Some(Trust::new(&info, None))));
         }
     };
     let (sender, shutdown) = watch::channel(Shutdown::None);
@@ -210,7 +226,11 @@ async fn ask_engine(
     }
     findings.extend(containers::findings(&found, &examiner.run, pool));
     findings.extend(advisories);
-    Ok(Asked::All(findings))
+    if let Ok(reach) = &found.reach {
+        exposure::note(&examiner.state, &examiner.info, (pool, *reach));
+    }
+    let trust = Trust::new(&examiner.info, found.reach.as_ref().ok().copied());
+    Ok(Asked::All(findings, Some(trust)))
 }
 
 /// The directory by which `clean` finds what is left if this process dies.
@@ -262,8 +282,29 @@ fn line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Of an engine with nothing but `runc`.
+    pub(in crate::cli) fn info() -> EngineInfo {
+        EngineInfo {
+            id: None,
+            endpoint: "test".into(),
+            remote: false,
+            version: "1".into(),
+            api_version: "1.41".into(),
+            cpus: 2,
+            memory: 1 << 30,
+            rootless: false,
+            userns_root: None,
+            missing_limits: Vec::new(),
+            runtimes: vec!["runc".into()],
+            cgroup_version: None,
+            keeps_containers: false,
+            data_directory: None,
+            components: Vec::new(),
+        }
+    }
 
     #[test]
     fn what_to_do_about_an_engine_depends_on_why_it_does_not_answer() {

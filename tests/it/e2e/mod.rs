@@ -22,6 +22,7 @@ mod engine;
 mod environment;
 mod failures;
 mod hostile;
+mod firewall;
 mod init;
 mod logs;
 mod many;

@@ -41,10 +41,7 @@ fn run(scene: &Scene, daemon: &Daemon, yaml: &str) -> Ended {
 
 #[test]
 fn a_task_its_check_and_its_collector_are_run_by_what_the_spec_names() {
-    let (scene, daemon) = (
-        Scene::new(),
-        Daemon::with_runtimes(false, &[("other", RUNC)]),
-    );
+    let (scene, daemon) = (Scene::new(), Daemon::with_runtimes(&[("other", RUNC)]));
     let ended = run(
         &scene,
         &daemon,
@@ -80,10 +77,7 @@ fn a_task_its_check_and_its_collector_are_run_by_what_the_spec_names() {
 
 #[test]
 fn a_runtime_that_only_bears_the_name_of_gvisor_starts_no_task() {
-    let (scene, daemon) = (
-        Scene::new(),
-        Daemon::with_runtimes(false, &[("runsc", RUNC)]),
-    );
+    let (scene, daemon) = (Scene::new(), Daemon::with_runtimes(&[("runsc", RUNC)]));
     let yaml = "version: 1\ntasks:\n  a: { run: 'touch x', runtime: runsc, network_mode: none }\n";
     let ended = run(&scene, &daemon, yaml);
     assert_eq!(ended.code, Some(96), "{ended}");
@@ -121,10 +115,7 @@ fn a_runtime_that_the_engine_does_not_have_is_an_error_of_the_spec() {
 #[test]
 #[ignore = "needs runsc, gVisor, on PATH"]
 fn a_task_in_gvisor_sees_its_kernel_and_its_work_is_collected() {
-    let (scene, daemon) = (
-        Scene::new(),
-        Daemon::with_runtimes(false, &[("runsc", GVISOR)]),
-    );
+    let (scene, daemon) = (Scene::new(), Daemon::with_runtimes(&[("runsc", GVISOR)]));
     let ended = run(
         &scene,
         &daemon,

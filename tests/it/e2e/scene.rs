@@ -1,6 +1,7 @@
 //! A repository, a state directory and the command, each test with its own.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -130,7 +131,29 @@ impl Scene {
             format!("repo: repo\n{yaml}")
         };
         std::fs::write(&path, text).expect("a spec");
+        self.has_tried_the_bridge();
         path
+    }
+
+    /// Notes that nothing is reached from the bridge, so that no run of the scene tries it beside its tasks.
+    fn has_tried_the_bridge(&self) {
+        let engine = docker(&["info", "--format", "{{.ID}}"]).stdout;
+        let host = std::env::var("DOCKER_HOST");
+        let host = host.unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let key = format!("{} {host} {}/24", engine.trim(), self.subnet());
+        let notes = self.state().join("reach");
+        // As agent-run itself makes it.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&notes).expect("a directory");
+        let note = notes.join(hex_hash(key.as_bytes(), 32));
+        std::fs::write(&note, "tried\n").expect("a note");
+        // Whoever the scene is given to has the state too.
+        let owner = std::fs::metadata(self.path()).expect("the scene");
+        let (uid, gid) = (Some(owner.uid()), Some(owner.gid()));
+        for path in [&self.state(), &notes, &note] {
+            std::os::unix::fs::chown(path, uid, gid).expect("an owner");
+        }
     }
 
     /// The command, to be started in this scene.

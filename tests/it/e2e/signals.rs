@@ -58,9 +58,15 @@ fn an_interrupt_is_heard_while_another_run_holds_the_repository() {
     let yaml = "version: 1\ntasks:\n  a: { run: echo a > a.txt }\n";
     let (ended, _) = scene.run(yaml);
     assert_eq!(ended.code, Some(0), "{ended}");
-    let mode = std::fs::metadata(scene.state())
-        .expect("a directory")
-        .mode();
+    let (fresh, spec) = (scene.path().join("fresh"), scene.spec(yaml));
+    let planned = scene
+        .command(&["plan"])
+        .arg("--state-dir")
+        .arg(&fresh)
+        .arg(spec)
+        .output();
+    assert!(planned.expect("agent-run").status.success());
+    let mode = std::fs::metadata(fresh).expect("a directory").mode();
     assert_eq!(
         mode & 0o777,
         0o700,

@@ -1,7 +1,8 @@
 //! A `dockerd` of a test's own, with its own containerd, which the test may kill, stop and restart.
 //!
-//! All of it lies below one directory, and goes with it: processes, containers and mounts. Its
-//! containers have no network, and it has a network of its own, so that it touches nothing of the machine's.
+//! All of it lies below one directory, and goes with it: processes, containers and mounts. It has a network
+//! namespace of its own, so that it touches nothing of the machine's; its containers have no network, unless
+//! that is asked for.
 
 use std::fs::File;
 use std::os::unix::net::UnixStream;
@@ -18,6 +19,7 @@ pub struct Daemon {
     directory: TempDir,
     /// Names and programs of its runtimes, beside its own.
     runtimes: Vec<(String, PathBuf)>,
+    has_networks: bool,
     containerd: Option<Child>,
     dockerd: Option<Child>,
 }
@@ -25,11 +27,20 @@ pub struct Daemon {
 impl Daemon {
     /// One that runs and has the base image.
     pub fn start(live_restore: bool) -> Self {
-        Self::with_runtimes(live_restore, &[])
+        Self::made(live_restore, &[], false)
     }
 
     /// One with further runtimes: scripts, run by `sh`.
-    pub fn with_runtimes(live_restore: bool, scripts: &[(&str, &str)]) -> Self {
+    pub fn with_runtimes(scripts: &[(&str, &str)]) -> Self {
+        Self::made(false, scripts, false)
+    }
+
+    /// One whose containers have networks, and whose host is its network namespace.
+    pub fn with_networks() -> Self {
+        Self::made(false, &[], true)
+    }
+
+    fn made(live_restore: bool, scripts: &[(&str, &str)], has_networks: bool) -> Self {
         let directory = TempDir::new().expect("a directory");
         let written = scripts.iter().map(|(name, script)| {
             let path = directory.path().join(name);
@@ -41,6 +52,7 @@ impl Daemon {
         let mut daemon = Self {
             runtimes: written.collect(),
             directory,
+            has_networks,
             containerd: None,
             dockerd: None,
         };
@@ -96,13 +108,18 @@ impl Daemon {
         }
         // One that was killed leaves its number behind, which may be another's by then.
         let _ = std::fs::remove_file(self.path("pid"));
-        command.arg("--host").arg(self.url()).args([
-            "--bridge=none",
-            "--iptables=false",
-            "--ip6tables=false",
-            "--ip-masq=false",
-            "--ip-forward=false",
-        ]);
+        command
+            .arg("--host")
+            .arg(self.url())
+            .arg("--ip6tables=false");
+        if !self.has_networks {
+            command.args([
+                "--bridge=none",
+                "--iptables=false",
+                "--ip-masq=false",
+                "--ip-forward=false",
+            ]);
+        }
         command.arg(format!("--live-restore={live_restore}"));
         for (name, path) in &self.runtimes {
             let runtime = format!("{name}={}", path.display());
@@ -137,6 +154,15 @@ impl Daemon {
     /// Runs the docker command on it.
     pub fn docker(&self, arguments: &[&str]) -> Ended {
         docker(&[&["--host", &self.url()], arguments].concat())
+    }
+
+    /// A command in its network namespace.
+    pub fn inside(&self, program: &str) -> Command {
+        let dockerd = self.dockerd.as_ref().expect("it runs");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", dockerd.id()));
+        command.arg("--").arg(program);
+        command
     }
 
     /// Lets it stand still, or go on.
