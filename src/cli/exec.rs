@@ -58,7 +58,11 @@ pub(super) async fn exec(
         terminal: terminal::size(),
     };
     let signals = Signals::catch()?;
-    let session = engine.exec(&container, &config).await?;
+    let session = match engine.exec(&container.name, &config).await {
+        // By its list, which may be behind by a moment, it does not run, and it is so.
+        Err(_) if !container.running => return Err(not_running(&target, task)),
+        session => session?,
+    };
     let raw = config.terminal.map(|_| Raw::enter()).transpose()?;
     let ended = converse(&engine, session, signals, raw.is_some()).await;
     drop(raw);
@@ -71,17 +75,16 @@ pub(super) async fn exec(
     }
 }
 
-/// The container of the task's latest attempt, which must run.
+/// The container of the task's latest attempt.
 async fn container(
     engine: &DockerEngine,
     target: &Target,
     task: &TaskPlan,
-) -> Result<String, Failure> {
+) -> Result<OwnedObject, Failure> {
     let run = &target.found.run;
     let is_it = |object: &OwnedObject| {
         let has = |key: &str, value: &str| object.labels.get(key).is_some_and(|v| v == value);
         object.kind == OwnedKind::Container
-            && object.running
             && has(label::RUN, run.as_str())
             && has(label::TASK, task.id.as_str())
             && has(label::ROLE, Role::Task.as_str())
@@ -90,9 +93,7 @@ async fn container(
         |object: &OwnedObject| -> Option<u32> { object.labels.get(label::ATTEMPT)?.parse().ok() };
     let owned = engine.list_owned().await?;
     let found = owned.into_iter().filter(is_it).max_by_key(attempt);
-    found
-        .map(|object| object.name)
-        .ok_or_else(|| not_running(target, task))
+    found.ok_or_else(|| not_running(target, task))
 }
 
 fn not_running(target: &Target, task: &TaskPlan) -> Failure {
