@@ -291,8 +291,10 @@ fn what_a_killed_one_leaves_is_cleaned() {
     let mut empty = 0;
     until("nothing is left", || {
         let cleaned = scene.agent_run(&["clean"]);
-        assert_eq!(cleaned.code, Some(0), "{cleaned}");
-        empty = if containers_of(child.id()).is_empty() {
+        // One that is too early says what it could not remove.
+        assert!(matches!(cleaned.code, Some(0 | 1)), "{cleaned}");
+        let is_clean = cleaned.code == Some(0);
+        empty = if is_clean && containers_of(child.id()).is_empty() {
             empty + 1
         } else {
             0

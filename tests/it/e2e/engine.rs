@@ -30,7 +30,7 @@ fn no_engine_names_what_was_tried() {
 fn bind_mounts_that_do_not_arrive_are_found_before_any_task_runs() {
     let scene = Scene::new();
     let spec = scene.spec(HELLO);
-    std::fs::create_dir(scene.state()).expect("a directory");
+    std::fs::create_dir_all(scene.state()).expect("a directory");
     // In a mount namespace of its own agent-run writes to a file system that the engine cannot see.
     let script = "mount -t tmpfs none \"$1\" && exec \"$2\" run \"$3\"";
     let state = scene.state();

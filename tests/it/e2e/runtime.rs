@@ -2,6 +2,8 @@
 //! becomes of one that lies about what it is.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use super::faults::daemon::Daemon;
 use super::scene::{Ended, Scene, task};
@@ -15,10 +17,20 @@ for word; do
 done
 exec runc \"$@\"
 ";
-/// gVisor, without what the engine of the test has not got: networks, and limits of its own.
-const GVISOR: &str = "#!/bin/sh
-exec runsc --network=none --ignore-cgroups \"$@\"
-";
+/// gVisor as the distribution packages it, below a directory of the test's own; without what the engine of
+/// the test has not got: networks, and limits of its own.
+fn gvisor(directory: &Path) -> String {
+    let fetch = "get() { apt-get download -q runsc; }; get || { apt-get update -qq && get; } \
+                 && dpkg-deb -x runsc_*.deb .";
+    let mut command = Command::new("sh");
+    command.args(["-c", fetch]).current_dir(directory);
+    let ended: Ended = command.output().expect("a shell").into();
+    assert_eq!(ended.code, Some(0), "this test is for Debian: {ended}");
+    let runsc = directory.join("usr/bin/runsc");
+    assert!(runsc.is_file(), "{ended}");
+    let runsc = runsc.display();
+    format!("#!/bin/sh\nexec {runsc} --network=none --ignore-cgroups \"$@\"\n")
+}
 
 /// How often each of our programs was started by a runtime.
 fn started(daemon: &Daemon, runtime: &str) -> BTreeMap<String, usize> {
@@ -113,9 +125,12 @@ fn a_runtime_that_the_engine_does_not_have_is_an_error_of_the_spec() {
 }
 
 #[test]
-#[ignore = "needs runsc, gVisor, on PATH"]
+#[ignore = "fetches gVisor: make test-all"]
 fn a_task_in_gvisor_sees_its_kernel_and_its_work_is_collected() {
-    let (scene, daemon) = (Scene::new(), Daemon::with_runtimes(&[("runsc", GVISOR)]));
+    let scene = Scene::new();
+    let place = scene.path().join("gvisor");
+    std::fs::create_dir(&place).expect("a directory");
+    let daemon = Daemon::with_runtimes(&[("runsc", &gvisor(&place))]);
     let ended = run(
         &scene,
         &daemon,
