@@ -14,7 +14,7 @@ use crate::egress::{self, Said};
 use crate::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, PullPolicy,
 };
-use crate::engine::{Engine, EngineError, ErrorKind, OutputSource, OutputStream};
+use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, OutputSource, OutputStream};
 use crate::event::EventKind;
 use crate::id::{ImageRef, Role, label, run_container_name, run_labels};
 use crate::journal::log::{LogStream, LogWriter};
@@ -108,10 +108,15 @@ impl<E: Engine> Once<'_, E> {
 
     /// Runs it until it is to end, or has ended, which is an error.
     async fn run(&mut self, close: &mut watch::Receiver<bool>) -> Result<(), StepError> {
-        let mut output = tokio::select! {
-            output = self.start() => output?,
+        let shared = self.shared;
+        let request = image();
+        shared.images.forget_failure(&request);
+        // Nothing but this is given up half-way: what makes a container is followed to its end.
+        let image = tokio::select! {
+            image = shared.images.obtain(shared, &request) => image?,
             _ = close.wait_for(|is_closed| *is_closed) => return Ok(()),
         };
+        let mut output = self.start(&image).await?;
         let late = sleep(READY);
         tokio::pin!(late);
         loop {
@@ -162,7 +167,7 @@ impl<E: Engine> Once<'_, E> {
     }
 
     /// Creates the container, attaches to it and starts it.
-    async fn start(&self) -> Result<OutputStream, StepError> {
+    async fn start(&self, image: &ImageInfo) -> Result<OutputStream, StepError> {
         let shared = self.shared;
         let engine = self.engine();
         let name = self.name();
@@ -170,9 +175,6 @@ impl<E: Engine> Once<'_, E> {
         again(|| engine.remove_container(&name))
             .await
             .map_err(step)?;
-        let request = image();
-        shared.images.forget_failure(&request);
-        let image = shared.images.obtain(shared, &request).await?;
         let user = user(&shared.context.info, None)?;
         let place = place_of(shared);
         let made = blocking({

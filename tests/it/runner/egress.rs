@@ -240,3 +240,22 @@ async fn a_run_that_is_stopped_waits_for_no_proxy() {
     assert!(summary.took < Duration::from_secs(20), "{:?}", summary.took);
     scene.assert_nothing_left();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_being_made_is_not_given_up_half_way() {
+    let scene = scene(proxy());
+    let slow = Duration::from_secs(40);
+    let create = Operation::CreateContainer;
+    scene.engine.fault_once("egress", create, Fault::Slow(slow));
+    let stop = scene.shutdown.clone();
+    let stopped = Shutdown::Graceful(StopReason::Interrupted);
+    let open = Scene::hands_off(0).on_start(move |_| {
+        stop.send_replace(stopped);
+    });
+    scene.engine.script("task/open", open);
+    let summary = scene.run(TWO).await;
+    // The engine may make it whoever waits: then it must be there to be removed.
+    assert!(summary.took >= slow, "{:?}", summary.took);
+    assert_eq!(count(&scene, Operation::Start), 1);
+    scene.assert_nothing_left();
+}
