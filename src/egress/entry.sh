@@ -1,6 +1,7 @@
 #!/bin/bash
 # The main process of the proxy's container: starts its programs, tries whether the lists hold, and
-# ends as soon as one of them does, or when its time is over.
+# ends as soon as one of them does, or when its time is over. Tasks that have started meanwhile wait for
+# the file `holds`.
 set -u
 
 # Each connection takes four.
@@ -14,6 +15,7 @@ trap 'perl /agent/proxy/trial.pl; exit 143' TERM INT
 trap 'kill -KILL $(jobs -p)' EXIT
 
 mkdir -p /egress/forward
+rm -f /egress/forward/holds
 # Not over the files: tasks of before may run them.
 cp --remove-destination /usr/lib/agent-run/forward/* /agent/proxy/forward.cfg /egress/forward/ || exit 1
 perl /agent/proxy/trial.pl "$@" || exit 1

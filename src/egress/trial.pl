@@ -1,5 +1,5 @@
-# Tries the proxy as a task would: what no list has is refused, what one has is reached. Says `ready`
-# after the first, and `reached` or `unreached` with host, port and answer after the second.
+# Tries the proxy as a task would: what no list has is refused, what one has is reached. Lets tasks
+# begin and says `ready` after the first, and says `reached` or `unreached` with host, port and answer after the second.
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -31,6 +31,7 @@ if (!defined $status || $status ne '403') {
     print STDERR 'a host of no list was answered ', $status // 'nothing', "\n";
     exit 1;
 }
+open my $holds, '>', '/egress/forward/holds' or die "/egress/forward/holds: $!";
 print "ready\n";
 for my $target (@ARGV) {
     next if fork;

@@ -167,6 +167,7 @@ impl<E: Engine> Life<'_, E> {
             return Ok(outcome);
         }
         self.enter(TaskPhase::Preparing).await?;
+        egress::begin(self.shared, self.task);
         let Some(image) = self.image(&self.task.image).await? else {
             return Ok(TaskOutcome::Cancelled);
         };
@@ -275,7 +276,6 @@ impl<E: Engine> Life<'_, E> {
             let Some((name, pump)) = self.create(image, user, workspace, &network).await? else {
                 return Ok(None);
             };
-            egress::ready(self.shared, self.task).await?;
             if self.stops().now() != Urgency::None {
                 return Ok(None);
             }
@@ -286,21 +286,13 @@ impl<E: Engine> Life<'_, E> {
             tries -= 1;
             self.remains.may_run = true;
             let Err(error) = engine.start(&name).await else {
-                return Ok(Some(Running {
-                    name,
-                    pump,
-                    started: Instant::now(),
-                }));
+                return self.started(name, pump).await.map(Some);
             };
             if may_be_away(&error) {
                 // Nobody knows: what it may have done is collected.
                 self.may_have_run = true;
                 wait::has_started(self.shared, &self.task.id, &name, error).await?;
-                return Ok(Some(Running {
-                    name,
-                    pump,
-                    started: Instant::now(),
-                }));
+                return self.started(name, pump).await.map(Some);
             }
             // Other runs use the network too: one may just have removed it, or taken the address.
             let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
@@ -314,6 +306,18 @@ impl<E: Engine> Life<'_, E> {
             removed.map_err(StepError::engine("container"))?;
             network = prepare::network(self.shared, self.task).await?;
         }
+    }
+
+    /// What is to be watched of a container that was started, as soon as its command may begin.
+    async fn started(&mut self, name: String, pump: Pumping) -> Result<Running, StepError> {
+        let held = egress::holds(self.shared, self.task).await;
+        self.may_have_run |= held.is_err();
+        held?;
+        Ok(Running {
+            name,
+            pump,
+            started: Instant::now(),
+        })
     }
 
     /// Creates the container and reads its output, which comes once it is started.

@@ -18,12 +18,15 @@ unset value
 exec </dev/null
 
 # Under an allow-list the way out is a socket: what carries connections there brings its own loader
-# and libraries, and returns once it listens.
+# and libraries, and returns once it listens. The proxy puts it there, and says when it has shown that
+# it holds; not every `sleep` knows fractions.
 forward=$root/agent/forward
-if [ -d "$forward" ] && ! "$forward/ld.so" --library-path "$forward" "$forward/haproxy" -D -q \
-    -f "$forward/forward.cfg"; then
-    echo "agent-run: the way to the egress proxy cannot be opened" >&3
-    exit 125
+if [ -d "$forward" ]; then
+    until [ -e "$forward/holds" ]; do sleep 0.02 || sleep 1; done
+    "$forward/ld.so" --library-path "$forward" "$forward/haproxy" -D -q -f "$forward/forward.cfg" || {
+        echo "agent-run: the way to the egress proxy cannot be opened" >&3
+        exit 125
+    }
 fi
 
 agent=

@@ -49,10 +49,9 @@ struct Proxy {
 #[derive(Debug, Clone)]
 enum State {
     Starting,
-    /// What it shares with tasks is there, and it is not known to hold.
+    /// What it shares with tasks is there, and it is not known to hold, or has ended and is being started again.
     Made,
-    /// It has run; where it does not now, it is being started again.
-    Ready,
+    Holds,
     Failed(StepError),
 }
 
@@ -169,8 +168,14 @@ pub(super) async fn close<E: Engine>(shared: &Arc<Shared<E>>) -> Vec<String> {
     problems
 }
 
-/// How a task with a list is attached to the world. Its container is not to be started before
-/// [`ready`].
+/// Starts the proxy for a task that will need it, if it has a list.
+pub(super) fn begin<E: Engine>(shared: &Arc<Shared<E>>, task: &TaskPlan) {
+    if task.egress.is_some() {
+        let _ = shared.egress.join(shared);
+    }
+}
+
+/// How a task with a list is attached to the world.
 pub(super) async fn connection<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
@@ -198,15 +203,16 @@ pub(super) async fn connection<E: Engine>(
     })
 }
 
-/// Returns once a task may reach what is on its list, if it has one, or is to stop.
-pub(super) async fn ready<E: Engine>(
+/// Returns once a task may reach what is on its list, if it has one, or is to stop. Its container waits
+/// for the same before the command begins, so that it can be started meanwhile.
+pub(super) async fn holds<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
 ) -> Result<(), StepError> {
     if task.egress.is_none() {
         return Ok(());
     }
-    wait(shared, task, |state| matches!(state, State::Ready)).await
+    wait(shared, task, |state| matches!(state, State::Holds)).await
 }
 
 /// Waits for a state of the proxy, or for its failure, or until the task is to stop.
@@ -226,7 +232,7 @@ async fn wait<E: Engine>(
     match known {
         Ok(Ok(state)) => match &*state {
             State::Failed(error) => Err(error.clone()),
-            State::Starting | State::Made | State::Ready => Ok(()),
+            State::Starting | State::Made | State::Holds => Ok(()),
         },
         Ok(Err(_)) => Err(failed("the egress proxy was not started")),
         Err(_) => {

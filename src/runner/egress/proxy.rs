@@ -52,6 +52,7 @@ pub(super) async fn keep<E: Engine>(
             return Vec::new();
         }
     };
+    let mut has_held = false;
     let problems = loop {
         let mut once = Once {
             shared: &shared,
@@ -62,13 +63,15 @@ pub(super) async fn keep<E: Engine>(
         };
         let ended = once.run(&mut close).await;
         let mut problems = once.remove().await;
+        has_held |= matches!(*tell.borrow(), State::Holds);
         match ended {
             Ok(()) => break problems,
-            Err(error) if !matches!(*tell.borrow(), State::Ready) => {
+            Err(error) if !has_held => {
                 tell.send_replace(State::Failed(error));
                 break problems;
             }
             Err(error) => {
+                tell.send_replace(State::Made);
                 let why = error.message;
                 problems.push(format!(
                     "the egress proxy does not run ({why}): until it does again, tasks with an allow-list reach nothing"
@@ -120,10 +123,10 @@ impl<E: Engine> Once<'_, E> {
         let late = sleep(READY);
         tokio::pin!(late);
         loop {
-            let is_ready = matches!(*self.tell.borrow(), State::Ready);
+            let does_hold = matches!(*self.tell.borrow(), State::Holds);
             let frame = tokio::select! {
                 frame = output.next() => frame,
-                () = &mut late, if !is_ready => {
+                () = &mut late, if !does_hold => {
                     let limit = READY.as_secs();
                     return Err(self.failure(&format!("it was not ready within {limit} s")));
                 }
@@ -279,7 +282,7 @@ impl<E: Engine> Once<'_, E> {
         let shared = self.shared;
         match said {
             Said::Ready => {
-                self.tell.send_replace(State::Ready);
+                self.tell.send_replace(State::Holds);
             }
             Said::Unreached { target, status } => {
                 let why = match status {

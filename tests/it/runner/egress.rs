@@ -22,6 +22,9 @@ tasks:
   open: { run: x, egress: null }
 ";
 
+/// How long a task with a list runs.
+const TASKS: Duration = Duration::from_secs(60);
+
 /// The proxy as its image's programs are.
 fn proxy() -> Script {
     Script::runs_forever().on_start(|config| {
@@ -38,7 +41,7 @@ fn scene(proxy: Script) -> Scene {
     scene.engine.script("egress", proxy);
     scene.engine.script("task", Scene::hands_off(0));
     for task in ["task/a", "task/b", "verify/b"] {
-        let script = Scene::hands_off(0).after(Duration::from_secs(60));
+        let script = Scene::hands_off(0).after(TASKS);
         scene.engine.script(task, script.on_start(is_listed));
     }
     scene
@@ -137,7 +140,7 @@ async fn one_proxy_serves_all_and_tells_who_asked_for_what() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_proxy_no_task_that_needs_it_starts() {
+async fn without_a_proxy_a_task_that_needs_it_fails() {
     for (script, why) in [
         (proxy().prints("words\n"), "it was not ready within 60 s"),
         (
@@ -157,10 +160,12 @@ async fn without_a_proxy_no_task_that_needs_it_starts() {
                 other => panic!("{other:?}"),
             }
         }
-        let started = scene.engine.calls().into_iter().filter(|(made, name)| {
-            *made == Operation::Start && (name.ends_with("-1-a") || name.ends_with("-1-b"))
-        });
-        assert_eq!(started.count(), 0);
+        // Each was started and waits in its wrapper, for what does not come: its time is not waited for.
+        assert!(
+            summary.took < Duration::from_secs(100),
+            "{:?}",
+            summary.took
+        );
         scene.assert_nothing_left();
         let log = scene.state().egress_log(&scene.run);
         assert!(std::fs::read_to_string(log).unwrap().contains("words"));

@@ -55,6 +55,32 @@ fn the_wrapper_passes_output_and_code_and_hands_off() {
 }
 
 #[test]
+fn under_an_allow_list_nothing_begins_before_its_proxy_holds() {
+    let site = Site::new();
+    for (n, shell) in SHELLS.iter().enumerate() {
+        let inside = site.workspace(&format!("t{n}"));
+        let forward = inside.root.join("agent/forward");
+        fs::create_dir_all(&forward).unwrap();
+        let loader = forward.join("ld.so");
+        fs::write(&loader, "#!/bin/sh\necho forwards >>w.txt\n").unwrap();
+        fs::set_permissions(&loader, fs::Permissions::from_mode(0o755)).unwrap();
+        let command = "echo agent >>w.txt";
+        let worktree = inside.workspace.worktree().join("w.txt");
+
+        let impatient = ["timeout", "-s", "KILL", "1"];
+        let impatient: Vec<&str> = impatient.iter().chain(*shell).copied().collect();
+        let output = wrapped(&inside, &impatient, &[], command, "");
+        assert_eq!(output.status.code(), Some(137), "{shell:?} {output:?}");
+        assert!(!worktree.exists(), "{shell:?}");
+
+        fs::write(forward.join("holds"), "").unwrap();
+        let output = wrapped(&inside, shell, &[], command, "");
+        assert_eq!(output.status.code(), Some(0), "{shell:?} {output:?}");
+        assert_eq!(fs::read_to_string(worktree).unwrap(), "forwards\nagent\n");
+    }
+}
+
+#[test]
 fn the_wrapper_holds_deadline_and_grace_and_leaves_nobody_writing() {
     let site = Site::new();
     let stubborn = "trap '' TERM; (trap '' TERM; exec setsid sleep 1000) & echo work >w.txt; echo ready; while :; do sleep 1000; done";
