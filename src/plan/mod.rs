@@ -20,7 +20,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::limits::CollectLimits;
-use crate::egress;
 use crate::engine::config::{ImageRequest, Limits};
 use crate::id::{
     BranchName, CellValue, ClaimKey, CommitId, HostPattern, ImageRef, RepoKey, RunId, TaskId,
@@ -115,10 +114,12 @@ pub struct RunPlan {
     /// After how many failures nothing more is started; none where all tasks are run in any case.
     #[serde(default)]
     pub max_fail: Option<u32>,
-    /// What the memory limits of running containers may add up to, in bytes; plans of before leave it
-    /// out.
+    /// What the memory limits of running tasks may add up to, in bytes; plans of before leave it out.
     #[serde(default = "no_bound")]
     pub memory: i64,
+    /// What one collector at a time may have beside the memory of its task, in bytes.
+    #[serde(default)]
+    pub spare: i64,
     /// Time limit of the whole run.
     pub timeout: Option<Duration>,
     /// Who the commits are by.
@@ -377,14 +378,9 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     branches::check(spec, &inputs, &selected, &mut problems);
     let selected = |t: &&TaskSpec| selected.contains(&t.id.value);
     let has_list = |task: &TaskSpec| task.egress.is_some();
-    let engine = EngineCapacity {
-        own: if spec.tasks.iter().filter(selected).any(has_list) {
-            egress::MEMORY
-        } else {
-            0
-        },
-        ..inputs.engine
-    };
+    let engine = inputs
+        .engine
+        .beside_proxy(spec.tasks.iter().filter(selected).any(has_list));
     let mut tasks = Vec::new();
     let retried =
         |task: &mut TaskPlan| task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
@@ -406,7 +402,9 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         .over
         .jobs
         .or(spec.max_parallel.as_ref().map(|m| m.value));
-    let parallel = capacity::at_once(asked, engine, &tasks);
+    let spare = capacity::spare(engine, &tasks);
+    let memory = engine.for_containers() - spare;
+    let parallel = capacity::at_once(asked, (engine, memory), &tasks);
     warnings.extend(ground::overlaps(&tasks, parallel));
     let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::secret_names).collect();
     let secrets = spec.secrets.iter();
@@ -421,7 +419,8 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         spec: spec.source.name().to_owned(),
         spec_path: inputs.spec_path,
         parallel,
-        memory: engine.for_containers(),
+        memory,
+        spare,
         order: graph::order(&tasks),
         max_fail: inputs.over.max_fail(spec.fail_fast.then_some(1)),
         timeout: spec.timeout,

@@ -83,12 +83,14 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     }
     let chosen = graph::with_needs(&plan.tasks, inputs.select);
     let selected = |t: &TaskPlan| chosen.contains(&t.id);
+    let has_list = |t: &TaskPlan| selected(t) && t.egress.is_some();
+    let engine = inputs.engine.beside_proxy(plan.tasks.iter().any(has_list));
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
         task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
         refuse_taken(&task, inputs.branches)?;
-        if let Some((why, _)) = capacity::never_fits(task.limits.memory, inputs.engine) {
+        if let Some((why, _)) = capacity::never_fits(task.limits.memory, engine) {
             return Err(RepeatError::NeverFits { task: task.id, why });
         }
         has_runtime(&task, inputs.runtimes)?;
@@ -105,14 +107,14 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         granted.any(|names| names.contains(name))
     };
     let secrets = plan.secrets.iter().filter(|s| is_granted(&s.name));
+    let spare = capacity::spare(engine, &tasks);
+    let memory = engine.for_containers() - spare;
+    let asked = inputs.over.jobs.unwrap_or(plan.parallel);
     Ok(RunPlan {
         secrets: secrets.cloned().collect(),
-        parallel: capacity::at_once(
-            Some(inputs.over.jobs.unwrap_or(plan.parallel)),
-            inputs.engine,
-            &tasks,
-        ),
-        memory: inputs.engine.for_containers(),
+        parallel: capacity::at_once(Some(asked), (engine, memory), &tasks),
+        memory,
+        spare,
         order: graph::order(&tasks),
         max_fail: inputs.over.max_fail(plan.max_fail),
         run: inputs.run,

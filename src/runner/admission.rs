@@ -16,6 +16,8 @@ use crate::plan::{RunPlan, graph};
 pub(super) struct Admission {
     state: Mutex<State>,
     changed: Notify,
+    /// What a collector has beside the memory of its task: one at a time.
+    spare: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -77,7 +79,13 @@ impl Admission {
                 held: 0,
             }),
             changed: Notify::new(),
+            spare: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Room for a collector that may use more than its task has, until it is dropped.
+    pub(super) async fn spare(&self) -> impl Drop + use<'_> {
+        self.spare.lock().await
     }
 
     /// The next task that has not begun, once there is room for one.

@@ -26,6 +26,8 @@ const PATIENCE: u32 = 4;
 /// What building the base image may take, where a collector needs it.
 const BASE_IMAGE: Duration = Duration::from_secs(15 * 60);
 
+const INTERRUPTED: &str = "the collector was interrupted";
+
 /// Runs the hand-off in a container of its own where the task's wrapper did not finish it.
 /// Gives what is to be known of that, each a sentence.
 pub(super) async fn hand_off_if_missing<E: Engine>(
@@ -54,6 +56,17 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     let engine = &*shared.context.engine;
     let limit = launch.task.handoff_timeout * PATIENCE;
     let mut stops = shared.stops(&launch.task.id);
+    let wants_more = config.limits.memory > launch.task.limits.memory;
+    let spare = async {
+        match wants_more {
+            true => Some(shared.admission.spare().await),
+            false => None,
+        }
+    };
+    let _spare = tokio::select! {
+        spare = spare => spare,
+        () = stops.asked(Urgency::Forced) => return vec![INTERRUPTED.into()],
+    };
     let limits = shared.context.plan.collect_limits;
     let more = limits.leftovers.saturating_add(limits.bundle);
     let disk = DiskWatch::of_collector(engine, &config.name, launch.workspace, more).await;
@@ -71,7 +84,7 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
              and `collect.limits.bundle` allow; git does that where the task's own filters make it",
             more >> 20
         ),
-        () = stops.asked(Urgency::Forced) => "the collector was interrupted".into(),
+        () = stops.asked(Urgency::Forced) => INTERRUPTED.into(),
     };
     let _ = engine.stop(&config.name, Duration::ZERO).await;
     vec![problem]

@@ -21,8 +21,6 @@ use crate::workspace::{TakenCache, Workspace};
 
 /// Where a task finds its secrets: in memory, never on a disk.
 pub(super) const SECRETS: &str = "/run/secrets";
-/// What a collector may use at least, in bytes: the task's own limit may be what ended it.
-const COLLECTOR_MEMORY: i64 = 512 << 20;
 /// Longest prompt that is also an environment variable, in bytes.
 const PROMPT_IN_ENVIRONMENT: usize = 64 * 1024;
 
@@ -105,7 +103,7 @@ pub(super) fn task_config<E: Engine>(
 pub(super) fn collector_config<E: Engine>(launch: &Launch<'_, E>) -> ContainerConfig {
     let mut config = base_config(launch, Role::Collector, NetworkAttachment::None);
     config.entrypoint = vec!["/bin/sh".into(), "/agent/handoff".into()];
-    config.limits.memory = config.limits.memory.max(COLLECTOR_MEMORY);
+    config.limits.memory = launch.context.plan.collector_memory(launch.task);
     config.limits.memory_swap = config.limits.memory;
     config
 }

@@ -322,6 +322,45 @@ async fn memory_is_never_promised_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_collectors_use_is_not_promised_to_tasks() {
+    let scene = Scene::new();
+    let (used, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    // Nobody hands off, so that all need a collector, which may use more than they.
+    for (kind, seconds) in [("task", 1), ("collector", 5)] {
+        let (now, most, ended) = (used.clone(), most.clone(), used.clone());
+        let script = Script::exits(0).after(Duration::from_secs(seconds));
+        let script = script.on_start(move |config| {
+            let size = config.limits.memory;
+            most.fetch_max(
+                now.fetch_add(size, Ordering::SeqCst) + size,
+                Ordering::SeqCst,
+            );
+        });
+        let script = script.on_exit(move |config| {
+            ended.fetch_sub(config.limits.memory, Ordering::SeqCst);
+            if kind == "collector" {
+                nothing_changed(config);
+            }
+        });
+        scene.engine.script(kind, script);
+    }
+    let mut tasks = String::new();
+    for task in 0..60 {
+        tasks += &format!("  t{task}: {{ run: x }}\n");
+    }
+    let top = "version: 1\nmax_parallel: 60\ndefaults: { mem_limit: 240m }\ntasks:\n";
+    let summary = scene.run(&(top.to_owned() + &tasks)).await;
+    for task in &summary.tasks {
+        let result = &task.branch.as_ref().unwrap().result;
+        assert_eq!(*result, BranchResult::NoChange, "{}", task.task);
+    }
+    // The engine has 16g, of which a tenth is left to it.
+    let most = most.load(Ordering::SeqCst) >> 20;
+    assert!((14_000..=14_746).contains(&most), "{most} MiB");
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_removed_keeps_its_memory() {
     let scene = Scene::new();
     scene.engine.script("task/a", Script::runs_forever());
