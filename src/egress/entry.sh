@@ -14,9 +14,12 @@ sleep "${AGENT_DEADLINE:-86400}" &
 trap 'perl /agent/proxy/trial.pl; exit 143' TERM INT
 trap 'kill -KILL $(jobs -p)' EXIT
 
-mkdir -p /egress/forward
 rm -f /egress/forward/holds
-# Not over the files: tasks of before may run them.
-cp --remove-destination /usr/lib/agent-run/forward/* /agent/proxy/forward.cfg /egress/forward/ || exit 1
+# Whole files only: tasks of before may run them, or be about to.
+(
+    mkdir -p /egress/forward/new && cd /egress/forward || exit
+    cp /usr/lib/agent-run/forward/* new && mv -f new/* . || exit
+    cp /agent/proxy/forward.cfg new && mv -f new/forward.cfg .
+) || exit
 perl /agent/proxy/trial.pl "$@" || exit 1
 wait -n

@@ -18,15 +18,19 @@ unset value
 exec </dev/null
 
 # Under an allow-list the way out is a socket: what carries connections there brings its own loader
-# and libraries, and returns once it listens. The proxy puts it there, and says when it has shown that
-# it holds; not every `sleep` knows fractions.
+# and libraries, and returns once it listens. The proxy puts it there, the configuration last, and says
+# when it has shown that it holds. Not every `sleep` knows fractions.
 forward=$root/agent/forward
+until_there() {
+    until [ -e "$forward/$1" ]; do sleep 0.02 || sleep 1; done
+}
 if [ -d "$forward" ]; then
-    until [ -e "$forward/holds" ]; do sleep 0.02 || sleep 1; done
+    until_there forward.cfg
     "$forward/ld.so" --library-path "$forward" "$forward/haproxy" -D -q -f "$forward/forward.cfg" || {
         echo "agent-run: the way to the egress proxy cannot be opened" >&3
         exit 125
     }
+    until_there holds
 fi
 
 agent=

@@ -209,10 +209,10 @@ pub(super) async fn holds<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
 ) -> Result<(), StepError> {
-    if task.egress.is_none() {
-        return Ok(());
+    match task.egress {
+        Some(_) => wait(shared, task, |state| matches!(state, State::Holds)).await,
+        None => Ok(()),
     }
-    wait(shared, task, |state| matches!(state, State::Holds)).await
 }
 
 /// Waits for a state of the proxy, or for its failure, or until the task is to stop.
@@ -232,7 +232,7 @@ async fn wait<E: Engine>(
     match known {
         Ok(Ok(state)) => match &*state {
             State::Failed(error) => Err(error.clone()),
-            State::Starting | State::Made | State::Holds => Ok(()),
+            _ => Ok(()),
         },
         Ok(Err(_)) => Err(failed("the egress proxy was not started")),
         Err(_) => {

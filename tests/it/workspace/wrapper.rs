@@ -64,19 +64,23 @@ fn under_an_allow_list_nothing_begins_before_its_proxy_holds() {
         let loader = forward.join("ld.so");
         fs::write(&loader, "#!/bin/sh\necho forwards >>w.txt\n").unwrap();
         fs::set_permissions(&loader, fs::Permissions::from_mode(0o755)).unwrap();
-        let command = "echo agent >>w.txt";
-        let worktree = inside.workspace.worktree().join("w.txt");
-
         let impatient = ["timeout", "-s", "KILL", "1"];
-        let impatient: Vec<&str> = impatient.iter().chain(*shell).copied().collect();
-        let output = wrapped(&inside, &impatient, &[], command, "");
-        assert_eq!(output.status.code(), Some(137), "{shell:?} {output:?}");
-        assert!(!worktree.exists(), "{shell:?}");
-
+        let run = |limit: &[&'static str]| {
+            let limited = [limit, shell].concat();
+            let output = wrapped(&inside, &limited, &[], "echo agent >>w.txt", "");
+            let said = fs::read_to_string(inside.workspace.worktree().join("w.txt"));
+            (output.status.code(), said.unwrap_or_default())
+        };
+        assert_eq!(run(&impatient), (Some(137), String::new()), "{shell:?}");
+        fs::write(forward.join("forward.cfg"), "").unwrap();
+        assert_eq!(
+            run(&impatient),
+            (Some(137), "forwards\n".into()),
+            "{shell:?}"
+        );
         fs::write(forward.join("holds"), "").unwrap();
-        let output = wrapped(&inside, shell, &[], command, "");
-        assert_eq!(output.status.code(), Some(0), "{shell:?} {output:?}");
-        assert_eq!(fs::read_to_string(worktree).unwrap(), "forwards\nagent\n");
+        let all = "forwards\nforwards\nagent\n";
+        assert_eq!(run(&[]), (Some(0), all.into()), "{shell:?}");
     }
 }
 
