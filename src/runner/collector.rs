@@ -58,9 +58,10 @@ pub(super) async fn hand_off_if_missing<E: Engine>(
     let mut stops = shared.stops(&launch.task.id);
     let wants_more = config.limits.memory > launch.task.limits.memory;
     let spare = async {
-        match wants_more {
-            true => Some(shared.admission.spare().await),
-            false => None,
+        if wants_more {
+            Some(shared.admission.spare().await)
+        } else {
+            None
         }
     };
     let _spare = tokio::select! {

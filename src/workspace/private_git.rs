@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::index;
+use super::index::Settling;
 use super::submodules::{self, Submodule};
 use super::{SharedCheckout, WorkspaceError, make_directory};
 use crate::git::Git;
@@ -220,19 +220,22 @@ impl Private<'_> {
         let here = here.flat_map(|(here, _)| [here.as_os_str().as_bytes(), &b"\n"[..]]);
         let here: Vec<u8> = here.flatten().copied().collect();
         write(&self.git_dir, "objects/info/alternates", &here)?;
-        self.git
-            .call(["read-tree", "--reset", "-u", self.commits.0.as_str()])
-            .git_dir(&self.git_dir)
-            .work_tree(worktree)
-            .deadline(CHECKOUT_DEADLINE)
-            .run()
-            .map_err(WorkspaceError::git("check the base out"))?;
-        let index = self.git_dir.join("index");
-        let settled = index::settle(&index, worktree, owner);
-        settled.map_err(WorkspaceError::io(
-            "date and give the files that are in",
-            index,
-        ))
+        let failed = |worktree: &Path| {
+            WorkspaceError::io("date and give the files that are in", worktree.to_owned())
+        };
+        let settling = Settling::begin(worktree, owner).map_err(failed(worktree))?;
+        let commit = self.commits.0.as_str();
+        let call = |arguments: &[&str]| {
+            let call = self.git.call(arguments).git_dir(&self.git_dir);
+            call.work_tree(worktree).deadline(CHECKOUT_DEADLINE).run()
+        };
+        let (checked_out, settled) = settling.while_git(
+            || call(&["read-tree", "--reset", "-u", commit]),
+            || call(&["ls-tree", "-r", "-z", "--full-tree", commit]).ok(),
+        );
+        checked_out.map_err(WorkspaceError::git("check the base out"))?;
+        let finished = settling.finish(&self.git_dir.join("index"), &settled);
+        finished.map_err(failed(worktree))
     }
 }
 
