@@ -27,6 +27,7 @@ mod network;
 mod outage;
 mod outcome;
 mod past;
+mod places;
 mod prepare;
 mod probe;
 mod proof;

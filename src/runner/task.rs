@@ -25,6 +25,7 @@ use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outage::may_be_away;
 use super::outcome::{StoppedBy, outcome, secrets_of};
+use super::places::Places;
 use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
 use super::setup;
@@ -32,7 +33,7 @@ use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
 use super::{Shared, StepError, collector, egress, views};
-use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
+use crate::engine::{Engine, Exit, OutputStream};
 use crate::event::{
     ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
     TaskReport, Usage, VerifyReport,
@@ -46,9 +47,6 @@ pub(super) use take_up::unknown_image;
 
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
-
-/// How many places on the network are tried before a task gives up.
-const PLACES: usize = 64;
 
 /// A finished attempt: its report, and what is still to be removed.
 pub(super) struct AttemptDone {
@@ -271,7 +269,8 @@ impl<E: Engine> Life<'_, E> {
             .containers
             .push(self.attempt.container_name(self.role));
         let engine = &*self.shared.context.engine;
-        let mut tries = PLACES;
+        let mut places = Places::default();
+        let mut is_first = true;
         loop {
             let Some((name, pump)) = self.create(image, user, workspace, &network).await? else {
                 return Ok(None);
@@ -279,11 +278,10 @@ impl<E: Engine> Life<'_, E> {
             if self.stops().now() != Urgency::None {
                 return Ok(None);
             }
-            if tries == PLACES {
+            if std::mem::take(&mut is_first) {
                 // Before its first line can come.
                 self.enter(TaskPhase::Running).await?;
             }
-            tries -= 1;
             self.remains.may_run = true;
             let Err(error) = engine.start(&name).await else {
                 return self.started(name, pump).await.map(Some);
@@ -294,16 +292,8 @@ impl<E: Engine> Life<'_, E> {
                 wait::has_started(self.shared, &self.task.id, &name, error).await?;
                 return self.started(name, pump).await.map(Some);
             }
-            // Other runs use the network too: one may just have removed it, or taken the address.
-            let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
-            if !lost || tries == 0 {
-                return Err(StepError::engine("container")(error));
-            }
-            if error.kind == ErrorKind::NoNetwork {
-                self.shared.network.has_gone().await;
-            }
-            let removed = engine.remove_container(&name).await;
-            removed.map_err(StepError::engine("container"))?;
+            let another = places.another(self.shared, &name, error).await;
+            another.map_err(StepError::engine("container"))?;
             network = prepare::network(self.shared, self.task).await?;
         }
     }

@@ -14,10 +14,11 @@ use crate::egress::{self, Said};
 use crate::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, PullPolicy,
 };
-use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, OutputSource, OutputStream};
+use crate::engine::{Engine, EngineError, ImageInfo, OutputSource, OutputStream};
 use crate::event::EventKind;
 use crate::id::{ImageRef, Role, label, run_container_name, run_labels};
 use crate::journal::log::{LogStream, LogWriter};
+use crate::runner::places::started;
 use crate::runner::prepare::user;
 use crate::runner::teardown::again;
 use crate::runner::user::ContainerUser;
@@ -30,8 +31,6 @@ const READY: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(3);
 /// How long after its end it is started again: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How many places on the network are tried.
-const PLACES: usize = 64;
 /// Size of its log, in bytes.
 const LOG_LIMIT: u64 = 64 << 20;
 /// Longest line of it that is read, in bytes.
@@ -192,25 +191,8 @@ impl<E: Engine> Once<'_, E> {
             }
             is_first
         });
-        for tries in 1.. {
-            let network = shared.network.attachment(engine).await.map_err(step)?;
-            let config = self.config(&image.id, user, network);
-            engine.create_container(&config).await.map_err(step)?;
-            let output = engine.attach(&name, None).await.map_err(step)?;
-            let Err(error) = engine.start(&name).await else {
-                return Ok(output);
-            };
-            // As for a task: other runs use the network too.
-            let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
-            if !lost || tries == PLACES {
-                return Err(step(error));
-            }
-            if error.kind == ErrorKind::NoNetwork {
-                shared.network.has_gone().await;
-            }
-            engine.remove_container(&name).await.map_err(step)?;
-        }
-        unreachable!("the last try returns")
+        let config = |network| (self.config(&image.id, user, network), None);
+        started(shared, "egress", config).await
     }
 
     fn config(

@@ -13,8 +13,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Ended, Ready, SetupFailure, failed};
-use crate::engine::config::{CommitConfig, ContainerConfig, ImageRequest, PullPolicy};
-use crate::engine::{Engine, EngineError, ErrorKind, Exit, OutputStream};
+use crate::engine::config::{
+    CommitConfig, ContainerConfig, ImageRequest, NetworkAttachment, PullPolicy,
+};
+use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{EventKind, TaskOutcome};
 use crate::id::{ImageRef, Role, label, run_container_name, run_labels};
 use crate::journal::log::LogWriter;
@@ -23,6 +25,7 @@ use crate::runner::container::{SECRETS, grants, limits_environment, secrets_moun
 use crate::runner::disk::DiskWatch;
 use crate::runner::images::PreparedImage;
 use crate::runner::outcome::{StoppedBy, outcome};
+use crate::runner::places::started;
 use crate::runner::probe::facts_of;
 use crate::runner::pump::{Ending, Pump, Pumped, read_on};
 use crate::runner::teardown::again;
@@ -33,8 +36,6 @@ use crate::workspace::{KeepError, Prepared, PreparedLock, SetupPlace, SetupReque
 
 /// How often the lock of another run's job is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
-/// How many places on the network are tried.
-const PLACES: usize = 64;
 /// How long the engine may take to report the end of a container that it has killed.
 const REAP: Duration = Duration::from_secs(10);
 /// What giving root's files to the agent may take, in seconds.
@@ -315,38 +316,21 @@ impl<E: Engine> Job<E> {
 
     /// Creates the container, attaches to it and starts it.
     async fn start(&self, place: &SetupPlace, name: &str) -> Result<OutputStream, StepError> {
-        let shared = &self.shared;
-        let engine = &*shared.context.engine;
-        let step = |error: EngineError| shared.step_error("setup", error);
-        for tries in 1.. {
-            let (config, input) = self.config(place, name).await?;
-            engine.create_container(&config).await.map_err(step)?;
-            let output = engine.attach(name, Some(input)).await.map_err(step)?;
-            let Err(error) = engine.start(name).await else {
-                return Ok(output);
-            };
-            // As for a task: other runs use the network too.
-            let lost = matches!(error.kind, ErrorKind::NoNetwork | ErrorKind::AddressInUse);
-            if !lost || tries == PLACES {
-                return Err(step(error));
-            }
-            if error.kind == ErrorKind::NoNetwork {
-                shared.network.has_gone().await;
-            }
-            engine.remove_container(name).await.map_err(step)?;
-        }
-        unreachable!("the last try returns")
+        let config = |network| {
+            let (config, input) = self.config(place, name, network);
+            (config, Some(input))
+        };
+        started(&self.shared, "setup", config).await
     }
 
     /// The container, and what is written to its standard input.
-    async fn config(
+    fn config(
         &self,
         place: &SetupPlace,
         name: &str,
-    ) -> Result<(ContainerConfig, SecretBytes), StepError> {
+        network: NetworkAttachment,
+    ) -> (ContainerConfig, SecretBytes) {
         let context = &self.shared.context;
-        let network = self.shared.network.attachment(&*context.engine).await;
-        let network = network.map_err(|error| self.shared.step_error("network", error))?;
         let is_root = self.setup.user == SetupUser::Root;
         let mut labels = run_labels(&context.plan.run, Role::Setup);
         labels.push((label::OWNER.into(), context.owner.clone()));
@@ -407,7 +391,7 @@ impl<E: Engine> Job<E> {
         for (_, value) in &as_files {
             input += &(BASE64.encode(value) + "\n");
         }
-        Ok((config, SecretBytes::new(input.into_bytes())))
+        (config, SecretBytes::new(input.into_bytes()))
     }
 
     /// The variables of the setup: the task's, and what the wrapper needs.
