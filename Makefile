@@ -17,7 +17,8 @@ demo: image ## build agent-run and run five real tasks on a clone of this reposi
 test: image ## run all three rings of tests: pure, loop, Docker
 	@scripts/test.sh
 
-test-all: image ## run the slow tests as well
+test-all: engine ## run the slow tests as well
+	@scripts/images.sh --all
 	@scripts/test.sh --all
 
 lint: ## formatting, clippy, documentation, shell scripts, dependencies

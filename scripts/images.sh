@@ -1,7 +1,9 @@
 #!/bin/sh
 # Makes sure that agent-run's own images exist: agent-run-base and agent-run-egress-proxy, with the
-# version of Cargo.toml, built from the Dockerfiles in images/. Those stand on debian:bookworm-slim; where
-# no registry gives it, it is bootstrapped here from the distribution's packages (root only).
+# version of Cargo.toml, built from the Dockerfiles in images/; and those that the templates of services
+# name, which the tests run: where there is none of that name, it is built from the distribution's packages,
+# with --all the large ones too. All stand on debian:bookworm-slim; where no registry gives it, it is
+# bootstrapped here from the distribution's packages (root only).
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -108,14 +110,19 @@ bootstrap() {
 command -v docker >/dev/null || fail "the docker command is missing" \
     "install it: apt-get install docker-cli (or docker.io), or Docker's own packages"
 
+# make_sure NAME IMAGE: an image of images/NAME/Dockerfile; one that somebody else gave the name stays.
 make_sure() {
     name=$1
-    image=agent-run-$name:$version
+    image=$2
     dockerfile=$root/images/$name/Dockerfile
     digest=$(digest_of "$dockerfile")
     built_from=$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$image" 2>/dev/null || true)
     if [ "$built_from" = "$digest" ]; then
         say "$image is there; nothing to do"
+        return
+    fi
+    if [ "${name#services/}" != "$name" ] && [ -z "$built_from" ] && exists "$image"; then
+        say "$image is there, from elsewhere; nothing to do"
         return
     fi
     say "this will build $image from images/$name/Dockerfile, on $below"
@@ -130,5 +137,11 @@ make_sure() {
     say "$image is built"
 }
 
-make_sure base
-make_sure egress-proxy
+make_sure base "agent-run-base:$version"
+make_sure egress-proxy "agent-run-egress-proxy:$version"
+make_sure services/postgres postgres:15
+make_sure services/redis redis:7
+if [ "${1:-}" = --all ]; then
+    make_sure services/mariadb mariadb:10.11
+    make_sure services/rabbitmq rabbitmq:3
+fi

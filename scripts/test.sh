@@ -12,7 +12,7 @@ if [ "${1:-}" = --all ]; then all=yes; fi
 # command:package, for the tests that run the command.
 missing=
 if [ $all = yes ] && ! command -v c++ >/dev/null; then missing=" g++"; fi
-for tool in bash:bash busybox:busybox chattr:e2fsprogs curl:curl dash:dash mount:mount python3:python3 script:bsdutils shellcheck:shellcheck unshare:util-linux; do
+for tool in bash:bash busybox:busybox chattr:e2fsprogs curl:curl dash:dash docker-compose:docker-compose mount:mount python3:python3 script:bsdutils shellcheck:shellcheck unshare:util-linux; do
     command -v "${tool%:*}" >/dev/null || missing="$missing ${tool#*:}"
 done
 if [ -n "$missing" ]; then

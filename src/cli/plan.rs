@@ -1,6 +1,7 @@
 //! `plan`: shows what a run would do, and does nothing.
 
 mod graph;
+mod services;
 
 use std::fmt::Write as _;
 
@@ -169,6 +170,9 @@ fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
         writeln!(text, "  failure   allowed")?;
     }
     writeln!(text, "  network   {}", network(task))?;
+    for service in &task.services {
+        writeln!(text, "  service   {}", services::line(service))?;
+    }
     if let Some(runtime) = &task.runtime {
         writeln!(text, "  runtime   {runtime}")?;
     }
@@ -267,6 +271,7 @@ fn retry(retry: &Retry) -> String {
     let cause = |cause: &RetryCause| match cause {
         RetryCause::InfraFailure => "infra_failure",
         RetryCause::PullFailure => "pull_failure",
+        RetryCause::ServiceFailure => "service_failure",
         RetryCause::Timeout => "timeout",
         RetryCause::Oom => "oom",
         RetryCause::ExitCode => "exit_code",

@@ -89,7 +89,7 @@ pub(super) fn read_spec(
         environment: &surroundings::exact,
     };
     let mut spec = spec::parse(&source, &context)?;
-    spec::read_files(&mut spec)?;
+    spec::read_files(&mut spec, &context)?;
     let profiles = profiles.map(|profiles| profiles.profiles.as_slice());
     let tasks = (tasks, arguments.exact);
     let select = select::of_spec(&spec, &name, tasks, profiles)?;

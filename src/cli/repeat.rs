@@ -15,7 +15,7 @@ use crate::engine::config::{ImageRequest, PullPolicy};
 use crate::engine::docker::DockerEngine;
 use crate::engine::{Engine as _, EngineError, ErrorKind};
 use crate::git::{Git, GitError, Repository};
-use crate::id::{RunId, TaskId};
+use crate::id::{RunId, ServiceName, TaskId};
 use crate::journal::{self, JournalError};
 use crate::plan::{
     self, EngineCapacity, RepeatError, RepeatInputs, RepositoryPlan, RunPlan, TaskPlan, graph,
@@ -44,8 +44,12 @@ pub(super) fn read(here: &Path, file: &Path, arguments: &SpecArgs) -> Result<Rep
     let select: Vec<TaskId> = select.into_iter().cloned().collect();
     let chosen = graph::with_needs(&plan.tasks, &select);
     let selected = |task: &&TaskPlan| chosen.contains(&task.id);
-    let has_variables = |task: &TaskPlan| !task.environment.is_empty();
-    let values = if plan.tasks.iter().filter(selected).any(has_variables) {
+    let values = if plan
+        .tasks
+        .iter()
+        .filter(selected)
+        .any(TaskPlan::has_variables)
+    {
         Some(read_values(here, &name, &plan, spec)?)
     } else {
         None
@@ -106,10 +110,11 @@ pub(super) async fn same(
     mut plan: RunPlan,
 ) -> Result<Prepared, Failure> {
     let name = format!("run {}", plan.run);
-    let has_variables = |task: &TaskPlan| !task.environment.is_empty();
-    if plan.tasks.iter().any(has_variables) {
+    if plan.tasks.iter().any(TaskPlan::has_variables) {
         let values = read_values(&surroundings.directory, &name, &plan, None)?;
-        let lacking = plan::fill(&mut plan, |task, variable| value(&values, task, variable));
+        let lacking = plan::fill(&mut plan, &|task, service, variable| {
+            value(&values, task, service, variable)
+        });
         if let Err(error) = lacking {
             let what = anyhow!("{name} cannot be resumed");
             let failure = anyhow::Error::from(error).context(what);
@@ -139,9 +144,19 @@ pub(super) async fn same(
     })
 }
 
-fn value(values: &Asked, task: &TaskId, name: &str) -> Option<SecretString> {
+fn value(
+    values: &Asked,
+    task: &TaskId,
+    service: Option<&ServiceName>,
+    name: &str,
+) -> Option<SecretString> {
     let task = values.spec.tasks.iter().find(|t| t.id.value == *task)?;
-    task.environment.get(name).cloned()
+    let Some(service) = service else {
+        return task.variables().remove(name);
+    };
+    let mut services = task.services.list.iter();
+    let service = services.find(|s| s.name.value == *service)?;
+    service.environment.get(name).cloned()
 }
 
 impl Repeat {
@@ -163,7 +178,9 @@ impl Repeat {
         let place = base(&repository, old)?;
         let engine = DockerEngine::connect(&surroundings.engine).await?;
         let info = engine.info().await?;
-        let variable = |task: &TaskId, name: &str| self.variable(task, name);
+        let variable = |task: &TaskId, service: Option<&ServiceName>, name: &str| {
+            value(self.values.as_ref()?, task, service, name)
+        };
         let inputs = RepeatInputs {
             run: self.run.clone(),
             repository: place,
@@ -202,10 +219,6 @@ impl Repeat {
             engine: Arc::new(engine),
             info,
         })
-    }
-
-    fn variable(&self, task: &TaskId, name: &str) -> Option<SecretString> {
-        value(self.values.as_ref()?, task, name)
     }
 
     fn refused(&self, error: RepeatError) -> Failure {

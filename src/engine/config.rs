@@ -25,12 +25,14 @@ pub struct ContainerConfig {
     pub command: Vec<String>,
     /// `KEY=value`; values may be secret and never appear in errors.
     pub environment: Vec<(String, String)>,
-    /// Absolute path inside.
+    /// Absolute path inside; the image's where it is empty.
     pub working_dir: String,
-    /// `uid:gid` inside.
+    /// `uid:gid` inside; the image's user where it is empty.
     pub user: String,
-    /// The host name inside.
+    /// The host name inside; that of the other container where it shares a network.
     pub host_name: String,
+    /// Further names of itself, beside `localhost`.
+    pub local_names: Vec<String>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
     /// Volumes, mounted before what `mounts` has inside of them.
@@ -56,7 +58,7 @@ pub struct ContainerConfig {
 pub struct ExecConfig {
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// Absolute path inside.
+    /// Absolute path inside; the container's where it is empty.
     pub working_dir: String,
     /// The size of its terminal; none where it has none.
     pub terminal: Option<TerminalSize>,
@@ -110,6 +112,26 @@ pub struct Limits {
     pub tmpfs: BTreeMap<String, String>,
 }
 
+/// When a container is ready, in the words of compose-spec; what is not said, its image says, else Docker's
+/// defaults count.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Healthcheck {
+    /// Whether there is none, whatever the image says.
+    pub disable: bool,
+    /// The command, with its arguments: it is ready once that ends with 0.
+    pub test: Option<Vec<String>>,
+    /// How far apart two checks are.
+    pub interval: Option<Duration>,
+    /// What one may take.
+    pub timeout: Option<Duration>,
+    /// How many fail in a row before it counts as unhealthy.
+    pub retries: Option<u32>,
+    /// How long failures do not count at first.
+    pub start_period: Option<Duration>,
+    /// How far apart two checks are until the first that passes.
+    pub start_interval: Option<Duration>,
+}
+
 /// A soft and a hard resource limit; -1 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +153,11 @@ pub enum NetworkAttachment {
         name: String,
         /// The container's address on it.
         address: Ipv4Addr,
+    },
+    /// What another container has, which must run: its interfaces, its loopback, its `/etc/hosts`.
+    Shared {
+        /// That container's name.
+        container: String,
     },
 }
 

@@ -261,7 +261,7 @@ pub struct Component {
 }
 
 /// What an image holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageInfo {
     /// Its id, `sha256:…`.
     pub id: String,
@@ -271,6 +271,10 @@ pub struct ImageInfo {
     pub entrypoint: Vec<String>,
     /// Its CMD.
     pub command: Vec<String>,
+    /// The TCP ports that it EXPOSEs, sorted.
+    pub ports: Vec<u16>,
+    /// Its HEALTHCHECK.
+    pub healthcheck: config::Healthcheck,
 }
 
 impl ImageInfo {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{AttemptId, RepoKey, Role, RunId, TaskId, hex_hash};
+use super::{AttemptId, RepoKey, Role, RunId, ServiceName, TaskId, hex_hash};
 
 /// The directory that holds all of agent-run's own files; never inside a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,14 @@ impl StateDir {
     pub fn verify_log(&self, attempt: &AttemptId) -> PathBuf {
         let (prefix, number) = (Self::log_prefix(&attempt.task), attempt.number);
         let name = format!("{prefix}{number}.verify{}", Self::LOG_SUFFIX);
+        self.logs(&attempt.run).join(name)
+    }
+
+    /// The log of a service of one attempt, or of its check, whose container is in `role`.
+    pub fn service_log(&self, attempt: &AttemptId, role: Role, service: &ServiceName) -> PathBuf {
+        let (prefix, number) = (Self::log_prefix(&attempt.task), attempt.number);
+        let role = role.as_str();
+        let name = format!("{prefix}{number}.{role}.{service}{}", Self::LOG_SUFFIX);
         self.logs(&attempt.run).join(name)
     }
 

@@ -9,6 +9,7 @@ mod claim;
 mod host;
 mod layout;
 mod pattern;
+mod service;
 mod worktree_path;
 
 use std::fmt;
@@ -142,6 +143,10 @@ name_type! {
 name_type! {
     /// Hosts that a task may reach: `host`, or `*.host` for all whose names end so, either with `:port`.
     HostPattern
+}
+name_type! {
+    /// A service of a task, as the task calls it: `[a-z0-9][a-z0-9_-]{0,31}`, and not `localhost`.
+    ServiceName
 }
 name_type! {
     /// A file or directory of a worktree, relative to its top, with `/`; never outside of it, and never
@@ -405,11 +410,19 @@ pub enum Role {
     Setup,
     /// Is the only way out of tasks with an allow-list.
     Egress,
+    /// Has the network that a task shares with its services.
+    Pod,
+    /// Serves a task, beside its container.
+    Service,
+    /// The same as [`Role::Pod`] for the check of a result.
+    VerifyPod,
+    /// The same as [`Role::Service`] for the check of a result.
+    VerifyService,
 }
 
 impl Role {
     /// The label's value.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Task => "task",
             Self::Collector => "collector",
@@ -419,6 +432,10 @@ impl Role {
             Self::View => "view",
             Self::Setup => "setup",
             Self::Egress => "egress",
+            Self::Pod => "pod",
+            Self::Service => "service",
+            Self::VerifyPod => "verify-pod",
+            Self::VerifyService => "verify-service",
         }
     }
 }

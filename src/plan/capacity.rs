@@ -41,9 +41,10 @@ impl RunPlan {
 /// What a collector gets beside the memory of its task, in bytes: nothing where all tasks have as much
 /// as it needs, and never so much that a task would not fit any more.
 pub(super) fn spare(engine: EngineCapacity, tasks: &[TaskPlan]) -> i64 {
-    let limits = || tasks.iter().map(|task| task.limits.memory);
-    let wanted = COLLECTOR - limits().min().unwrap_or(COLLECTOR);
-    let left = engine.for_containers() - limits().max().unwrap_or_default();
+    let least = tasks.iter().map(|task| task.limits.memory).min();
+    let most = tasks.iter().map(TaskPlan::memory).max();
+    let wanted = COLLECTOR - least.unwrap_or(COLLECTOR);
+    let left = engine.for_containers() - most.unwrap_or_default();
     wanted.min(left).max(0)
 }
 
@@ -66,7 +67,7 @@ pub(super) fn at_once(
 
 /// How many tasks the memory has room for at once: of the smallest ones.
 pub(super) fn fitting(capacity: i64, tasks: &[TaskPlan]) -> usize {
-    let mut memory: Vec<i64> = tasks.iter().map(|task| task.limits.memory).collect();
+    let mut memory: Vec<i64> = tasks.iter().map(TaskPlan::memory).collect();
     memory.sort_unstable();
     let sums = memory.iter().scan(0_i64, |sum, memory| {
         *sum = sum.saturating_add(*memory);

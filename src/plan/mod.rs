@@ -10,6 +10,7 @@ mod ground;
 mod repeat;
 pub mod runtime;
 pub mod select;
+mod services;
 mod setup;
 mod task;
 
@@ -29,6 +30,7 @@ use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec,
 
 pub use graph::OrderPlan;
 pub use repeat::{RepeatError, RepeatInputs, fill, has_runtime, repeat};
+pub use services::{Dependency, POD_MEMORY, ServicePlan};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
@@ -222,6 +224,9 @@ pub struct TaskPlan {
     /// The hosts that it may reach, sorted; whatever its network reaches if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<HostPattern>>,
+    /// What runs beside it, on its network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePlan>,
     /// What runs its containers; the engine's default if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
@@ -330,9 +335,12 @@ impl TaskPlan {
     pub fn images(&self) -> impl Iterator<Item = (&ImageRequest, &Option<ImageRef>)> {
         let of_verify = self.verify.iter().filter_map(|v| v.image.as_ref());
         let of_verify = of_verify.map(|own| (&own.request, &own.pinned));
+        let of_services = self.services.iter();
+        let of_services = of_services.map(|own| (&own.image, &own.pinned_image));
         [(&self.image, &self.pinned_image)]
             .into_iter()
             .chain(of_verify)
+            .chain(of_services)
     }
 
     /// The same, to be changed.
@@ -341,9 +349,12 @@ impl TaskPlan {
     ) -> impl Iterator<Item = (&mut ImageRequest, &mut Option<ImageRef>)> {
         let of_verify = self.verify.iter_mut().filter_map(|v| v.image.as_mut());
         let of_verify = of_verify.map(|own| (&mut own.request, &mut own.pinned));
+        let of_services = self.services.iter_mut();
+        let of_services = of_services.map(|own| (&mut own.image, &mut own.pinned_image));
         [(&mut self.image, &mut self.pinned_image)]
             .into_iter()
             .chain(of_verify)
+            .chain(of_services)
     }
 }
 

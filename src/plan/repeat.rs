@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use super::{
     EngineCapacity, Over, RepositoryPlan, RunPlan, TaskPlan, branches, capacity, graph, runtime,
 };
-use crate::engine::config::{ImageRequest, PullPolicy};
-use crate::id::{BranchName, ImageRef, RunId, TaskId};
+use crate::engine::config::{ImageRequest, Limits, PullPolicy};
+use crate::id::{BranchName, ImageRef, RunId, ServiceName, TaskId};
 use crate::secrets::SecretString;
+
+/// The values of variables, which no plan holds: of a task, or of a service of it, by name.
+pub type Variables<'a> = dyn Fn(&TaskId, Option<&ServiceName>, &str) -> Option<SecretString> + 'a;
 
 /// What a plan that is repeated needs of now.
 pub struct RepeatInputs<'a> {
@@ -26,7 +29,7 @@ pub struct RepeatInputs<'a> {
     /// What the command line says in place of the plan.
     pub over: Over,
     /// The values of tasks' variables, which no plan holds.
-    pub variable: &'a dyn Fn(&TaskId, &str) -> Option<SecretString>,
+    pub variable: &'a Variables<'a>,
 }
 
 /// Why a plan cannot be repeated.
@@ -90,7 +93,7 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
         task.branch = renamed(&task.branch, &plan.run, &inputs.run);
         task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
         refuse_taken(&task, inputs.branches)?;
-        if let Some((why, _)) = capacity::never_fits(task.limits.memory, engine) {
+        if let Some((why, _)) = capacity::never_fits(task.memory(), engine) {
             return Err(RepeatError::NeverFits { task: task.id, why });
         }
         has_runtime(&task, inputs.runtimes)?;
@@ -145,23 +148,27 @@ pub fn has_runtime(task: &TaskPlan, known: &[String]) -> Result<(), RepeatError>
 ///
 /// # Errors
 /// [`RepeatError::NoValue`].
-pub fn fill(
-    plan: &mut RunPlan,
-    variable: impl Fn(&TaskId, &str) -> Option<SecretString>,
-) -> Result<(), RepeatError> {
-    fill_tasks(&mut plan.tasks, &variable)
+pub fn fill(plan: &mut RunPlan, variable: &Variables<'_>) -> Result<(), RepeatError> {
+    fill_tasks(&mut plan.tasks, variable)
 }
 
-fn fill_tasks(
-    tasks: &mut [TaskPlan],
-    variable: &dyn Fn(&TaskId, &str) -> Option<SecretString>,
-) -> Result<(), RepeatError> {
+fn fill_tasks(tasks: &mut [TaskPlan], variable: &Variables<'_>) -> Result<(), RepeatError> {
     let mut missing = Vec::new();
     for task in tasks {
         for (name, value) in &mut task.environment {
-            match variable(&task.id, name) {
+            match variable(&task.id, None, name) {
                 Some(found) => *value = found,
                 None => missing.push(format!("{name} of task `{}`", task.id)),
+            }
+        }
+        for service in &mut task.services {
+            for (name, value) in &mut service.environment {
+                if let Some(found) = variable(&task.id, Some(&service.name), name) {
+                    *value = found;
+                } else {
+                    let (service, task) = (&service.name, &task.id);
+                    missing.push(format!("{name} of service `{service}` of task `{task}`"));
+                }
             }
         }
     }
@@ -191,14 +198,8 @@ fn check(plan: &RunPlan) -> Result<(), RepeatError> {
             let what = format!("task `{id}` starts from `{from}` and does not need it");
             return Err(RepeatError::Senseless(what));
         }
-        let limits = &task.limits;
-        let least = [
-            limits.nano_cpus,
-            limits.memory,
-            limits.memory_swap,
-            limits.pids,
-        ];
-        if least.iter().any(|limit| *limit <= 0) || limits.memory_swap < limits.memory {
+        let mut all = task.services.iter().map(|service| &service.limits);
+        if limits_nothing(&task.limits) || all.any(limits_nothing) {
             let what = format!("task `{id}` has a limit that limits nothing");
             return Err(RepeatError::Senseless(what));
         }
@@ -208,6 +209,16 @@ fn check(plan: &RunPlan) -> Result<(), RepeatError> {
         return Err(RepeatError::Senseless(what));
     }
     Ok(())
+}
+
+fn limits_nothing(limits: &Limits) -> bool {
+    let least = [
+        limits.nano_cpus,
+        limits.memory,
+        limits.memory_swap,
+        limits.pids,
+    ];
+    least.iter().any(|limit| *limit <= 0) || limits.memory_swap < limits.memory
 }
 
 fn renamed(branch: &BranchName, from: &RunId, to: &RunId) -> BranchName {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity, runtime,
+    services,
 };
 use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
@@ -14,6 +15,8 @@ use crate::spec::{
 const BILLION: i64 = 1_000_000_000;
 const DEFAULT_CPUS: i64 = 2;
 const DEFAULT_MEMORY: i64 = 2 << 30;
+/// The least memory that a container gets where nothing is said.
+const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_PIDS: i64 = 512;
 const DEFAULT_SHM: i64 = 64 << 20;
 const LARGEST_DEFAULT_TMP: i64 = 1 << 30;
@@ -58,7 +61,7 @@ impl Planner<'_> {
             prompt,
             setup: task.setup.as_ref().map(Into::into),
             cache: task.cache.clone(),
-            environment: task.environment.clone(),
+            environment: task.variables(),
             secrets: task.secrets.clone(),
             limits: limits?,
             disk_limit: task.disk_limit.as_ref().map_or(DEFAULT_DISK, |d| d.value),
@@ -72,6 +75,7 @@ impl Planner<'_> {
             read_only: task.read_only.unwrap_or(false),
             network_mode: task.network_mode.unwrap_or_default(),
             egress: task.egress.clone(),
+            services: services::services(task, self.engine.cpus),
             runtime,
             timeout,
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),
@@ -162,8 +166,23 @@ impl Planner<'_> {
     }
 
     fn memory(&mut self) -> Option<i64> {
+        let beside = services::memory_beside(self.task);
+        let asked = self.task.mem_limit.as_ref().map_or(0, |asked| asked.value);
+        let left = self.engine.for_containers() - beside;
+        if beside > 0 && left < asked.max(LEAST_MEMORY) {
+            let title = format!(
+                "task `{}` can never run: with its services it needs {} of memory, and containers get {}",
+                self.task.id.value,
+                units::show_bytes(beside.saturating_add(asked.max(LEAST_MEMORY))),
+                units::show_bytes(self.engine.for_containers()),
+            );
+            let hint = "write a smaller `mem_limit` for the services or for the task";
+            self.problems
+                .push(Diagnostic::new(self.task.id.span, title, hint));
+            return None;
+        }
         let Some(asked) = &self.task.mem_limit else {
-            return Some(self.engine.for_containers().min(DEFAULT_MEMORY));
+            return Some(left.min(DEFAULT_MEMORY));
         };
         let Some((title, hint)) = capacity::never_fits(asked.value, self.engine) else {
             return Some(asked.value);

@@ -64,7 +64,7 @@ impl Admission {
             .map(|((task, needs), path)| Demand {
                 needs,
                 path,
-                memory: task.limits.memory,
+                memory: task.memory(),
                 has_begun: past.left.contains_key(&task.id),
             })
             .collect();

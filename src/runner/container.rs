@@ -135,6 +135,7 @@ fn base_config<E: Engine>(
         working_dir: "/workspace".into(),
         user: format!("{}:{}", user.uid, user.gid),
         host_name: attempt.host_name(),
+        local_names: Vec::new(),
         mounts: workspace.mounts(),
         volumes: workspace.volume_mounts(),
         limits: task.limits.clone(),

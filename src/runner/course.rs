@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::services::SERVICES;
 use crate::event::{TaskOutcome, TaskReport};
 use crate::id::CommitId;
 use crate::plan::{Retry, RetryCause};
@@ -99,6 +100,7 @@ fn is_cause(retry: &Retry, outcome: &TaskOutcome) -> bool {
             return false;
         }
         TaskOutcome::Infra { stage, .. } if stage == "image" => RetryCause::PullFailure,
+        TaskOutcome::Infra { stage, .. } if stage == SERVICES => RetryCause::ServiceFailure,
         // The image cannot run it, this time or the next.
         TaskOutcome::Infra { stage, .. } if stage == "command" => return retry.when.is_empty(),
         TaskOutcome::Infra { .. } => RetryCause::InfraFailure,
@@ -139,6 +141,7 @@ mod tests {
             (infra("workspace"), RetryCause::InfraFailure),
             (infra("verify"), RetryCause::InfraFailure),
             (infra("image"), RetryCause::PullFailure),
+            (infra("services"), RetryCause::ServiceFailure),
             (TaskOutcome::TimedOut, RetryCause::Timeout),
             (TaskOutcome::OutOfMemory, RetryCause::Oom),
             (TaskOutcome::Failed { exit_code: 1 }, RetryCause::ExitCode),
@@ -278,7 +281,7 @@ mod tests {
         fn no_more_attempts_than_both_numbers_allow(
             max in 0_u32..4,
             feedback in 0_u32..4,
-            picks in proptest::collection::vec(0_usize..8, 12),
+            picks in proptest::collection::vec(0_usize..9, 12),
         ) {
             let outcomes: Vec<_> = picks.iter().map(|pick| failures()[*pick].0.clone()).collect();
             let all = run(&mut Course::new(&retry(max, &[]), feedback), &outcomes);

@@ -378,7 +378,7 @@ impl<E: Engine> Examiner<E> {
 fn address(config: &ContainerConfig) -> Ipv4Addr {
     match config.network {
         NetworkAttachment::Network { address, .. } => address,
-        NetworkAttachment::None => Ipv4Addr::UNSPECIFIED,
+        NetworkAttachment::None | NetworkAttachment::Shared { .. } => Ipv4Addr::UNSPECIFIED,
     }
 }
 

@@ -38,6 +38,7 @@ mod retention;
 mod runtime;
 mod schedule;
 mod secrets;
+mod services;
 mod settle;
 mod setup;
 mod start;

@@ -67,6 +67,8 @@ pub(super) struct Left {
     container: Option<OwnedObject>,
     /// Other containers of it, by name.
     pub(super) helpers: Vec<String>,
+    /// Those of its services.
+    pub(super) services: Vec<String>,
 }
 
 impl Left {
@@ -210,7 +212,11 @@ impl Past {
     pub(super) fn nobodys(&self) -> Remains {
         let ended = self.ended().into_iter();
         let of_ended: HashSet<_> = ended.flat_map(|(_, remains)| remains.containers).collect();
-        let helpers = self.left.values().flat_map(|left| &left.helpers);
+        let helpers = self.left.values().flat_map(|left| {
+            // They serve one that still runs.
+            let services = left.services.iter().filter(|_| !left.is_running());
+            left.helpers.iter().chain(services)
+        });
         let over = self.over.iter().map(|(_, name)| name).chain(helpers);
         Remains {
             containers: over
@@ -302,11 +308,15 @@ impl Past {
             Some(left) if role == Some(Role::Task.as_str()) => {
                 left.container = Some(container.clone());
             }
+            Some(left) if SERVICES.contains(&role) => left.services.push(container.name.clone()),
             Some(left) => left.helpers.push(container.name.clone()),
             None => self.over.push((attempt, container.name.clone())),
         }
     }
 }
+
+/// The roles of what runs beside a task for it, as labels have them.
+const SERVICES: [Option<&str>; 2] = [Some(Role::Pod.as_str()), Some(Role::Service.as_str())];
 
 /// Zero where the clock went back.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
@@ -324,6 +334,7 @@ impl Left {
             out_of_disk: None,
             container: None,
             helpers: Vec::new(),
+            services: Vec::new(),
         }
     }
 }

@@ -187,7 +187,8 @@ pub(super) fn workspace_request<E: Engine, T>(
         prompt: task.prompt.as_deref(),
         passwd,
         group,
-        hosts: task.has_only_loopback().then_some(LOOPBACK_HOSTS),
+        // With services the engine has a part in it, and names them.
+        hosts: (task.has_only_loopback() && task.services.is_empty()).then_some(LOOPBACK_HOSTS),
         working_dir: &task.working_dir,
         mount_points: &mount_points,
         timing: Timing {

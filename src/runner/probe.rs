@@ -176,6 +176,7 @@ impl<E: Engine> Prober<'_, E> {
             working_dir: "/".into(),
             user: "65534:65534".into(),
             host_name: "probe".into(),
+            local_names: Vec::new(),
             mounts: Vec::new(),
             volumes: Vec::new(),
             limits: limits(),

@@ -96,7 +96,8 @@ pub(super) struct Pump {
     /// How much of what comes has come before, in bytes.
     skipped: [u64; 2],
     gaps: Vec<String>,
-    lines: mpsc::Sender<LogLine>,
+    /// Where lines are shown; none where the log is all.
+    lines: Option<mpsc::Sender<LogLine>>,
     stdout: Assembler,
     stderr: Assembler,
     shown: Shown,
@@ -185,7 +186,7 @@ impl Pump {
         task: TaskId,
         log: LogWriter,
         needles: &Needles,
-        lines: mpsc::Sender<LogLine>,
+        lines: Option<mpsc::Sender<LogLine>>,
         reopen: Reopen,
     ) -> Self {
         Self {
@@ -337,10 +338,12 @@ impl Pump {
             self.take(source, &masked);
             let rest = std::mem::take(&mut self.stream(source).line);
             if !rest.is_empty() {
-                self.shown.show(&self.task, &self.lines, &rest);
+                self.shown.show(&self.task, self.lines.as_ref(), &rest);
             }
         }
-        gaps.extend(self.shown.tell_the_rest(&self.task, &self.lines).await);
+        if let Some(lines) = &self.lines {
+            gaps.extend(self.shown.tell_the_rest(&self.task, lines).await);
+        }
         let log = self.log;
         if let Some(gap) = blocking(move || log.finish()).await {
             gaps.push(format!("the log is not whole: {gap}"));
@@ -365,14 +368,15 @@ impl Pump {
         };
         self.log.write(stream, masked);
         assembler.lines(masked, |line| {
-            self.shown.show(&self.task, &self.lines, line);
+            self.shown.show(&self.task, self.lines.as_ref(), line);
         });
     }
 }
 
 impl Shown {
-    fn show(&mut self, task: &TaskId, lines: &mpsc::Sender<LogLine>, line: &[u8]) {
+    fn show(&mut self, task: &TaskId, lines: Option<&mpsc::Sender<LogLine>>, line: &[u8]) {
         self.remember(line);
+        let Some(lines) = lines else { return };
         // Once lines are missing, it goes on when half of the room is free: lines that belong
         // together are of more use than single ones with counts between them.
         let needed = match self.missing {
@@ -458,7 +462,7 @@ mod tests {
     fn pump(directory: &Path, lines: mpsc::Sender<LogLine>, reopen: Reopen) -> Pump {
         let log = LogWriter::create(directory.join("a.1.log"), 1 << 20).unwrap();
         let task = "a".parse().unwrap();
-        Pump::new(task, log, &Needles::default(), lines, reopen)
+        Pump::new(task, log, &Needles::default(), Some(lines), reopen)
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,6 +28,7 @@ use super::outcome::{StoppedBy, outcome, secrets_of};
 use super::places::Places;
 use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
+use super::services::{self, Services};
 use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
@@ -44,6 +45,7 @@ use crate::plan::TaskPlan;
 use crate::workspace::{Start, Workspace};
 
 pub(super) use take_up::unknown_image;
+pub(super) use wait::to_the_end;
 
 /// How long the engine may take to report the end of a container that it says has stopped.
 const REAP: Duration = Duration::from_secs(10);
@@ -101,8 +103,9 @@ struct Life<'a, E: Engine> {
     pumped: Pumped,
     child_oom_killed: bool,
     may_have_run: bool,
-    /// The log of a setup that failed.
+    /// The log of a setup or a service that failed.
     setup_log: Option<PathBuf>,
+    services: Services<E>,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
     verify: Option<VerifyReport>,
@@ -148,6 +151,7 @@ impl<'a, E: Engine> Life<'a, E> {
             child_oom_killed: false,
             may_have_run: false,
             setup_log: None,
+            services: Services::none(shared),
             branch: None,
             artifacts: None,
             verify: None,
@@ -184,13 +188,15 @@ impl<E: Engine> Life<'_, E> {
         // A shared checkout is of the run's base.
         let as_view = self.start.is_none() && views::wanted(self.shared, self.task, user).await;
         self.remains.volumes = volume_names(&self.attempt, self.role, self.task);
+        self.remains.containers = self.served().containers();
         let view = as_view.then(|| self.attempt.volume_name());
         self.remains.volumes.extend(view);
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
             self.workspace(&image, user, (as_view, &ready)),
-            prepare::network(self.shared, self.task),
+            services::connect(self.served()),
         );
+        let network = self.take_services(network);
         proof?;
         let (workspace, network) = (workspace?, network?);
         let caches = setup::take_caches(self.shared, self.task, &self.attempt, user);
@@ -294,7 +300,9 @@ impl<E: Engine> Life<'_, E> {
             }
             let another = places.another(self.shared, &name, error).await;
             another.map_err(StepError::engine("container"))?;
-            network = prepare::network(self.shared, self.task).await?;
+            if self.task.services.is_empty() {
+                network = prepare::network(self.shared, self.task).await?;
+            }
         }
     }
 
@@ -356,7 +364,7 @@ impl<E: Engine> Life<'_, E> {
             self.task.id.clone(),
             log,
             &context.needles,
-            self.shared.lines.clone(),
+            Some(self.shared.lines.clone()),
             reopen,
         );
         let (tell, told) = oneshot::channel();
@@ -420,6 +428,7 @@ impl<E: Engine> Life<'_, E> {
             self.stop(&name, self.grace(), pending()).await;
         }
         self.drain(pump, exit.is_ok()).await;
+        self.services.close().await;
         (stopped, exit)
     }
 

@@ -4,22 +4,32 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::Context;
 use super::diagnostic::{Diagnostic, Diagnostics, shown};
 use super::merge::{is_own, is_variable_name};
 use super::model::{Prompt, RunSpec, TaskSpec};
+use super::services::read_file;
 use super::source::{SpecError, read_text};
 use crate::secrets::SecretString;
 
 /// Puts the text of `prompt` files and the variables of `env_file`s into the tasks, and checks
-/// that what `build` names is there. Problems are placed where the spec names the file.
-pub fn read_files(spec: &mut RunSpec) -> Result<(), Diagnostics> {
+/// that what `build` names is there; reads compose files. Problems are placed where the spec names the
+/// file, those of a compose file in it.
+pub fn read_files(spec: &mut RunSpec, context: &Context<'_>) -> Result<(), Diagnostics> {
     let mut problems = Vec::new();
     for task in &mut spec.tasks {
         read_prompt(task, &mut problems);
         read_env_files(task, &mut problems);
         check_build(task, &mut problems);
     }
-    Diagnostics::check(&spec.source, problems)
+    Diagnostics::check(&spec.source, problems)?;
+    for task in &mut spec.tasks {
+        if let Some(file) = &task.services.file {
+            let has_egress = task.egress.is_some();
+            task.services.list = read_file(&spec.source, context, file, has_egress)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_prompt(task: &mut TaskSpec, problems: &mut Vec<Diagnostic>) {

@@ -60,6 +60,7 @@ pub const TASK_KEYS: &[&str] = &[
     "read_only",
     "network_mode",
     "egress",
+    "services",
     "runtime",
     "timeout",
     "startup_timeout",
@@ -90,14 +91,18 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ClaimsSpec", CLAIMS_KEYS),
     ("CollectLimitsSpec", COLLECT_LIMITS_KEYS),
     ("CollectSpec", COLLECT_KEYS),
+    ("ComposeFileParts", COMPOSE_FILE_KEYS),
+    ("DependsOnParts", DEPENDS_ON_KEYS),
     ("EgressForm", EGRESS_KEYS),
     ("EnvFileParts", ENV_FILE_KEYS),
     ("GrantParts", GRANT_KEYS),
+    ("HealthcheckParts", HEALTHCHECK_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
     ("MatrixParts", MATRIX_KEYS),
     ("PromptFile", PROMPT_KEYS),
     ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
+    ("ServiceParts", SERVICE_KEYS),
     ("SetupParts", SETUP_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
     ("VerifyParts", VERIFY_KEYS),
@@ -120,14 +125,47 @@ pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
     "leftovers",
     "time",
 ];
+pub(super) const COMPOSE_FILE_KEYS: &[&str] = &["compose", "only"];
+pub(super) const DEPENDS_ON_KEYS: &[&str] = &["condition"];
 pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
 pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
+pub(super) const HEALTHCHECK_KEYS: &[&str] = &[
+    "test",
+    "interval",
+    "timeout",
+    "retries",
+    "start_period",
+    "start_interval",
+    "disable",
+];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
 pub(super) const MATRIX_KEYS: &[&str] = &["include", "exclude"];
 pub(super) const PROMPT_KEYS: &[&str] = &["file"];
 pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file", "command"];
+pub(super) const SERVICE_KEYS: &[&str] = &[
+    "template",
+    "image",
+    "pull_policy",
+    "entrypoint",
+    "command",
+    "environment",
+    "user",
+    "working_dir",
+    "read_only",
+    "cpus",
+    "mem_limit",
+    "pids_limit",
+    "shm_size",
+    "ulimits",
+    "tmpfs",
+    "healthcheck",
+    "expose",
+    "ports",
+    "depends_on",
+    "volumes",
+];
 pub(super) const SETUP_KEYS: &[&str] = &["run", "files", "paths", "user", "secrets"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
 pub(super) const VERIFY_KEYS: &[&str] = &["run", "timeout", "image", "secrets"];
@@ -144,7 +182,6 @@ const LATER: &[&str] = &[
     "args",
     "cpuset",
     "budget",
-    "services",
     "ports",
     "on_existing",
 ];

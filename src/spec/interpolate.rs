@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::Context;
 use super::matrix::nearest;
+use super::services::ServiceNames;
 use crate::id::TaskId;
 
 /// Why a text cannot be interpolated.
@@ -41,6 +42,8 @@ pub(super) struct Names {
     pub task: Option<(String, String)>,
     /// `${matrix.…}`.
     pub matrix: MatrixNames,
+    /// `${services.…}`, where they are known.
+    pub services: Option<ServiceNames>,
 }
 
 /// What `${matrix.…}` stands for.
@@ -67,6 +70,7 @@ impl Names {
         Self {
             task: Some((task.to_string(), task.slug().into_owned())),
             matrix: MatrixNames::None,
+            services: None,
         }
     }
 }
@@ -226,10 +230,52 @@ fn own_name(
         ("task.id" | "task.slug", None) => {
             refuse(format!("`{name}` has a value in tasks only"), String::new())
         }
+        _ if name.starts_with("services.") => of_service(expression, name, names),
         _ => {
             let title = format!("unknown name `{name}`");
-            let hint = "names with a dot are agent-run's own: `run.id`, `task.id`, `task.slug`, `matrix.…`";
+            let hint = "names with a dot are agent-run's own: `run.id`, `task.id`, `task.slug`, `matrix.…`, `services.…`";
             refuse(title, hint.into())
         }
     }
+}
+
+/// What the task of a service is to call it by.
+fn of_service(expression: &str, name: &str, names: &Names) -> Result<String, Refusal> {
+    let refuse = |title: String, hint: String| Err(Refusal::new(expression, title, hint));
+    let Some(known) = &names.services else {
+        let title = format!("`{name}` where no services are known");
+        return refuse(
+            title,
+            "it has a value in the other keys of their task".into(),
+        );
+    };
+    let words = name.split('.').skip(1).collect::<Vec<_>>();
+    let [service, what @ ("host" | "port")] = words[..] else {
+        let title = format!("unknown name `{name}`");
+        return refuse(
+            title,
+            "write `services.NAME.host` or `services.NAME.port`".into(),
+        );
+    };
+    let port = match known {
+        ServiceNames::InFile if what == "host" => return Ok(service.to_owned()),
+        ServiceNames::InFile => {
+            let title = format!("`{name}` is not known: a file names the services");
+            return refuse(title, "write the number".into());
+        }
+        ServiceNames::Known(known) => match known.get(service) {
+            None => {
+                let title = format!("the task has no service `{service}`");
+                let hint = nearest(service, known.keys().map(String::as_str), "it has");
+                return refuse(title, hint);
+            }
+            Some(_) if what == "host" => return Ok(service.to_owned()),
+            Some(port) => port,
+        },
+    };
+    let Some(port) = port else {
+        let title = format!("nothing says on which port service `{service}` listens");
+        return refuse(title, "write `expose`, such as `expose: [5432]`".into());
+    };
+    Ok(port.to_string())
 }

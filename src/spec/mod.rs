@@ -18,6 +18,7 @@ mod resolved;
 mod retry;
 mod runtime;
 mod schema;
+mod services;
 mod setup;
 mod source;
 mod task;
@@ -42,6 +43,7 @@ pub use model::{
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;
 pub use schema::schema;
+pub use services::{ComposeFile, DependsOn, ServiceSpec, ServicesSpec};
 pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
 pub use verify::{MOST_FEEDBACK, VerifySpec};
 

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use super::services::ServicesSpec;
 use super::source::{At, SourceFile};
 use super::verify::VerifySpec;
 use crate::engine::config::{PullPolicy, Ulimit};
@@ -167,6 +168,9 @@ pub struct TaskSpec {
     /// What it may reach, and nothing else: hosts by name. Default: anything.
     #[schemars(with = "Option<schema::EgressForm>")]
     pub egress: Option<Vec<HostPattern>>,
+    /// What runs beside it, on its network: templates by name, or services, or a compose file.
+    #[schemars(with = "Option<schema::ServicesForm>")]
+    pub services: ServicesSpec,
     /// What runs its containers: a runtime that the engine has, such as `runsc`. Default: the engine's.
     #[schemars(with = "Option<String>")]
     pub runtime: Option<At<String>>,
@@ -296,6 +300,8 @@ pub enum RetryCause {
     InfraFailure,
     /// The image could not be had: pull, build.
     PullFailure,
+    /// One of its services was not ready.
+    ServiceFailure,
     /// It ran past its `timeout`.
     Timeout,
     /// It ran out of memory.

@@ -159,6 +159,7 @@ impl Writer<'_> {
             "build" => self.inner(entry, ("context", Texts::Paths)),
             "prompt" => self.inner(entry, ("file", Texts::Paths)),
             "env_file" => self.env_files(entry),
+            "services" => self.services(entry),
             _ => self.value(entry, Texts::Interpolated),
         }
     }
@@ -178,6 +179,23 @@ impl Writer<'_> {
             (entry.key.clone(), Written::Map(origin.collect()))
         });
         Written::Map(secrets.collect())
+    }
+
+    /// Variables of services stay as the spec writes them, like those of tasks.
+    fn services(&mut self, entry: &Entry) -> Written {
+        let Value::Map(services) = &entry.node.value else {
+            return self.value(entry, Texts::Interpolated);
+        };
+        let services = services.iter().filter(|e| is_meant(e));
+        let services = services.map(|entry| {
+            let value = match entry.node.value {
+                Value::Map(_) => self.inner(entry, ("environment", Texts::AsWritten)),
+                _ if entry.key == "compose" => self.value(entry, Texts::Paths),
+                _ => self.value(entry, Texts::Interpolated),
+            };
+            (entry.key.clone(), value)
+        });
+        Written::Map(services.collect())
     }
 
     /// A map of ours, in which the texts of one key are treated otherwise.
@@ -291,6 +309,7 @@ fn names(task: &str, has_matrix: bool) -> Names {
         } else {
             MatrixNames::None
         },
+        services: None,
     }
 }
 

@@ -14,15 +14,13 @@ pub const MOST_RETRIES: u32 = 10;
 const WORDS: &[(&str, Option<RetryCause>)] = &[
     ("infra_failure", Some(RetryCause::InfraFailure)),
     ("pull_failure", Some(RetryCause::PullFailure)),
+    ("service_failure", Some(RetryCause::ServiceFailure)),
     ("timeout", Some(RetryCause::Timeout)),
     ("oom", Some(RetryCause::Oom)),
     ("exit_code", Some(RetryCause::ExitCode)),
     ("verify_failure", Some(RetryCause::VerifyFailure)),
     ("any", None),
 ];
-
-/// What people know from elsewhere, and would wait for in vain.
-const SERVICES: &str = "service_failure";
 
 pub(super) fn retry(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Retry> {
     if matches!(field.node.value, Value::Scalar { .. }) {
@@ -68,11 +66,8 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
         let hint = "write `any`, or `max: 0` for no further attempt";
         reader.problem(field.span(), "`when` is empty", hint);
     }
-    for word in &words {
-        refuse_services(reader, *word);
-    }
-    let words = words.into_iter().filter(|f| !is_of_services(*f));
-    let causes: Vec<_> = words.map(|f| reader.word(f, WORDS)).collect();
+    let causes = words.into_iter().map(|f| reader.word(f, WORDS));
+    let causes: Vec<_> = causes.collect();
     let causes: Vec<Option<RetryCause>> = causes.into_iter().collect::<Option<_>>()?;
     let any = causes.contains(&None);
     (!causes.is_empty()).then(|| {
@@ -82,17 +77,6 @@ fn when(reader: &mut Reader<'_>, fields: Fields<'_>) -> Option<Vec<RetryCause>> 
             causes.into_iter().flatten().collect()
         }
     })
-}
-
-fn is_of_services(field: Field<'_>) -> bool {
-    matches!(&field.node.value, Value::Scalar { text, .. } if text == SERVICES)
-}
-
-fn refuse_services(reader: &mut Reader<'_>, field: Field<'_>) {
-    if is_of_services(field) {
-        let hint = "tasks have no services yet, so that none fails by one: leave it out";
-        reader.problem(field.span(), format!("`{SERVICES}` cannot happen"), hint);
-    }
 }
 
 /// The exit codes, which say which of those are meant that `when` names.

@@ -3,6 +3,8 @@
 //! The forms say how a value may be written; they are never made. Editors use the schema;
 //! agent-run itself reads specs by its readers, and a test holds both to the same keys.
 
+mod services;
+
 use std::collections::BTreeMap;
 
 use schemars::generate::SchemaSettings;
@@ -12,6 +14,8 @@ use serde_json::{Value, json};
 use super::model::{CacheMode, RetryCause, RunSpec, SetupUser, TaskSpec, When};
 use super::source::At;
 use crate::id::ImageRef;
+
+pub(super) use services::ServicesForm;
 
 /// The schema of a spec, as `schema/agent-run.v1.json` holds it.
 pub fn schema() -> Value {

@@ -15,6 +15,7 @@ use super::model::{
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
 use super::runtime;
+use super::services::services;
 use super::setup;
 use super::source::At;
 use super::tree::{Entry, Value};
@@ -24,7 +25,7 @@ use crate::engine::config::PullPolicy;
 use crate::id::{InvalidName, PathPattern, TaskId};
 use crate::secrets::SecretString;
 
-const PULL_POLICIES: &[(&str, PullPolicy)] = &[
+pub(super) const PULL_POLICIES: &[(&str, PullPolicy)] = &[
     ("always", PullPolicy::Always),
     ("missing", PullPolicy::Missing),
     ("never", PullPolicy::Never),
@@ -55,6 +56,7 @@ pub(super) fn read_task(
 ) -> Option<TaskSpec> {
     let fields = Fields(entries);
     conflicts(reader, fields);
+    let services = services(reader, fields);
     let environment = read_environment(reader, fields.get("environment"));
     let secrets = fields.get("secrets");
     let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
@@ -62,7 +64,6 @@ pub(super) fn read_task(
     let strict = strict.and_then(|f| reader.claim(f));
     let verify = fields.get("verify");
     let verify = verify.and_then(|f| verify::verify(reader, f, declared, &environment));
-    let feedback = feedback(reader, fields, id.is_none());
     let setup = fields.get("setup");
     let setup = setup.and_then(|f| setup::setup(reader, f, declared, &environment));
     let mut time = |key| {
@@ -131,6 +132,7 @@ pub(super) fn read_task(
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
         egress: egress::egress(reader, fields),
+        services,
         runtime: runtime::runtime(reader, fields),
         matrix: BTreeMap::new(),
         profiles: fields
@@ -149,7 +151,7 @@ pub(super) fn read_task(
         touches_strict: strict,
         artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
         verify,
-        feedback,
+        feedback: feedback(reader, fields, id.is_none()),
         id: id?,
     })
 }

@@ -46,7 +46,7 @@ pub(super) fn most_cpus(plan: &RunPlan) -> i64 {
 
 /// The memory that running tasks are promised at most, in bytes.
 pub(super) fn most_memory(plan: &RunPlan) -> i64 {
-    most(plan, |task| task.limits.memory).min(plan.memory)
+    most(plan, TaskPlan::memory).min(plan.memory)
 }
 
 /// The sum of the largest of as many tasks as run at once.

@@ -2,6 +2,7 @@
 //!
 //! What was asked is compared with what the engine made in `verify.rs`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bollard::models::{
@@ -131,8 +132,9 @@ fn check_environment(config: &ContainerConfig) -> Result<(), String> {
 
 fn body(config: &ContainerConfig) -> ContainerCreateBody {
     let environment = config.environment.iter();
+    let is_alone = !matches!(config.network, NetworkAttachment::Shared { .. });
     ContainerCreateBody {
-        hostname: Some(config.host_name.clone()),
+        hostname: is_alone.then(|| config.host_name.clone()),
         user: Some(config.user.clone()),
         attach_stdin: Some(config.open_stdin),
         attach_stdout: Some(true),
@@ -157,7 +159,7 @@ fn body(config: &ContainerConfig) -> ContainerCreateBody {
         stop_signal: Some("SIGTERM".into()),
         stop_timeout: Some(whole_seconds(config.stop_timeout).into()),
         host_config: Some(host_config(config)),
-        network_disabled: Some(config.network == NetworkAttachment::None),
+        network_disabled: Some(is_disabled(config)),
         networking_config: networking(&config.network),
         ..ContainerCreateBody::default()
     }
@@ -213,7 +215,14 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
             config: Some(HashMap::from(log_limits)),
         }),
         mounts: Some(mounts(config)),
-        network_mode: Some(network_mode(&config.network).to_owned()),
+        network_mode: Some(network_mode(&config.network).into_owned()),
+        extra_hosts: Some(
+            config
+                .local_names
+                .iter()
+                .map(|name| format!("{name}:127.0.0.1"))
+                .collect(),
+        ),
         runtime: config.runtime.clone(),
         ..limits(&config.limits)
     }
@@ -267,11 +276,17 @@ fn bind(mount: &crate::engine::config::Mount) -> Mount {
 /// either way; with `NetworkDisabled` beside it the runtime brings loopback up, and Docker starts no
 /// process of its own per container to do so (moby `daemon/oci_linux.go`): a start takes half the
 /// time. It writes no `/etc/hosts` then.
-pub(super) fn network_mode(network: &NetworkAttachment) -> &str {
+pub(super) fn network_mode(network: &NetworkAttachment) -> Cow<'_, str> {
     match network {
-        NetworkAttachment::None => "none",
-        NetworkAttachment::Network { name, .. } => name,
+        NetworkAttachment::None => "none".into(),
+        NetworkAttachment::Network { name, .. } => name.into(),
+        NetworkAttachment::Shared { container } => format!("container:{container}").into(),
     }
+}
+
+/// Whether the engine has no part in it.
+fn is_disabled(config: &ContainerConfig) -> bool {
+    config.network == NetworkAttachment::None && config.local_names.is_empty()
 }
 
 fn networking(network: &NetworkAttachment) -> Option<NetworkingConfig> {

@@ -28,7 +28,7 @@ impl DockerEngine {
             attach_stderr: Some(true),
             tty: Some(has_terminal),
             cmd: Some(config.command.clone()),
-            working_dir: Some(config.working_dir.clone()),
+            working_dir: (!config.working_dir.is_empty()).then(|| config.working_dir.clone()),
             ..bollard::models::ExecConfig::default()
         };
         let created = self.docker.create_exec(container, body);

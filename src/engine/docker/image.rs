@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bollard::models::ImageInspect;
+use bollard::models::{HealthConfig, ImageInspect};
 use bollard::query_parameters::CreateImageOptions;
 use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
 use super::DockerEngine;
 use super::call::{Call, QUICK};
-use crate::engine::config::{ImageRequest, PullPolicy};
+use crate::engine::config::{Healthcheck, ImageRequest, PullPolicy};
 use crate::engine::{EngineError, ErrorKind, ImageInfo, Operation};
 
 /// What became of a request; everybody who waited for it gets it.
@@ -122,7 +123,45 @@ pub(super) fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
         digests: image.repo_digests.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
+        ports: ports(config.exposed_ports.unwrap_or_default()),
+        healthcheck: config.healthcheck.map(healthcheck).unwrap_or_default(),
     })
+}
+
+/// The TCP ports of `8080/tcp`, `53/udp`.
+fn ports(exposed: impl IntoIterator<Item = String>) -> Vec<u16> {
+    let number = |text: String| text.strip_suffix("/tcp")?.parse().ok();
+    let mut ports: Vec<u16> = exposed.into_iter().filter_map(number).collect();
+    ports.sort_unstable();
+    ports
+}
+
+/// A HEALTHCHECK of a Dockerfile; the engine has 0 for what is not said (moby `HealthcheckConfig`).
+fn healthcheck(config: HealthConfig) -> Healthcheck {
+    let time = |nanos: Option<i64>| {
+        let nanos = u64::try_from(nanos?).ok().filter(|nanos| *nanos > 0);
+        nanos.map(Duration::from_nanos)
+    };
+    let words = config.test.unwrap_or_default();
+    let test = match words.split_first() {
+        Some((kind, rest)) if kind == "CMD" => Some(rest.to_vec()),
+        Some((kind, [line])) if kind == "CMD-SHELL" => {
+            Some(["/bin/sh", "-c", line].map(str::to_owned).to_vec())
+        }
+        _ => None,
+    };
+    let retries = config
+        .retries
+        .and_then(|retries| u32::try_from(retries).ok());
+    Healthcheck {
+        disable: false,
+        test: test.filter(|words| !words.is_empty()),
+        interval: time(config.interval),
+        timeout: time(config.timeout),
+        retries: retries.filter(|retries| *retries > 0),
+        start_period: time(config.start_period),
+        start_interval: time(config.start_interval),
+    }
 }
 
 /// The reference as the pull call wants it: without a tag it would fetch every tag.

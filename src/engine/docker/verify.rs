@@ -28,7 +28,10 @@ pub(super) fn compare(
             "runtime",
             runtime.is_none_or(|asked| host.runtime.as_ref() == Some(asked)),
         ),
-        ("user", user == Some(config.user.as_str())),
+        (
+            "user",
+            config.user.is_empty() || user == Some(config.user.as_str()),
+        ),
         (
             "read_only",
             host.readonly_rootfs.unwrap_or(false) == config.read_only,
@@ -141,8 +144,13 @@ fn network_is(
     let networks = networks.unwrap_or_default();
     let only = |name: &str| networks.keys().all(|key| key == name);
     let mode = network_mode(asked);
+    let has = host.network_mode.as_deref();
+    if matches!(asked, NetworkAttachment::Shared { .. }) {
+        // The engine puts its id in place of the name.
+        return has.is_some_and(|has| has.starts_with("container:")) && networks.is_empty();
+    }
     let address = match asked {
-        NetworkAttachment::None => true,
+        NetworkAttachment::None | NetworkAttachment::Shared { .. } => true,
         NetworkAttachment::Network { name, address } => {
             let endpoint = networks
                 .get(name)
@@ -151,5 +159,5 @@ fn network_is(
             given == Some(address.to_string().as_str())
         }
     };
-    host.network_mode.as_deref() == Some(mode) && only(mode) && address
+    has == Some(&*mode) && only(&mode) && address
 }

@@ -221,6 +221,7 @@ impl<E: Engine> Once<'_, E> {
             working_dir: "/".into(),
             user: format!("{}:{}", user.uid, user.gid),
             host_name: "egress".into(),
+            local_names: Vec::new(),
             mounts: vec![
                 mount(place.files(), egress::PROXY_FILES, true),
                 mount(place.shared(), egress::SHARED, false),

@@ -311,7 +311,7 @@ impl<E: Engine> Job<E> {
         let log = LogWriter::create(self.log(), limit).map_err(|e| StepError::new("log", &e))?;
         let (task, lines) = (self.task.id.clone(), self.shared.lines.clone());
         let reopen = read_on(Arc::downgrade(&context.engine), container.to_owned());
-        Ok(Pump::new(task, log, &context.needles, lines, reopen))
+        Ok(Pump::new(task, log, &context.needles, Some(lines), reopen))
     }
 
     /// Creates the container, attaches to it and starts it.
@@ -360,6 +360,7 @@ impl<E: Engine> Job<E> {
                 format!("{}:{}", self.user.uid, self.user.gid)
             },
             host_name: "setup".into(),
+            local_names: Vec::new(),
             mounts: place.mounts().to_vec(),
             volumes: Vec::new(),
             limits: self.task.limits.clone(),

@@ -13,8 +13,9 @@ use crate::plan::TaskPlan;
 use crate::runner::container::volume_configs;
 use crate::runner::feedback::feedback;
 use crate::runner::images::PreparedImage;
-use crate::runner::prepare::{self, Beginning, make_workspace};
+use crate::runner::prepare::{self, Beginning, Connection, make_workspace};
 use crate::runner::proof::{self, Proof};
+use crate::runner::services::{Served, ServiceFailure, Services};
 use crate::runner::setup::{self, Ready};
 use crate::runner::stops::Urgency;
 use crate::runner::user::{ContainerUser, account_files};
@@ -97,6 +98,34 @@ impl<E: Engine> Life<'_, E> {
             self.pumped.last_lines = failure.last_lines;
             failure.error
         })
+    }
+
+    /// Whom services serve.
+    pub(super) fn served(&self) -> Served<'_, E> {
+        Served {
+            shared: self.shared,
+            task: self.task,
+            attempt: &self.attempt,
+            role: self.role,
+        }
+    }
+
+    /// Takes the services, and gives how they are reached; or notes the log of the one at fault.
+    pub(super) fn take_services(
+        &mut self,
+        connected: Result<(Connection, Services<E>), ServiceFailure>,
+    ) -> Result<Connection, StepError> {
+        match connected {
+            Ok((connection, services)) => {
+                self.services = services;
+                Ok(connection)
+            }
+            Err(failure) => {
+                self.setup_log = failure.log;
+                self.pumped.last_lines = failure.last_lines;
+                Err(failure.error)
+            }
+        }
     }
 
     /// The worktree and what lies beside it.

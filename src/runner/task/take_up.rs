@@ -19,7 +19,7 @@ use crate::runner::prepare::{self, user_of};
 use crate::runner::probe::ImageFacts;
 use crate::runner::teardown::{Remains, remove_directory, teardown};
 use crate::runner::user::ContainerUser;
-use crate::runner::{StepError, blocking};
+use crate::runner::{StepError, blocking, services};
 use crate::workspace::{Workspace, WorkspaceRequest};
 
 impl<E: Engine> Life<'_, E> {
@@ -119,7 +119,11 @@ impl<E: Engine> Life<'_, E> {
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         };
         let pump = self.pump(output)?;
+        self.remains.containers = self.served().containers();
         self.remains.containers.push(name.clone());
+        if left.is_running() {
+            self.services = services::take_up(self.served()).await?;
+        }
         self.remains.may_run = true;
         self.remains.attempt = Some(self.attempt.clone());
         let now = Instant::now();
@@ -182,12 +186,7 @@ impl<E: Engine> Life<'_, E> {
 /// Of the image that an earlier process used nothing is known any more: the base image collects.
 pub(in crate::runner) fn unknown_image() -> PreparedImage {
     PreparedImage {
-        info: ImageInfo {
-            id: String::new(),
-            digests: Vec::new(),
-            entrypoint: Vec::new(),
-            command: Vec::new(),
-        },
+        info: ImageInfo::default(),
         facts: ImageFacts::default(),
     }
 }

@@ -20,7 +20,7 @@ use crate::runner::prepare::{self, Beginning, user_of};
 use crate::runner::setup::Ready;
 use crate::runner::stops::Urgency;
 use crate::runner::user::ContainerUser;
-use crate::runner::{StepError, blocking, collector};
+use crate::runner::{StepError, blocking, collector, services};
 use crate::workspace::{self, Workspace};
 
 /// What the wrapper may take to end, after the script: nothing is handed off.
@@ -54,7 +54,11 @@ impl<E: Engine> Life<'_, E> {
                     "container" => message,
                     _ => format!("{stage}: {message}"),
                 };
-                let stage = "verify";
+                let stage = match stage {
+                    // It has a cause of its own.
+                    services::SERVICES => stage,
+                    _ => "verify",
+                };
                 failed(&StepError { stage, message })
             }
         };
@@ -162,6 +166,7 @@ impl<E: Engine> Life<'_, E> {
         }
         self.remove_earlier().await?;
         self.remains.volumes = volume_names(&self.attempt, self.role, of);
+        self.remains.containers = self.served().containers();
         let beginning = Beginning {
             start,
             feedback: None,
@@ -170,8 +175,9 @@ impl<E: Engine> Life<'_, E> {
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
             self.make((&image, user), (beginning, None), &ready),
-            prepare::network(self.shared, self.task),
+            services::connect(self.served()),
         );
+        let network = self.take_services(network);
         proof?;
         let (workspace, network) = (workspace?, network?);
         let running = match self.start(&image, user, &workspace, network).await {

@@ -15,7 +15,7 @@ const FAILURES: u32 = 3;
 ///
 /// # Errors
 /// Of the stage `interrupted` where the engine went away and the container did not outlive that.
-pub(super) async fn to_the_end<E: Engine>(
+pub(in crate::runner) async fn to_the_end<E: Engine>(
     shared: &Shared<E>,
     task: &TaskId,
     name: &str,

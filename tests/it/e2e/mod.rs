@@ -39,6 +39,7 @@ mod resume;
 mod runtime;
 mod scene;
 mod secrets;
+mod services;
 mod setup;
 mod signals;
 mod stop;

@@ -54,6 +54,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
         working_dir: "/".into(),
         user: "10001:10001".into(),
         host_name: "contract".into(),
+        local_names: Vec::new(),
         mounts: Vec::new(),
         volumes: Vec::new(),
         limits: Limits {

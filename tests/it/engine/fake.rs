@@ -180,6 +180,7 @@ async fn the_engine_says_what_it_was_told_to() {
         digests: Vec::new(),
         entrypoint: vec!["/init".into()],
         command: Vec::new(),
+        ..ImageInfo::default()
     };
     engine.set_image("acme/agent:1", image.clone());
     let request = ImageRequest {

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use agent_run::engine::config::{ExecConfig, TerminalSize};
+use agent_run::engine::config::{ContainerConfig, ExecConfig, TerminalSize};
 use agent_run::engine::{
     EngineError, ErrorKind, ExecSession, Operation, OutputFrame, OutputSource,
 };
@@ -10,15 +10,19 @@ use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
-use super::{FakeEngine, Phase, Script, failed};
+use super::engine::answer;
+use super::{FakeEngine, Phase, Script, Verdict, failed};
 
 const OP: Operation = Operation::Exec;
 
 /// The exit code of a command that was started, once it has ended.
 pub type Exec = watch::Receiver<Option<i64>>;
 
+/// Its container, what it does, its name, and where its exit code will be.
+type Begun = (ContainerConfig, Script, String, watch::Sender<Option<i64>>);
+
 impl FakeEngine {
-    /// Sets what a command does, in whichever container. Of its script count output, reply and exit.
+    /// Sets what a command does, in whichever container, from now on. Of its script count output, reply and exit.
     pub fn command(&self, words: &[String], script: Script) {
         self.state().commands.insert(words.to_vec(), script);
     }
@@ -28,22 +32,8 @@ impl FakeEngine {
         container: &str,
         config: &ExecConfig,
     ) -> Result<ExecSession, EngineError> {
-        self.enter(OP, container).await?;
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(found) = state.containers.get(container) else {
-            return Err(failed(OP, container, ErrorKind::NotFound));
-        };
-        if found.phase != Phase::Started || found.running.borrow().is_some() {
-            let words = format!("container {container} is not running");
-            return Err(failed(OP, container, ErrorKind::Refused(words)));
-        }
-        let within = found.config.clone();
-        let script = state.commands.get(&config.command).cloned();
-        let script = script.unwrap_or_else(|| panic!("no script for {:?}", config.command));
-        let id = format!("exec-{}", state.execs.len());
-        let (ended, exit) = watch::channel(None);
-        state.execs.insert(id.clone(), exit);
-        drop(state);
+        let verdict = self.enter(OP, container).await?;
+        let (within, script, id, ended) = self.begin(container, config, &verdict)?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let (input, mut given) = tokio::io::duplex(1024);
         #[expect(
@@ -65,6 +55,7 @@ impl FakeEngine {
             drop(sender);
             ended.send_replace(Some(script.exit.code));
         });
+        answer(&verdict, OP, container).await?;
         let output = futures::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|frame| (Ok(frame), receiver))
         });
@@ -73,6 +64,33 @@ impl FakeEngine {
             output: output.boxed(),
             input: Box::pin(input),
         })
+    }
+
+    /// Begins a command in a container that runs.
+    fn begin(
+        &self,
+        container: &str,
+        config: &ExecConfig,
+        verdict: &Verdict,
+    ) -> Result<Begun, EngineError> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(found) = state.containers.get(container) else {
+            return Err(failed(OP, container, ErrorKind::NotFound));
+        };
+        if found.phase != Phase::Started || found.running.borrow().is_some() {
+            let words = format!("container {container} is not running");
+            return Err(failed(OP, container, ErrorKind::Refused(words)));
+        }
+        let within = found.config.clone();
+        let script = state.commands.get(&config.command).cloned();
+        let mut script = script.unwrap_or_else(|| panic!("no script for {:?}", config.command));
+        if matches!(verdict, Verdict::Lie) {
+            script = Script::exits(0);
+        }
+        let id = format!("exec-{}", state.execs.len());
+        let (ended, exit) = watch::channel(None);
+        state.execs.insert(id.clone(), exit);
+        Ok((within, script, id, ended))
     }
 
     pub(super) async fn resize(&self, exec: &str, _: TerminalSize) -> Result<(), EngineError> {

@@ -34,6 +34,7 @@ impl FakeEngine {
                 digests: Vec::new(),
                 entrypoint: Vec::new(),
                 command: vec!["sh".into()],
+                ..ImageInfo::default()
             }),
         }
     }
@@ -69,6 +70,7 @@ impl FakeEngine {
                 digests: Vec::new(),
                 entrypoint,
                 command,
+                ..ImageInfo::default()
             };
             if !matches!(verdict, Verdict::Lie) {
                 for other in &mut state.own_images {

@@ -25,6 +25,16 @@ impl State {
         {
             return Err(ErrorKind::Refused(why.clone()));
         }
+        if let NetworkAttachment::Shared { container } = &config.network {
+            let is_it = |other: &Container| other.config.name == *container;
+            let words = format!("cannot join network of a non running container: {container}");
+            let runs = self.running().any(is_it);
+            return if runs {
+                Ok(())
+            } else {
+                Err(ErrorKind::Refused(words))
+            };
+        }
         let NetworkAttachment::Network { name, address } = &config.network else {
             return Ok(());
         };

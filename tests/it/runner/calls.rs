@@ -28,7 +28,7 @@ const RUN: &str = "RUN";
 /// How many of the measurements of a container are let go wrong.
 const MEASUREMENTS: usize = 2;
 /// How many operations a run makes use of.
-const OPERATIONS: usize = 17;
+const OPERATIONS: usize = 18;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
@@ -136,6 +136,23 @@ const PREPARED: Way = Way {
     wanted: |_, name| is_of_setup(name),
 };
 
+/// A service of `a`, and the container that has their network.
+const SERVED: Way = Way {
+    yaml: "version: 1\nmax_parallel: 2\ntasks:\n  a: { run: x, startup_timeout: 60s, services: { db: { image: db, healthcheck: { test: [CMD, ready], interval: 1s } } } }\n  b: { run: x }\n",
+    script: |scene, _| {
+        scene.engine.script("pod", Script::runs_forever());
+        let server = Script::runs_forever().prints("listening\n");
+        scene.engine.script("service", server);
+        scene
+            .engine
+            .command(&["ready".to_owned()], Script::exits(0));
+        let task = Scene::hands_off(0).after(3 * SECOND);
+        scene.engine.script("task/a", task);
+    },
+    ending: TaskOutcome::Succeeded,
+    wanted: |_, name| is_of_services(name),
+};
+
 impl Way {
     fn on(&self, scene: &Scene) -> Worked {
         let worked = Worked::default();
@@ -192,8 +209,8 @@ impl Way {
 fn is_of_a_run(operation: Operation) -> bool {
     use Operation as O;
     match operation {
-        // The last three only of one with a `setup`.
-        O::Connect | O::Exec | O::ListImages | O::RemoveImage => false,
+        // The last two only of one with a `setup`.
+        O::Connect | O::ListImages | O::RemoveImage => false,
         O::Info
         | O::EnsureImage
         | O::CreateNetwork
@@ -205,6 +222,7 @@ fn is_of_a_run(operation: Operation) -> bool {
         | O::Wait
         | O::Usage
         | O::DiskUse
+        | O::Exec
         | O::Stop
         | O::Commit
         | O::RemoveContainer
@@ -235,9 +253,16 @@ fn is_of_setup(name: &str) -> bool {
     name.contains("-setup-")
 }
 
+fn is_of_services(name: &str) -> bool {
+    ["-pod-", "-service-"]
+        .iter()
+        .any(|role| name.contains(role))
+        || name.starts_with("exec-")
+}
+
 async fn every_call(wrong: Wrong) {
     let mut operations = HashSet::new();
-    for way in [VIEW, CHECKED, LOOKED_INTO, PREPARED] {
+    for way in [VIEW, CHECKED, LOOKED_INTO, PREPARED, SERVED] {
         let mut known = Scene::new();
         let mut calls = way.calls(&known).await;
         let first = calls.extract_if(.., |((_, name), _)| is_first(name));

@@ -47,6 +47,7 @@ async fn examiner(scene: &Scene) -> Examiner<FakeEngine> {
             digests: Vec::new(),
             entrypoint: Vec::new(),
             command: Vec::new(),
+            ..ImageInfo::default()
         },
         state: scene.state(),
         run: scene.run.clone(),

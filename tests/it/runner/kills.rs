@@ -51,6 +51,24 @@ const VIEW: Way = Way {
     ending: || vec![TaskOutcome::Succeeded],
 };
 
+/// Has a service, and a check that has one of its own.
+const SERVED: Way = Way {
+    yaml: "version: 1\ntasks:\n  a: { run: x, verify: y, services: { db: { image: db, healthcheck: { test: [CMD, ready] } } } }\n",
+    script: |scene, starts| {
+        let engine = &scene.engine;
+        engine.script(
+            "task/a",
+            counted(Scene::commits("work", "1").after(LIFE), starts),
+        );
+        engine.script("verify/a", Script::exits(0).after(LIFE));
+        for role in ["pod", "service", "verify-pod", "verify-service"] {
+            engine.script(role, Script::runs_forever());
+        }
+        engine.command(&["ready".to_owned()], Script::exits(0));
+    },
+    ending: || vec![TaskOutcome::Succeeded],
+};
+
 /// Uses more disk than it may, and is killed for it.
 const FULL: Way = Way {
     yaml: "version: 1\ntasks:\n  a: { run: x, timeout: 1h, disk_limit: 2m }\n",
@@ -263,6 +281,21 @@ async fn views_that_were_killed_anywhere_go_on_after_another_start() {
 #[tokio::test(start_paused = true)]
 async fn views_that_were_killed_anywhere_are_cleaned_after_another_start() {
     cleans(VIEW, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_with_services_that_were_killed_anywhere_go_on() {
+    resumes(SERVED, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_with_services_that_were_killed_anywhere_go_on_after_another_start() {
+    resumes(SERVED, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_with_services_that_were_killed_anywhere_are_cleaned() {
+    cleans(SERVED, false).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ mod prepared;
 mod proof;
 mod scene;
 mod runtime;
+mod services;
 mod setup;
 mod shutdown;
 mod stop;

@@ -98,6 +98,7 @@ async fn the_report_names_the_digest_by_which_a_registry_has_the_image() {
         digests: vec!["other@sha256:2".into(), "acme@sha256:3".into()],
         entrypoint: Vec::new(),
         command: Vec::new(),
+        ..ImageInfo::default()
     };
     scene.engine.set_image("acme:1", image);
     let summary = scene.run(TWO).await;

@@ -6,6 +6,7 @@ mod keys;
 mod limits;
 mod graph;
 mod matrix;
+mod services;
 mod setup;
 mod syntax;
 mod work;

@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use agent_run::spec::{Prompt, RunSpec, read_files};
+use agent_run::spec::{Diagnostics, Prompt, RunSpec, read_files};
 use insta::assert_snapshot;
 
-use super::read_in;
+use super::{in_context, read_in};
 
 fn spec(directory: &Path, text: &str) -> RunSpec {
     read_in(text, directory).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn read(spec: &mut RunSpec) -> Result<(), Diagnostics> {
+    in_context(Path::new("/project"), |context| read_files(spec, context))
 }
 
 #[test]
@@ -32,7 +36,7 @@ tasks:
     environment: { D: spec }
 ",
     );
-    read_files(&mut spec).unwrap();
+    read(&mut spec).unwrap();
     let task = &spec.tasks[0];
     assert_eq!(task.prompt, Some(Prompt::Text("Fix it. ${UNSET}\n".into())));
     let variables: Vec<String> = task
@@ -63,7 +67,7 @@ tasks:
   c: { build: image }
 ",
     );
-    let message = read_files(&mut spec).unwrap_err().to_string();
+    let message = read(&mut spec).unwrap_err().to_string();
     let message = message.replace(&path.display().to_string(), "DIR");
     assert!(!message.contains("hunter2"));
     assert_snapshot!(message, @r#"

@@ -10,6 +10,7 @@ mod reference;
 mod resolved;
 mod retry;
 mod schema;
+mod services;
 mod units;
 mod verify;
 
@@ -38,16 +39,18 @@ pub fn read(text: &str) -> Result<RunSpec, Diagnostics> {
 }
 
 pub fn read_in(text: &str, directory: &Path) -> Result<RunSpec, Diagnostics> {
+    let source = SourceFile::new("agent-run.yaml", text.to_owned());
+    in_context(directory, |context| parse(&source, context))
+}
+
+/// What all spec tests read in.
+pub fn in_context<T>(directory: &Path, act: impl FnOnce(&Context<'_>) -> T) -> T {
     let run: RunId = RUN.parse().expect("a run id");
-    let context = Context {
+    act(&Context {
         run: &run,
         directory,
         environment: &environment,
-    };
-    parse(
-        &SourceFile::new("agent-run.yaml", text.to_owned()),
-        &context,
-    )
+    })
 }
 
 /// A spec that must be right.

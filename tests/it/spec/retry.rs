@@ -74,7 +74,7 @@ version: 1
 defaults: { run: x }
 tasks:
   a: { retry: 11 }
-  b: { retry: { max: many, when: service_failure } }
+  b: { retry: { max: many, when: services_failure } }
   c: { retry: { when: [] } }
   d: { retry: { when: [timeout], exit_codes: [1] } }
   e: { retry: { when: any, exit_codes: [1] } }
@@ -91,14 +91,14 @@ tasks:
     error: `max: many` is not a whole number
      --> agent-run.yaml:5:22
       |
-    5 |   b: { retry: { max: many, when: service_failure } }
+    5 |   b: { retry: { max: many, when: services_failure } }
       |                      ^^^^
 
-    error: `service_failure` cannot happen
+    error: `when: services_failure` is not known
      --> agent-run.yaml:5:34
       |
-    5 |   b: { retry: { max: many, when: service_failure } }
-      |                                  ^^^^^^^^^^^^^^^ tasks have no services yet, so that none fails by one: leave it out
+    5 |   b: { retry: { max: many, when: services_failure } }
+      |                                  ^^^^^^^^^^^^^^^^ write one of: infra_failure, pull_failure, service_failure, timeout, oom, exit_code, verify_failure, any
 
     error: `when` is empty
      --> agent-run.yaml:6:23

@@ -80,6 +80,18 @@ fn every_key_is_read() {
         ("tasks: {u: {matrix: {", "}}}", "MatrixParts"),
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
         ("tasks: {u: {retry: {", "}}}", "RetryParts"),
+        ("tasks: {u: {services: {", "}}}", "ComposeFileParts"),
+        (
+            "tasks: {u: {services: {s: {depends_on: {t: {",
+            "}}}}}}",
+            "DependsOnParts",
+        ),
+        (
+            "tasks: {u: {services: {s: {healthcheck: {",
+            "}}}}}",
+            "HealthcheckParts",
+        ),
+        ("tasks: {u: {services: {s: {", "}}}}", "ServiceParts"),
         ("tasks: {u: {setup: {", "}}}", "SetupParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),
         ("tasks: {u: {verify: {", "}}}", "VerifyParts"),

@@ -334,7 +334,7 @@ tasks:
       --> agent-run.yaml:10:10
        |
     10 |       C: ${run.name}
-       |          ^^^^^^^^^^^ names with a dot are agent-run's own: `run.id`, `task.id`, `task.slug`, `matrix.…`
+       |          ^^^^^^^^^^^ names with a dot are agent-run's own: `run.id`, `task.id`, `task.slug`, `matrix.…`, `services.…`
 
     error: `run.id` is always set and takes no default
       --> agent-run.yaml:11:10

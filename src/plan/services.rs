@@ -1,0 +1,141 @@
+//! What a task's services come to in a plan.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{TaskPlan, names_only, names_without_values};
+use crate::engine::config::{Healthcheck, ImageRequest, Limits};
+use crate::id::{ImageRef, ServiceName};
+use crate::secrets::SecretString;
+use crate::spec::{NanoCpus, ServiceSpec, TaskSpec};
+
+const BILLION: i64 = 1_000_000_000;
+const DEFAULT_MEMORY: i64 = 512 << 20;
+const DEFAULT_PIDS: i64 = 512;
+const DEFAULT_SHM: i64 = 64 << 20;
+
+/// What the container may use that has the network of a task with services, in bytes of memory.
+pub const POD_MEMORY: i64 = 16 << 20;
+
+/// A service of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// What the task calls it.
+    pub name: ServiceName,
+    /// Its image.
+    pub image: ImageRequest,
+    /// What that was when it was last looked at: a digest where it has one, else an id.
+    pub pinned_image: Option<ImageRef>,
+    /// Replaces the image's ENTRYPOINT, if given.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's CMD, if given.
+    pub command: Option<Vec<String>>,
+    /// Its variables; only their names are serialised.
+    #[serde(
+        serialize_with = "names_only",
+        deserialize_with = "names_without_values"
+    )]
+    pub environment: BTreeMap<String, SecretString>,
+    /// Who it runs as; the image's user if nothing is said.
+    pub user: Option<String>,
+    /// Where it starts; where the image says if nothing is said.
+    pub working_dir: Option<String>,
+    /// Whether its file system is read-only.
+    pub read_only: bool,
+    /// Its limits.
+    pub limits: Limits,
+    /// When it is ready.
+    pub healthcheck: Healthcheck,
+    /// The ports that it listens on, where somebody says.
+    pub ports: Vec<u16>,
+    /// The services that come before it.
+    pub depends_on: Vec<Dependency>,
+}
+
+/// A service that comes before another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Which.
+    pub service: ServiceName,
+    /// Whether it must be ready; else it is enough that it was started.
+    pub ready: bool,
+}
+
+impl TaskPlan {
+    /// The memory that its containers may use at the same time, in bytes.
+    pub fn memory(&self) -> i64 {
+        let pod = if self.services.is_empty() {
+            0
+        } else {
+            POD_MEMORY
+        };
+        let all = self.services.iter().map(|service| service.limits.memory);
+        let all = all.chain([self.limits.memory, pod]);
+        all.fold(0, i64::saturating_add)
+    }
+
+    /// Whether it or a service of it has variables, whose values no plan holds.
+    pub fn has_variables(&self) -> bool {
+        let mut services = self.services.iter();
+        !self.environment.is_empty() || services.any(|service| !service.environment.is_empty())
+    }
+}
+
+/// The memory that the services of a task may use beside it, in bytes.
+pub(super) fn memory_beside(task: &TaskSpec) -> i64 {
+    let services = task.services.list.iter();
+    let all = services.map(|service| service.mem_limit.unwrap_or(DEFAULT_MEMORY));
+    match all.fold(0, i64::saturating_add) {
+        0 => 0,
+        services => services.saturating_add(POD_MEMORY),
+    }
+}
+
+/// The services of a task, on an engine with so many CPUs.
+pub(super) fn services(task: &TaskSpec, cpus: usize) -> Vec<ServicePlan> {
+    let services = task.services.list.iter();
+    services.map(|spec| service(spec, cpus)).collect()
+}
+
+fn service(spec: &ServiceSpec, cpus: usize) -> ServicePlan {
+    let most = i64::try_from(cpus)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(BILLION);
+    let memory = spec.mem_limit.unwrap_or(DEFAULT_MEMORY);
+    ServicePlan {
+        name: spec.name.value.clone(),
+        image: ImageRequest {
+            reference: spec.image.value.clone(),
+            pull_policy: spec.pull_policy.unwrap_or_default(),
+            build: None,
+        },
+        pinned_image: None,
+        entrypoint: spec.entrypoint.clone(),
+        command: spec.command.clone(),
+        environment: spec.environment.clone(),
+        user: spec.user.clone(),
+        working_dir: spec.working_dir.clone(),
+        read_only: spec.read_only,
+        limits: Limits {
+            // Fewer slow it down, which is no reason to refuse it.
+            nano_cpus: spec.cpus.map_or(BILLION, |NanoCpus(nanos)| nanos).min(most),
+            memory,
+            memory_swap: memory,
+            pids: spec.pids_limit.unwrap_or(DEFAULT_PIDS),
+            shm_size: spec.shm_size.unwrap_or(DEFAULT_SHM),
+            ulimits: spec.ulimits.clone(),
+            tmpfs: spec.tmpfs.clone(),
+        },
+        healthcheck: spec.healthcheck.clone(),
+        ports: spec.ports.iter().map(|port| port.value).collect(),
+        depends_on: spec
+            .depends_on
+            .iter()
+            .map(|on| Dependency {
+                service: on.service.value.clone(),
+                ready: on.ready,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,118 @@
+//! What the engine is handed for a pod and for a service: the hardening profile *service*. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Served, failed};
+use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
+use crate::engine::{Engine, ImageInfo};
+use crate::id::{Role, label};
+use crate::plan::{POD_MEMORY, ServicePlan};
+use crate::runner::StepError;
+
+/// What images of servers need, which start as root: to give their data to the server's user and to
+/// become that (docker-library images, `docker-entrypoint.sh`); and to end it.
+const SERVICE: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "KILL",
+    "SETGID",
+    "SETUID",
+];
+
+/// The container that has the network of a task and its services, on this one.
+pub(super) fn pod<E: Engine>(
+    served: Served<'_, E>,
+    image: &ImageInfo,
+    network: NetworkAttachment,
+) -> ContainerConfig {
+    let services = served.task.services.iter();
+    let role = match served.role {
+        Role::Verify => Role::VerifyPod,
+        _ => Role::Pod,
+    };
+    ContainerConfig {
+        name: served.pod_name(),
+        labels: labels(served, role),
+        image: image.id.clone(),
+        entrypoint: vec!["/bin/sleep".into()],
+        command: vec!["infinity".into()],
+        environment: Vec::new(),
+        working_dir: "/".into(),
+        user: "65534:65534".into(),
+        host_name: served.attempt.host_name(),
+        local_names: services.map(|service| service.name.to_string()).collect(),
+        mounts: Vec::new(),
+        volumes: Vec::new(),
+        limits: Limits {
+            nano_cpus: 100_000_000,
+            memory: POD_MEMORY,
+            memory_swap: POD_MEMORY,
+            pids: 16,
+            shm_size: 1 << 20,
+            ulimits: BTreeMap::new(),
+            tmpfs: BTreeMap::new(),
+        },
+        capabilities: &[],
+        read_only: true,
+        network,
+        runtime: served.task.runtime.clone(),
+        stop_timeout: Duration::ZERO,
+        open_stdin: false,
+    }
+}
+
+/// The container of a service.
+pub(super) fn service<E: Engine>(
+    served: Served<'_, E>,
+    service: &ServicePlan,
+    image: &ImageInfo,
+) -> Result<ContainerConfig, StepError> {
+    let entrypoint = service.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    // As Docker does: an ENTRYPOINT given anew drops the image's CMD.
+    let default = match service.entrypoint {
+        Some(_) => &[][..],
+        None => &image.command[..],
+    };
+    let command = service.command.as_deref().unwrap_or(default);
+    if entrypoint.is_empty() && command.is_empty() {
+        let (name, image) = (&service.name, &service.image.reference);
+        let message = format!("service `{name}`: image {image} has no command; give it `command`");
+        return Err(failed(message));
+    }
+    let environment = service.environment.iter();
+    Ok(ContainerConfig {
+        name: served.container_of(&service.name),
+        labels: labels(served, served.service_role()),
+        image: image.id.clone(),
+        entrypoint: entrypoint.clone(),
+        command: command.to_vec(),
+        environment: environment
+            .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+            .collect(),
+        working_dir: service.working_dir.clone().unwrap_or_default(),
+        user: service.user.clone().unwrap_or_default(),
+        host_name: String::new(),
+        local_names: Vec::new(),
+        mounts: Vec::new(),
+        volumes: Vec::new(),
+        limits: service.limits.clone(),
+        capabilities: SERVICE,
+        read_only: service.read_only,
+        network: NetworkAttachment::Shared {
+            container: served.pod_name(),
+        },
+        runtime: served.task.runtime.clone(),
+        stop_timeout: Duration::ZERO,
+        open_stdin: false,
+    })
+}
+
+fn labels<E: Engine>(served: Served<'_, E>, role: Role) -> Vec<(String, String)> {
+    let context = &served.shared.context;
+    let mut labels = served.attempt.labels(role);
+    labels.push((label::OWNER.into(), context.owner.clone()));
+    labels.push((label::REPO.into(), context.repository.key().to_string()));
+    labels
+}
