@@ -33,6 +33,7 @@ pub mod sanitize;
 pub mod event;
 pub mod engine;
 pub mod egress;
+pub mod agents;
 pub mod spec;
 pub mod plan;
 pub mod git;

@@ -12,6 +12,7 @@ use clap::{
 mod clean;
 mod tasks;
 
+use super::agents::AgentsArgs;
 use super::images::ImagesArgs;
 use super::surroundings;
 use crate::id::{ClaimKey, RunId};
@@ -115,7 +116,9 @@ pub enum Command {
     Clean(CleanArgs),
     /// List what tasks claim in this repository, or release a claim
     Claims(ClaimsArgs),
-    /// List what is kept for tasks to come: images that were built or prepared, caches
+    /// List the agents that a spec can name, or show what one gives a task
+    Agents(AgentsArgs),
+    /// List what is kept for tasks to come: images and caches; or build images
     Images(ImagesArgs),
     /// Find out whether agent-run can run here, and what its tasks could reach
     Doctor(DoctorArgs),

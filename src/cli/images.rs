@@ -1,9 +1,11 @@
 //! `images`: lists what agent-run keeps for tasks to come: images that it built or prepared, directories
-//! that setups prepared, caches.
+//! that setups prepared, caches; and builds those of agents.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use anyhow::anyhow;
 use serde::Serialize;
 
 use super::args::Format;
@@ -11,17 +13,23 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
 use super::{print_json, print_result};
+use crate::agents::{self, IMAGES, Image};
 use crate::engine::Engine as _;
 use crate::engine::docker::DockerEngine;
 use crate::event::Versioned;
 use crate::id::{StateDir, label};
+use crate::plan::image;
 use crate::report::{since, size};
 use crate::sanitize;
+use crate::spec::nearest;
 use crate::workspace::{Kept, KeptKind, WorkspaceError, disk_use};
 
 /// What `images` takes.
 #[derive(Debug, clap::Args)]
 pub struct ImagesArgs {
+    /// What to do; they are listed if nothing is said
+    #[command(subcommand)]
+    pub action: Option<ImagesAction>,
     /// How they are printed
     #[arg(
         long,
@@ -31,6 +39,16 @@ pub struct ImagesArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
+}
+
+/// What is done with the images of agent-run's own.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImagesAction {
+    /// Build the images of agents, and `dev` with tool chains; those that are there stay
+    Build {
+        /// Which [default: those of all agents, and `dev`]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Serialize)]
@@ -55,6 +73,9 @@ pub(super) async fn images(
     arguments: &ImagesArgs,
 ) -> Result<Exit, Failure> {
     let engine = DockerEngine::connect(&surroundings.engine).await?;
+    if let Some(ImagesAction::Build { names }) = &arguments.action {
+        return build(&engine, names).await;
+    }
     let mut listed = of_engine(&engine, &surroundings.state).await?;
     let on_disk = on_disk(&surroundings.state);
     listed.extend(on_disk.map_err(|e| Failure::new(Exit::Unexpected, e))?);
@@ -62,6 +83,28 @@ pub(super) async fn images(
         return print_json(&Versioned::new(Images { images: listed }));
     }
     print_result(&render(&listed));
+    Ok(Exit::Success)
+}
+
+/// Builds images one after the other: they share steps.
+async fn build(engine: &DockerEngine, names: &[String]) -> Result<Exit, Failure> {
+    let known = || IMAGES.iter().map(|image| image.name);
+    let wanted = names.iter().map(|name| {
+        agents::image(name).ok_or_else(|| {
+            let hint = nearest(name, known(), "the images");
+            let why = format!("agent-run has no image `{name}`");
+            Failure::new(Exit::Usage, anyhow!(why)).hint(hint)
+        })
+    });
+    let mut wanted = wanted.collect::<Result<Vec<&Image>, Failure>>()?;
+    if wanted.is_empty() {
+        wanted = IMAGES.iter().collect();
+    }
+    for image in wanted {
+        let request = image::own(image, BTreeMap::new());
+        engine.ensure_image(&request).await?;
+        print_result(&format!("{}\n", request.reference));
+    }
     Ok(Exit::Success)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: the composition root. Reads the environment, wires the rooms together, prints
 //! errors, and decides the exit code. One file per command.
 
+mod agents;
 mod args;
 mod ci;
 mod claims;
@@ -84,6 +85,7 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
             block_on(plan::plan(&surroundings()?, asked, &arguments))
         }
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
+        Command::Agents(arguments) => agents::agents(&arguments),
         Command::Images(arguments) => block_on(images::images(&surroundings()?, &arguments)),
         Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),

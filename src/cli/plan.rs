@@ -14,7 +14,7 @@ use super::{print_json, print_result};
 use crate::engine::config::{BuildConfig, ImageRequest, PullPolicy};
 use crate::id::{HostPattern, PathPattern, WorktreePath};
 use crate::plan::{
-    CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause, RunPlan,
+    AgentSpec, CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause, RunPlan,
     SecretOrigin, SecretSource, TaskPlan, VerifyPlan, When, Work,
 };
 use crate::report::{count, limit};
@@ -137,7 +137,10 @@ fn write_plan(text: &mut String, plan: &RunPlan) -> std::fmt::Result {
 
 fn write_task(text: &mut String, task: &TaskPlan) -> std::fmt::Result {
     graph::write_needs(text, task)?;
-    writeln!(text, "  runs      {}", work(&task.work))?;
+    match &task.agent {
+        Some(agent) => writeln!(text, "  agent     {}", self::agent(agent))?,
+        None => writeln!(text, "  runs      {}", work(&task.work))?,
+    }
     if let Some(words) = &task.entrypoint {
         writeln!(text, "  by        {}", one_line(&shell_words::join(words)))?;
     }
@@ -225,6 +228,20 @@ fn verify(verify: &VerifyPlan, feedback: u32) -> String {
     text
 }
 
+fn agent(agent: &AgentSpec) -> String {
+    let mut text = agent.name.clone();
+    if let Some(model) = &agent.model {
+        text += &format!(", {}", one_line(model));
+    }
+    if let Some(turns) = agent.max_turns {
+        text += &format!(", {} at most", count(turns.into(), "turn"));
+    }
+    if !agent.args.is_empty() {
+        text += &format!(", with {}", one_line(&shell_words::join(&agent.args)));
+    }
+    text
+}
+
 fn work(work: &Work) -> String {
     match work {
         Work::Script(script) => one_line(script),
@@ -241,6 +258,9 @@ fn image(image: &ImageRequest) -> String {
         (Some(BuildConfig::Directory { context, .. }), _) => {
             format!(", built from {} where missing", context.display())
         }
+        (Some(BuildConfig::Dockerfile { .. }), PullPolicy::Build) => ", built".into(),
+        (Some(BuildConfig::Dockerfile { .. }), PullPolicy::Never) => ", never built".into(),
+        (Some(BuildConfig::Dockerfile { .. }), _) => ", built where missing".into(),
         (Some(BuildConfig::EmbeddedBase | BuildConfig::EmbeddedEgressProxy), _) => {
             ", pulled or built where missing".into()
         }

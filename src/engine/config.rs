@@ -239,6 +239,15 @@ pub enum BuildConfig {
         /// Build arguments; no place for secrets.
         args: BTreeMap<String, String>,
     },
+    /// From a Dockerfile that needs nothing beside it.
+    Dockerfile {
+        /// The Dockerfile.
+        text: String,
+        /// Build arguments; no place for secrets.
+        args: BTreeMap<String, String>,
+        /// The image that it stands on, where that has to be there before.
+        below: Option<Box<ImageRequest>>,
+    },
     /// The Dockerfile of the base image, which is part of agent-run.
     EmbeddedBase,
     /// The Dockerfile of the egress proxy, which is part of agent-run too.

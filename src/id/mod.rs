@@ -314,6 +314,23 @@ impl ImageRef {
         Self(format!("agent-run-build-{}", hex_hash(recipe, 16)))
     }
 
+    /// The tag of an image of agent-run's own, such as that of an agent: its name, the version of what it
+    /// is named after, and a hash of what it is built from.
+    pub fn own(name: &str, version: Option<&str>, recipe: &[u8]) -> Self {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let version = version.unwrap_or_default().chars().filter(|c| fits(*c));
+        let version: String = version
+            .skip_while(|c| !c.is_ascii_alphanumeric())
+            .take(60)
+            .collect();
+        let hash = hex_hash(recipe, 8);
+        let tag = [&version[..], &hash]
+            .into_iter()
+            .filter(|part| !part.is_empty());
+        let tag: Vec<&str> = tag.collect();
+        Self(format!("agent-run-{name}:{}", tag.join("-")))
+    }
+
     /// The tag of what a setup made of an image; `key` is that of what it prepared.
     pub fn prepared(key: &str) -> Self {
         Self(format!("agent-run-prepared-{key}"))

@@ -7,6 +7,7 @@ mod branches;
 mod capacity;
 pub mod graph;
 mod ground;
+pub mod image;
 mod repeat;
 pub mod runtime;
 pub mod select;
@@ -34,8 +35,8 @@ pub use services::{Dependency, POD_MEMORY, ServicePlan};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
-    Artifacts, Cache, CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause,
-    SecretGrant, SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
+    AgentSpec, Artifacts, Cache, CacheMode, History, HostCommand, Identity, NetworkMode, Retry,
+    RetryCause, SecretGrant, SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.
@@ -188,6 +189,9 @@ pub struct TaskPlan {
     pub entrypoint: Option<Vec<String>>,
     /// What it runs.
     pub work: Work,
+    /// The agent that it runs, if it is one's script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentSpec>,
     /// What it is told, at `/agent/prompt.md`.
     pub prompt: Option<String>,
     /// What prepares its image and directories of its worktree, if anything.

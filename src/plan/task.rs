@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity, runtime,
-    services,
+    EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity, image,
+    runtime, services,
 };
-use crate::engine::config::{BuildConfig, ImageRequest, Limits, PullPolicy};
+use crate::engine::config::{ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
 use crate::spec::{
     At, Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, VerifySpec, units,
@@ -51,13 +51,14 @@ impl Planner<'_> {
             // Known when all tasks are.
             needs: Vec::new(),
             starts_from: Vec::new(),
-            image: image(task),
+            image: image::of_task(task),
             pinned_image: None,
             entrypoint: task.entrypoint.clone(),
             work: match &task.run {
                 Some(script) => Work::Script(script.value.clone()),
                 None => Work::Command(task.command.clone()),
             },
+            agent: task.agent.clone(),
             prompt,
             setup: task.setup.as_ref().map(Into::into),
             cache: task.cache.clone(),
@@ -233,33 +234,4 @@ fn verify(task: &TaskSpec, verify: &VerifySpec, timeout: Duration) -> VerifyPlan
 fn show_cpus(NanoCpus(nanos): NanoCpus) -> String {
     let text = format!("{}.{:09}", nanos / BILLION, nanos % BILLION);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-fn image(task: &TaskSpec) -> ImageRequest {
-    let build = task.build.as_ref().map(|build| BuildConfig::Directory {
-        context: build.context.value.clone(),
-        dockerfile: build.dockerfile.value.clone(),
-        target: build.target.clone(),
-        args: build.args.clone(),
-    });
-    let named = task.image.as_ref().map(|i| i.value.clone());
-    match (build, named) {
-        (None, None) => ImageRequest {
-            reference: ImageRef::base(),
-            pull_policy: task.pull_policy.unwrap_or_default(),
-            build: Some(BuildConfig::EmbeddedBase),
-        },
-        (None, Some(reference)) => ImageRequest {
-            reference,
-            pull_policy: task.pull_policy.unwrap_or_default(),
-            build: None,
-        },
-        (Some(build), named) => ImageRequest {
-            reference: named
-                .unwrap_or_else(|| ImageRef::for_build(format!("{build:?}").as_bytes())),
-            // Its files may have changed, and the engine's cache makes a second build cheap.
-            pull_policy: task.pull_policy.unwrap_or(PullPolicy::Build),
-            build: Some(build),
-        },
-    }
 }

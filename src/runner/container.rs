@@ -60,6 +60,7 @@ pub(super) fn task_config<E: Engine>(
     config.working_dir.clone_from(&launch.task.working_dir);
     config.read_only = launch.task.read_only;
     config.environment.extend(limits_environment(launch.task));
+    config.environment.extend(agent_environment(launch.task));
     if let Some(prompt) = &launch.task.prompt
         && prompt.len() <= PROMPT_IN_ENVIRONMENT
     {
@@ -221,7 +222,7 @@ fn needs_no_shell<E: Engine>(
 /// The command and its arguments.
 fn words<E: Engine>(launch: &Launch<'_, E>) -> Result<Vec<String>, StepError> {
     let Launch { task, image, .. } = launch;
-    let words = match &task.work {
+    let mut words = match &task.work {
         Work::Script(script) if script.starts_with("#!") => vec!["/agent/script".into()],
         Work::Script(_) => vec!["/bin/sh".into(), "-eu".into(), "/agent/script".into()],
         Work::Command(command) => {
@@ -244,7 +245,24 @@ fn words<E: Engine>(launch: &Launch<'_, E>) -> Result<Vec<String>, StepError> {
             ),
         });
     }
+    words.extend(task.agent.iter().flat_map(|agent| agent.args.clone()));
     Ok(words)
+}
+
+/// What an agent's script wants to know of what the spec says.
+fn agent_environment(task: &TaskPlan) -> Vec<(String, String)> {
+    let Some(agent) = &task.agent else {
+        return Vec::new();
+    };
+    let turns = agent.max_turns.map(|turns| turns.to_string());
+    let set = [
+        ("AGENT_NAME", Some(agent.name.clone())),
+        ("AGENT_MODEL", agent.model.clone()),
+        ("AGENT_MAX_TURNS", turns),
+    ];
+    let set = set.into_iter();
+    set.filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 /// What the wrapper and build tools inside want to know of the limits.

@@ -1,11 +1,16 @@
 //! Reads `egress`, the hosts that a task may reach.
 
+use super::agent::read_hosts;
 use super::hints::EGRESS_KEYS;
 use super::reader::{Fields, Reader};
-use super::units::BadValue;
-use crate::id::{HostPattern, InvalidName};
+use crate::id::HostPattern;
 
-pub(super) fn egress(reader: &mut Reader<'_>, task: Fields<'_>) -> Option<Vec<HostPattern>> {
+/// The hosts, those that its agent needs among them; nothing where there is no list.
+pub(super) fn egress(
+    reader: &mut Reader<'_>,
+    task: Fields<'_>,
+    of_agent: &[HostPattern],
+) -> Option<Vec<HostPattern>> {
     let field = task.get("egress")?;
     let fields = reader.fields(field, "`allow` and hosts", EGRESS_KEYS)?;
     if let Some(mode) = task.get("network_mode")
@@ -21,16 +26,8 @@ pub(super) fn egress(reader: &mut Reader<'_>, task: Fields<'_>) -> Option<Vec<Ho
         reader.problem(field.span(), "`egress` has no `allow`", hint);
         return None;
     };
-    let items = reader.one_or_many(allow, "a host or a list of hosts");
-    let hosts = items.into_iter().filter_map(|item| {
-        let host = reader.value(item, "a host", |text| {
-            let hint = "write a host, such as example.com, *.example.com or example.com:8443";
-            let parsed = text.parse();
-            parsed.map_err(|e: InvalidName| BadValue::new(e.problem, hint))
-        });
-        host.map(|at| at.value)
-    });
-    let mut hosts: Vec<HostPattern> = hosts.collect();
+    let mut hosts = read_hosts(reader, allow);
+    hosts.extend_from_slice(of_agent);
     hosts.sort();
     hosts.dedup();
     Some(hosts)

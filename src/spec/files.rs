@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Context;
 use super::diagnostic::{Diagnostic, Diagnostics, shown};
 use super::merge::{is_own, is_variable_name};
-use super::model::{Prompt, RunSpec, TaskSpec};
+use super::model::{BuildContext, Prompt, RunSpec, TaskSpec};
 use super::services::read_file;
 use super::source::{SpecError, read_text};
 use crate::secrets::SecretString;
@@ -37,6 +37,10 @@ fn read_prompt(task: &mut TaskSpec, problems: &mut Vec<Diagnostic>) {
         return;
     };
     match read_text(&path.value) {
+        Ok(text) if text.trim().is_empty() => {
+            let title = format!("the prompt {} is empty", path.value.display());
+            problems.push(Diagnostic::new(path.span, title, ""));
+        }
         Ok(text) => task.prompt = Some(Prompt::Text(text)),
         Err(error) => problems.push(Diagnostic::new(path.span, error.to_string(), "")),
     }
@@ -110,10 +114,13 @@ fn check_build(task: &TaskSpec, problems: &mut Vec<Diagnostic>) {
     let Some(build) = &task.build else {
         return;
     };
-    let context: &Path = &build.context.value;
+    let BuildContext::Directory(place) = &build.context else {
+        return;
+    };
+    let context: &Path = &place.value;
     if !context.is_dir() {
         let title = format!("the build context {} is not a directory", context.display());
-        problems.push(Diagnostic::new(build.context.span, title, ""));
+        problems.push(Diagnostic::new(place.span, title, ""));
     } else if !context.join(&build.dockerfile.value).is_file() {
         let name = shown(&build.dockerfile.value);
         let title = format!("there is no {name} in {}", context.display());

@@ -26,6 +26,7 @@ pub const TOP_KEYS: &[&str] = &[
     "secrets",
     "collect",
     "claims",
+    "agents",
     "defaults",
     "tasks",
 ];
@@ -38,7 +39,12 @@ pub const TASK_KEYS: &[&str] = &[
     "entrypoint",
     "command",
     "run",
+    "agent",
+    "model",
+    "max_turns",
+    "args",
     "prompt",
+    "prompt_file",
     "setup",
     "cache",
     "environment",
@@ -82,6 +88,21 @@ pub const TASK_KEYS: &[&str] = &[
     "feedback",
 ];
 
+/// Keys of an entry of `agents` besides those of a task.
+pub const AGENT_KEYS: &[&str] = &[
+    "extends",
+    "description",
+    "credentials",
+    "hosts",
+    "needs_model",
+    "has_max_turns",
+];
+
+/// Keys of a task that an entry of `agents` cannot have: they are of one task, or name another agent.
+pub const NOT_OF_AGENTS: &[&str] = &[
+    "agent", "needs", "base", "matrix", "profiles", "branch", "claim",
+];
+
 /// Keys of the smaller maps, by the name of their form in the JSON Schema.
 pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ArtifactsParts", ARTIFACTS_KEYS),
@@ -93,6 +114,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("CollectSpec", COLLECT_KEYS),
     ("ComposeFileParts", COMPOSE_FILE_KEYS),
     ("DependsOnParts", DEPENDS_ON_KEYS),
+    ("CredentialForm", CREDENTIAL_KEYS),
     ("EgressForm", EGRESS_KEYS),
     ("EnvFileParts", ENV_FILE_KEYS),
     ("GrantParts", GRANT_KEYS),
@@ -127,6 +149,7 @@ pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
 ];
 pub(super) const COMPOSE_FILE_KEYS: &[&str] = &["compose", "only"];
 pub(super) const DEPENDS_ON_KEYS: &[&str] = &["condition"];
+pub(super) const CREDENTIAL_KEYS: &[&str] = &["environment", "provider", "hosts"];
 pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
 pub(super) const ENV_FILE_KEYS: &[&str] = &["path", "required"];
 pub(super) const GRANT_KEYS: &[&str] = &["source", "environment"];
@@ -175,11 +198,7 @@ const LATER: &[&str] = &[
     "fetch",
     "sparse",
     "lfs",
-    "agents",
     "platform",
-    "agent",
-    "model",
-    "args",
     "cpuset",
     "budget",
     "ports",
@@ -197,6 +216,14 @@ pub(super) fn unknown_key(key: &str, keys: &[&str], level: Level) -> String {
         }
         if level == Level::Top && TASK_KEYS.contains(&key) {
             return "a key of tasks: put it under `defaults` or into a task".to_owned();
+        }
+        // A task knows them: this is an agent.
+        if level == Level::Task && NOT_OF_AGENTS.contains(&key) {
+            let hint = match key {
+                "agent" => "write `extends`",
+                _ => "a key of one task: put it there",
+            };
+            return hint.to_owned();
         }
         if level == Level::Task && TOP_KEYS.contains(&key) {
             return "a key of the top level".to_owned();

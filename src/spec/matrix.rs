@@ -200,7 +200,7 @@ fn check_exclude(reader: &mut Reader<'_>, axes: &[(String, Vec<CellValue>)], ite
 }
 
 /// What was meant, or what there is.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,
     what: &str,

@@ -42,7 +42,8 @@ fn merge_entry(below: &Entry, above: &Entry) -> Entry {
     }
 }
 
-/// Brings `env` and `environment`, in all their forms, to one map under `environment`.
+/// Brings `env` and `environment`, in all their forms, to one map under `environment`, and `prompt_file`
+/// to `prompt`.
 /// `inherited` are the names that null may reset.
 pub(super) fn normalise(reader: &mut Reader<'_>, node: &Node, inherited: &[Entry]) -> Vec<Entry> {
     let Value::Map(entries) = &node.value else {
@@ -50,7 +51,9 @@ pub(super) fn normalise(reader: &mut Reader<'_>, node: &Node, inherited: &[Entry
     };
     let mut result: Vec<Entry> = Vec::new();
     for entry in entries {
-        if entry.key != "env" && entry.key != "environment" {
+        if entry.key == "prompt_file" {
+            prompt_file(reader, entry, entries, &mut result);
+        } else if entry.key != "env" && entry.key != "environment" {
             result.push(entry.clone());
         } else if result.iter().any(|e| e.key == "environment") {
             let title = "`env` and `environment` are the same key";
@@ -69,6 +72,36 @@ pub(super) fn normalise(reader: &mut Reader<'_>, node: &Node, inherited: &[Entry
         }
     }
     result
+}
+
+/// `prompt_file: PATH` is short for `prompt: { file: PATH }`.
+fn prompt_file(reader: &mut Reader<'_>, entry: &Entry, entries: &[Entry], result: &mut Vec<Entry>) {
+    if entries.iter().any(|e| e.key == "prompt") {
+        let title = "both `prompt` and `prompt_file` are given";
+        reader.problem(entry.key_span, title, "keep one");
+        return;
+    }
+    let value = match &entry.node.value {
+        Value::Null => Value::Null,
+        Value::Scalar { .. } => Value::Map(vec![Entry {
+            key: "file".to_owned(),
+            ..entry.clone()
+        }]),
+        _ => {
+            let title = "`prompt_file` must be a path";
+            reader.problem(entry.node.span, title, "");
+            return;
+        }
+    };
+    let node = Rc::new(Node {
+        span: entry.node.span,
+        value,
+    });
+    result.push(Entry {
+        key: "prompt".to_owned(),
+        key_span: entry.key_span,
+        node,
+    });
 }
 
 fn environment(reader: &mut Reader<'_>, entry: &Entry, inherited: &[Entry]) -> Value {

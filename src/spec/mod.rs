@@ -3,6 +3,7 @@
 //! [`parse`] is pure: the environment comes in as a function. [`read_files`] is the one place that
 //! reads what a spec names. Nothing here knows repositories or engines, or fills in a default.
 
+mod agent;
 mod diagnostic;
 mod egress;
 mod files;
@@ -33,12 +34,14 @@ use std::sync::Arc;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use files::read_files;
 pub(crate) use hints::did_you_mean;
-pub use hints::{INNER_KEYS, TASK_KEYS, TOP_KEYS};
+pub use hints::{AGENT_KEYS, INNER_KEYS, NOT_OF_AGENTS, TASK_KEYS, TOP_KEYS};
 pub use matrix::MOST_CELLS;
+pub(crate) use matrix::nearest;
 pub use model::{
-    Artifacts, BuildSpec, Cache, CacheMode, CollectLimitsSpec, CollectSpec, EnvFile, History,
-    HostCommand, Identity, NanoCpus, NetworkMode, Prompt, Retry, RetryCause, RunSpec, SecretGrant,
-    SecretOrigin, SetupSpec, SetupUser, TaskBase, TaskSpec, Touches, When, WorkspaceMode,
+    AgentSpec, Artifacts, BuildContext, BuildSpec, Cache, CacheMode, CollectLimitsSpec,
+    CollectSpec, EnvFile, History, HostCommand, Identity, NanoCpus, NetworkMode, Prompt, Retry,
+    RetryCause, RunSpec, SecretGrant, SecretOrigin, SetupSpec, SetupUser, TaskBase, TaskSpec,
+    Touches, When, WorkspaceMode,
 };
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;

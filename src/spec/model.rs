@@ -15,6 +15,7 @@ use super::schema;
 use super::services::ServicesSpec;
 use super::source::{At, SourceFile};
 use super::verify::VerifySpec;
+use crate::agents::Image;
 use crate::engine::config::{PullPolicy, Ulimit};
 use crate::id::{
     BranchName, CellValue, ClaimKey, HostPattern, ImageRef, PathPattern, TaskId, WorktreePath,
@@ -102,6 +103,9 @@ pub struct TaskSpec {
     pub command: Option<Vec<String>>,
     /// A script for `sh -eu`, or for the interpreter that its first line names. Never interpolated.
     pub run: Option<At<String>>,
+    /// The agent that it runs, in place of `run` or `command`: one of `agent-run agents`, or of `agents`.
+    #[schemars(with = "Option<String>")]
+    pub agent: Option<AgentSpec>,
     /// What the agent is told, at `/agent/prompt.md`: a text (never interpolated), or `file`.
     #[schemars(with = "Option<schema::PromptForm>")]
     pub prompt: Option<Prompt>,
@@ -316,12 +320,37 @@ pub enum RetryCause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NanoCpus(pub i64);
 
+/// What a task runs in place of a script or command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// Its name.
+    pub name: String,
+    /// The model, as the agent names it; its own default if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// After how many turns of the model it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Further words for its command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+}
+
+/// What an image is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildContext {
+    /// A directory: an absolute path.
+    Directory(At<PathBuf>),
+    /// A Dockerfile of agent-run's own.
+    Own(&'static Image),
+}
+
 /// How to build a task's image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildSpec {
-    /// The build context: an absolute path.
-    pub context: At<PathBuf>,
-    /// The Dockerfile, relative to the context.
+    /// The build context.
+    pub context: BuildContext,
+    /// The Dockerfile, relative to a directory.
     pub dockerfile: At<String>,
     /// The stage to stop at.
     pub target: Option<String>,

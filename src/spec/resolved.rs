@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_yaml::LitStr;
 
+use super::agent::meant;
 use super::diagnostic::Diagnostics;
 use super::interpolate::{CLOSE, MatrixNames, Names, OPEN, kept};
 use super::merge::{merge, normalise};
@@ -15,6 +16,7 @@ use super::reader::{Field, Fields, Reader};
 use super::source::SourceFile;
 use super::tree::{self, Entry, Node, Value};
 use super::{Context, parse};
+use crate::agents::OWN;
 use crate::id::TaskId;
 
 /// Writes a spec that reads without problems, with these tasks of it and what they need, or all if none
@@ -123,6 +125,7 @@ impl Writer<'_> {
         {
             let value = match entry.key.as_str() {
                 "tasks" => self.tasks(&entry.node, &defaults, select),
+                "agents" => self.agents(&entry.node),
                 "secrets" => self.secrets(&entry.node),
                 "repo" => self.value(entry, Texts::Paths),
                 _ => self.value(entry, Texts::Interpolated),
@@ -137,7 +140,7 @@ impl Writer<'_> {
         let tasks = entries_of(node).iter().filter(|e| !e.key.starts_with("x-"));
         let tasks = tasks.filter(selected).map(|entry| {
             let own = normalise(&mut self.reader, &entry.node, defaults);
-            let keys = merge(defaults, &own);
+            let keys = meant(merge(defaults, &own), &own);
             self.reader.names = names(&entry.key, Fields(&keys).get("matrix").is_some());
             let keys = keys.iter().filter(|e| is_meant(e));
             let keys = keys.map(|entry| (entry.key.clone(), self.task_value(entry)));
@@ -148,13 +151,28 @@ impl Writer<'_> {
         Written::Map(tasks)
     }
 
+    /// Names of a task and of a cell stay as they are: each task has its own.
+    fn agents(&mut self, node: &Node) -> Written {
+        let agents = entries_of(node).iter().filter(|e| is_meant(e));
+        self.reader.names = names("", true);
+        let agents = agents.map(|entry| {
+            let keys = normalise(&mut self.reader, &entry.node, &[]);
+            let keys = keys.iter().filter(|e| is_meant(e));
+            let keys = keys.map(|entry| (entry.key.clone(), self.task_value(entry)));
+            (entry.key.clone(), Written::Map(keys.collect()))
+        });
+        let agents = agents.collect();
+        self.reader.names = Names::default();
+        Written::Map(agents)
+    }
+
     fn task_value(&mut self, entry: &Entry) -> Written {
         let is_text = matches!(entry.node.value, Value::Scalar { .. });
         match entry.key.as_str() {
             "run" | "environment" => self.value(entry, Texts::AsWritten),
             "prompt" | "setup" | "verify" if is_text => self.value(entry, Texts::AsWritten),
             "setup" | "verify" => self.inner(entry, ("run", Texts::AsWritten)),
-            "command" | "entrypoint" if is_text => self.words(entry),
+            "command" | "entrypoint" | "args" if is_text => self.words(entry),
             "build" if is_text => self.value(entry, Texts::Paths),
             "build" => self.inner(entry, ("context", Texts::Paths)),
             "prompt" => self.inner(entry, ("file", Texts::Paths)),
@@ -281,7 +299,7 @@ impl Writer<'_> {
         };
         let text = self.reader.interpolate(field, text).unwrap_or_default();
         let text = match texts {
-            Texts::Paths => {
+            Texts::Paths if !text.starts_with(OWN) => {
                 let path = self.reader.context.directory.join(&text);
                 path.display().to_string()
             }

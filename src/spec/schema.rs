@@ -11,6 +11,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::hints::NOT_OF_AGENTS;
 use super::model::{CacheMode, RetryCause, RunSpec, SetupUser, TaskSpec, When};
 use super::source::At;
 use crate::id::ImageRef;
@@ -27,8 +28,94 @@ pub fn schema() -> Value {
         let description = "Merged under every task: maps by key, lists replace, null resets.";
         let defaults = json!({ "description": description, "anyOf": [task, {"type": "null"}] });
         properties.insert("defaults".into(), defaults);
+        let agent = generator.subschema_for::<AgentForm>();
+        let agents = json!({
+            "description": "Agents by name: further ones, or others in place of agent-run's.",
+            "type": ["object", "null"],
+            "additionalProperties": agent,
+            "patternProperties": extensions(),
+        });
+        properties.insert("agents".into(), agents);
+        generator.subschema_for::<OptionsForm>();
     }
-    root.to_value()
+    let mut root = root.to_value();
+    if let Some(Value::Object(definitions)) = root.get_mut("definitions") {
+        for (name, definition) in generator.take_definitions(true) {
+            definitions.insert(name, definition);
+        }
+        let options = properties_of(definitions.remove("OptionsForm").as_ref());
+        if let Some(task) = definitions.get_mut("TaskSpec") {
+            adopt(task, options);
+        }
+        let mut task = properties_of(definitions.get("TaskSpec"));
+        task.retain(|key, _| !NOT_OF_AGENTS.contains(&&key[..]));
+        if let Some(agent) = definitions.get_mut("AgentForm") {
+            adopt(agent, task);
+        }
+    }
+    root
+}
+
+type Properties = serde_json::Map<String, Value>;
+
+fn properties_of(definition: Option<&Value>) -> Properties {
+    let properties = definition.and_then(|d| d.get("properties"));
+    let properties = properties.and_then(Value::as_object);
+    properties.cloned().unwrap_or_default()
+}
+
+/// Gives a map further keys.
+fn adopt(definition: &mut Value, further: Properties) {
+    if let Some(Value::Object(properties)) = definition.get_mut("properties") {
+        properties.extend(further);
+    }
+}
+
+/// What a task says to its agent, and the short form of a prompt's file.
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+struct OptionsForm {
+    /// The model, as the agent names it. Default: the agent's own.
+    model: Option<String>,
+    /// After how many turns of the model the agent ends. Default: the agent's own.
+    #[schemars(range(min = 1, max = 100_000))]
+    max_turns: Option<u32>,
+    /// Further words for the agent's command; a text is split into words without a shell.
+    args: Option<WordsForm>,
+    /// The file that the prompt is in: short for `prompt: { file: … }`.
+    prompt_file: Option<String>,
+}
+
+/// An agent: the keys of a task, and these.
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+struct AgentForm {
+    /// The agent whose keys it has where it does not give them: one below it, or one of agent-run's.
+    extends: Option<String>,
+    /// What it is, for people.
+    description: Option<String>,
+    /// The secrets that it can use, by name; a task is granted the first one that the spec declares.
+    credentials: Option<BTreeMap<String, CredentialForm>>,
+    /// The hosts that it needs, with every credential.
+    hosts: Option<OneOrMany>,
+    /// Whether a task has to name a `model`. Default: false.
+    needs_model: Option<bool>,
+    /// Whether a task may have `max_turns`. Default: true.
+    has_max_turns: Option<bool>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+struct CredentialForm {
+    /// The variable that it is put into. Default: none, it is a file.
+    environment: Option<String>,
+    /// Whose models it is for: what stands before the `/` of a `model`. Default: all.
+    provider: Option<String>,
+    /// The hosts that are needed with it.
+    hosts: Option<OneOrMany>,
 }
 
 /// What every map with fixed keys has: no other keys but `x-*`; and the alias of `environment`.

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::agent::{Agents, Applied};
 use super::egress;
 use super::hints::{
     ARTIFACTS_KEYS, BUILD_KEYS, ENV_FILE_KEYS, GRANT_KEYS, PROMPT_KEYS, did_you_mean,
 };
 use super::limits;
+use super::matrix::nearest;
 use super::merge::{container_variable, variable_name};
 use super::model::{
-    Artifacts, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskBase, TaskSpec, Touches,
-    When, WorkspaceMode,
+    Artifacts, BuildContext, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskBase,
+    TaskSpec, Touches, When, WorkspaceMode,
 };
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
@@ -21,6 +23,7 @@ use super::source::At;
 use super::tree::{Entry, Value};
 use super::units::{self, BadValue};
 use super::verify::{self, feedback};
+use crate::agents::{self, OWN};
 use crate::engine::config::PullPolicy;
 use crate::id::{InvalidName, PathPattern, TaskId};
 use crate::secrets::SecretString;
@@ -47,25 +50,52 @@ const WORKSPACE_MODES: &[(&str, WorkspaceMode)] = &[
     ("checkout", WorkspaceMode::Checkout),
 ];
 
-/// Reads a task's entries; nothing comes of it without an id. `declared` are the spec's secrets.
+/// What the spec has for its tasks to name.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// Its secrets.
+    pub secrets: &'a [&'a str],
+    /// Its agents and agent-run's.
+    pub agents: &'a Agents,
+}
+
+/// Reads a task's entries; nothing comes of it without an id.
 pub(super) fn read_task(
     reader: &mut Reader<'_>,
     id: Option<At<TaskId>>,
     entries: &[Entry],
+    known: Known<'_>,
+) -> Option<TaskSpec> {
+    let declared = known.secrets;
+    let applied = known.agents.apply(reader, entries, declared, id.is_some());
+    let prompt = Fields(&applied.entries).get("prompt");
+    if let (Some(agent), Some(id), None) = (&applied.agent, &id, prompt) {
+        let title = format!("task `{}` has an agent and no `prompt`", id.value);
+        let hint = format!("say what `{}` is to do", agent.name);
+        reader.problem(id.span, title, hint);
+    }
+    conflicts(reader, Fields(&applied.entries));
+    read_keys(reader, id, applied, declared)
+}
+
+/// Reads the keys of a task, those of its agent among them. `declared` are the spec's secrets.
+fn read_keys(
+    reader: &mut Reader<'_>,
+    id: Option<At<TaskId>>,
+    applied: Applied,
     declared: &[&str],
 ) -> Option<TaskSpec> {
-    let fields = Fields(entries);
-    conflicts(reader, fields);
+    let fields = Fields(&applied.entries);
     let services = services(reader, fields);
     let environment = read_environment(reader, fields.get("environment"));
-    let secrets = fields.get("secrets");
-    let secrets = secrets.map(|f| grants(reader, f, declared, &environment));
+    let secrets = secrets(reader, &applied, declared, &environment);
     let strict = fields.get("touches_strict");
     let strict = strict.and_then(|f| reader.claim(f));
     let verify = fields.get("verify");
     let verify = verify.and_then(|f| verify::verify(reader, f, declared, &environment));
     let setup = fields.get("setup");
     let setup = setup.and_then(|f| setup::setup(reader, f, declared, &environment));
+    let run = fields.get("run").and_then(|f| script(reader, f));
     let mut time = |key| {
         let field = fields.get(key)?;
         reader.value(field, "a duration", units::duration)
@@ -85,7 +115,7 @@ pub(super) fn read_task(
             .and_then(|f| reader.word(f, PULL_POLICIES)),
         entrypoint: fields.get("entrypoint").and_then(|f| words(reader, f)),
         command: fields.get("command").and_then(|f| words(reader, f)),
-        run: fields.get("run").and_then(|f| script(reader, f)),
+        run: run.map(|run| applied.script(run)),
         prompt: fields.get("prompt").and_then(|f| prompt(reader, f)),
         setup,
         cache: setup::caches(reader, fields.get("cache")),
@@ -94,7 +124,7 @@ pub(super) fn read_task(
             .get("env_file")
             .map(|f| env_files(reader, f))
             .unwrap_or_default(),
-        secrets: secrets.unwrap_or_default(),
+        secrets,
         cpus: fields.get("cpus").and_then(|f| limits::cpus(reader, f)),
         mem_limit: fields
             .get("mem_limit")
@@ -131,8 +161,9 @@ pub(super) fn read_task(
         network_mode: fields
             .get("network_mode")
             .and_then(|f| reader.word(f, NETWORK_MODES)),
-        egress: egress::egress(reader, fields),
         services,
+        egress: egress::egress(reader, fields, &applied.hosts),
+        agent: applied.agent,
         runtime: runtime::runtime(reader, fields),
         matrix: BTreeMap::new(),
         profiles: fields
@@ -154,6 +185,25 @@ pub(super) fn read_task(
         feedback: feedback(reader, fields, id.is_none()),
         id: id?,
     })
+}
+
+/// The secrets of a task with those of its agent, which it may also have named.
+fn secrets(
+    reader: &mut Reader<'_>,
+    applied: &Applied,
+    declared: &[&str],
+    environment: &BTreeMap<String, SecretString>,
+) -> Vec<SecretGrant> {
+    let field = Fields(&applied.entries).get("secrets");
+    let own = field.map(|f| grants(reader, f, declared, environment));
+    let mut secrets = own.unwrap_or_default();
+    for grant in &applied.grants {
+        secrets.retain(|own| own.name != grant.name || own.environment.is_some());
+        if !secrets.contains(grant) {
+            secrets.push(grant.clone());
+        }
+    }
+    secrets
 }
 
 /// Keys that exclude or need each other.
@@ -211,7 +261,7 @@ pub(super) fn words(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Vec<Str
 fn build(reader: &mut Reader<'_>, field: Field<'_>) -> Option<BuildSpec> {
     if matches!(field.node.value, Value::Scalar { .. }) {
         return Some(BuildSpec {
-            context: reader.path(field)?,
+            context: context(reader, field)?,
             dockerfile: dockerfile(field),
             target: None,
             args: BTreeMap::new(),
@@ -235,11 +285,30 @@ fn build(reader: &mut Reader<'_>, field: Field<'_>) -> Option<BuildSpec> {
         return None;
     };
     Some(BuildSpec {
-        context: reader.path(context)?,
+        context: self::context(reader, context)?,
         dockerfile: given.unwrap_or_else(|| Some(dockerfile(field)))?,
         target: target.map(|t| t.value),
         args,
     })
+}
+
+/// A directory, or one of agent-run's own images.
+fn context(reader: &mut Reader<'_>, field: Field<'_>) -> Option<BuildContext> {
+    let is_own = |text: &str| text.starts_with(OWN);
+    if !matches!(&field.node.value, Value::Scalar { text, .. } if is_own(text)) {
+        return Some(BuildContext::Directory(reader.path(field)?));
+    }
+    let image = reader.value(field, "a directory", |text| {
+        let name = text.strip_prefix(OWN).unwrap_or(text);
+        agents::image(name).ok_or_else(|| {
+            let names = || agents::IMAGES.iter().map(|image| image.name);
+            BadValue::new(
+                "is no image of agent-run's",
+                nearest(name, names(), "they are"),
+            )
+        })
+    });
+    image.map(|image| BuildContext::Own(image.value))
 }
 
 fn dockerfile(field: Field<'_>) -> At<String> {
@@ -252,6 +321,10 @@ fn dockerfile(field: Field<'_>) -> At<String> {
 fn prompt(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Prompt> {
     if matches!(field.node.value, Value::Scalar { .. }) {
         let text = reader.raw(field, "a text")?;
+        if text.trim().is_empty() {
+            let hint = "say what is to be done, or leave it out";
+            reader.problem(field.span(), "`prompt` is empty", hint);
+        }
         return Some(Prompt::Text(text.to_owned()));
     }
     let fields = reader.fields(field, "a text or `file`", PROMPT_KEYS)?;

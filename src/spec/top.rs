@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Context;
+use super::agent::{self, Agents};
 use super::diagnostic::{Diagnostic, shown};
 use super::graph;
 use super::hints::{
@@ -18,7 +19,7 @@ use super::merge::{merge, normalise, variable_name};
 use super::model::{ClaimsSpec, History, HostCommand, Identity, RunSpec, SecretOrigin, TaskSpec};
 use super::reader::{Field, Fields, Reader};
 use super::source::{At, SourceFile, Span};
-use super::task::{read_task, words};
+use super::task::{Known, read_task, words};
 use super::tree::{self, Entry, Node, Value};
 use super::units::{self, BadValue};
 use crate::id::TaskId;
@@ -66,6 +67,7 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
         .get("timeout")
         .and_then(|f| reader.value(f, "a duration", units::duration));
     let name = fields.get("name").and_then(|f| reader.line(f));
+    let agents = Agents::read(reader, fields.get("agents"));
     let spec = RunSpec {
         source: Arc::clone(source),
         version: version?,
@@ -90,7 +92,7 @@ fn read_root(reader: &mut Reader<'_>, source: &Arc<SourceFile>, root: &Node) -> 
             .get("claims")
             .and_then(|f| claims(reader, f))
             .unwrap_or_default(),
-        tasks: tasks(reader, fields, root, &secrets),
+        tasks: tasks(reader, root, &secrets, &agents),
         secrets,
     };
     reader.problems.extend(graph::check(&spec));
@@ -122,14 +124,24 @@ fn version(reader: &mut Reader<'_>, fields: Fields<'_>, root: &Node) -> Option<u
 
 fn tasks(
     reader: &mut Reader<'_>,
-    fields: Fields<'_>,
     root: &Node,
     secrets: &BTreeMap<String, At<SecretOrigin>>,
+    agents: &Agents,
 ) -> Vec<TaskSpec> {
     let declared: Vec<&str> = secrets.keys().map(String::as_str).collect();
-    let defaults = fields
-        .get("defaults")
-        .map(|f| defaults(reader, f, &declared));
+    let known = Known {
+        secrets: &declared,
+        agents,
+    };
+    reader.names = Names::of(&no_task());
+    reader.names.matrix = MatrixNames::Later;
+    agent::check(reader, known);
+    reader.names = Names::default();
+    let fields = Fields(match &root.value {
+        Value::Map(entries) => entries,
+        _ => &[],
+    });
+    let defaults = fields.get("defaults").map(|f| defaults(reader, f, known));
     let defaults = defaults.unwrap_or_default();
     let Some(field) = fields.get("tasks") else {
         let place = Span {
@@ -150,7 +162,7 @@ fn tasks(
     let mut tasks: Vec<TaskSpec> = Vec::new();
     let mut cells = 0;
     for entry in entries.iter().filter(|e| !e.key.starts_with("x-")) {
-        let read = task(reader, entry, &defaults, &declared);
+        let read = task(reader, entry, &defaults, known);
         cells += read.iter().filter(|task| task.id.value.is_cell()).count();
         tasks.extend(read);
         if cells > MOST_CELLS_OF_ALL {
@@ -169,7 +181,7 @@ fn tasks(
 }
 
 /// Checks `defaults` by itself, so that its problems are found also where no task takes it.
-fn defaults(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> Vec<Entry> {
+fn defaults(reader: &mut Reader<'_>, field: Field<'_>, known: Known<'_>) -> Vec<Entry> {
     let entries = reader.entries(field, "a map of a task's keys");
     reader.check_keys(entries, "in `defaults`", TASK_KEYS, Level::Task);
     let entries = normalise(reader, field.node, &[]);
@@ -180,7 +192,7 @@ fn defaults(reader: &mut Reader<'_>, field: Field<'_>, declared: &[&str]) -> Vec
         cells(reader, &none, field);
     }
     reader.names.matrix = MatrixNames::Later;
-    read_task(reader, None, &merged, declared);
+    read_task(reader, None, &merged, known);
     reader.names = Names::default();
     entries
 }
@@ -194,7 +206,7 @@ fn task(
     reader: &mut Reader<'_>,
     entry: &Entry,
     defaults: &[Entry],
-    declared: &[&str],
+    known: Known<'_>,
 ) -> Vec<TaskSpec> {
     let id = task_id(reader, entry);
     let place = format!("task `{}`", shown(&entry.key));
@@ -213,24 +225,24 @@ fn task(
     let known_id = id.as_ref().map_or_else(no_task, |id| id.value.clone());
     reader.names = Names::of(&known_id);
     let own = normalise(reader, node, defaults);
-    let merged = merge(defaults, &own);
+    let merged = agent::meant(merge(defaults, &own), &own);
     let fields = Fields(&merged);
-    let work = ["image", "build", "run", "command", "entrypoint"];
+    let work = ["image", "build", "run", "command", "entrypoint", "agent"];
     if work.iter().all(|key| fields.get(key).is_none()) {
         let hint = "give it `run`, or an `image` with a command of its own";
         reader.problem(entry.key_span, format!("{place} has nothing to run"), hint);
     }
     let Some(matrix) = fields.get("matrix") else {
-        let task = read_task(reader, id, &merged, declared);
+        let task = read_task(reader, id, &merged, known);
         return task.into_iter().collect();
     };
     let cells = cells(reader, &known_id, matrix);
     let Some((cells, id)) = cells.zip(id) else {
         reader.names.matrix = MatrixNames::Later;
-        read_task(reader, None, &merged, declared);
+        read_task(reader, None, &merged, known);
         return Vec::new();
     };
-    read_cells(reader, cells, id.span, &merged, declared)
+    read_cells(reader, cells, id.span, &merged, known)
 }
 
 fn task_id(reader: &mut Reader<'_>, entry: &Entry) -> Option<At<TaskId>> {
@@ -253,7 +265,7 @@ fn read_cells(
     cells: Vec<Cell>,
     span: Span,
     merged: &[Entry],
-    declared: &[&str],
+    named: Known<'_>,
 ) -> Vec<TaskSpec> {
     let known = cells.iter().flat_map(|cell| cell.values.keys().cloned());
     let known: Rc<BTreeSet<String>> = Rc::new(known.collect());
@@ -266,7 +278,7 @@ fn read_cells(
             values: texts.collect(),
             known: Rc::clone(&known),
         };
-        let task = read_task(reader, Some(At { value: id, span }), merged, declared);
+        let task = read_task(reader, Some(At { value: id, span }), merged, named);
         tasks.extend(task.map(|task| TaskSpec {
             matrix: values,
             ..task

@@ -13,10 +13,17 @@ const TABLE: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("engine", &[]),
     ("egress", &[]),
-    ("spec", &["engine::config"]),
+    ("agents", &[]),
+    ("spec", &["agents", "engine::config"]),
     (
         "plan",
-        &["spec", "egress", "engine::config", "collect::limits"],
+        &[
+            "agents",
+            "spec",
+            "egress",
+            "engine::config",
+            "collect::limits",
+        ],
     ),
     ("git", &[]),
     ("workspace", &["git", "engine::config"]),
@@ -44,6 +51,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "event",
+            "agents",
             "spec",
             "plan",
             "git",

@@ -1,4 +1,4 @@
-//! Building an image, by the engine's own builder, from a directory or from the embedded base.
+//! Building an image, by the engine's own builder, from a directory or from a Dockerfile of agent-run's own.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -44,17 +44,23 @@ impl DockerEngine {
             ..BuildImageOptions::default()
         };
         let call = Call::new(Operation::EnsureImage, reference);
-        let logins = Some(self.logins.all().await);
         match config {
-            BuildConfig::EmbeddedBase | BuildConfig::EmbeddedEgressProxy => {
-                let dockerfile = match config {
-                    BuildConfig::EmbeddedBase => BASE_DOCKERFILE,
-                    _ => EGRESS_PROXY_DOCKERFILE,
+            BuildConfig::EmbeddedBase => self.build_text(&call, options, BASE_DOCKERFILE).await,
+            BuildConfig::EmbeddedEgressProxy => {
+                self.build_text(&call, options, EGRESS_PROXY_DOCKERFILE)
+                    .await
+            }
+            BuildConfig::Dockerfile { text, args, below } => {
+                if let Some(below) = below {
+                    // Boxed, since it may stand on another one again.
+                    let obtained = Box::pin(self.obtain_image(below)).await;
+                    obtained.map_err(|error| error.kind)?;
+                }
+                let options = BuildImageOptions {
+                    buildargs: Some(args.clone().into_iter().collect()),
+                    ..options
                 };
-                let archive = context::single_file("Dockerfile", dockerfile.as_bytes());
-                let archive = archive.map_err(|error| unreadable(Path::new("-"), &error))?;
-                let body = body_full(archive.into());
-                follow(&call, self.docker.build_image(options, logins, Some(body))).await
+                self.build_text(&call, options, text).await
             }
             BuildConfig::Directory {
                 context: directory,
@@ -70,6 +76,7 @@ impl DockerEngine {
                     buildargs: Some(args.clone().into_iter().collect()),
                     ..options
                 };
+                let logins = Some(self.logins.all().await);
                 let body = body_try_stream(sent.chunks);
                 let steps = self.docker.build_image(options, logins, Some(body));
                 let built = follow(&call, steps).await;
@@ -80,6 +87,20 @@ impl DockerEngine {
                 }
             }
         }
+    }
+
+    /// Builds from a Dockerfile alone.
+    async fn build_text(
+        &self,
+        call: &Call,
+        options: BuildImageOptions,
+        dockerfile: &str,
+    ) -> Result<(), ErrorKind> {
+        let archive = context::single_file("Dockerfile", dockerfile.as_bytes());
+        let archive = archive.map_err(|error| unreadable(Path::new("-"), &error))?;
+        let body = body_full(archive.into());
+        let logins = Some(self.logins.all().await);
+        follow(call, self.docker.build_image(options, logins, Some(body))).await
     }
 }
 

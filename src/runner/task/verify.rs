@@ -136,6 +136,7 @@ fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
         image: own.unwrap_or_else(|| task.image.clone()),
         work: Work::Script(plan.run.clone()),
         entrypoint: None,
+        agent: None,
         prompt: None,
         cache: Vec::new(),
         secrets: plan.secrets.clone(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use agent_run::engine::config::{PullPolicy, Ulimit};
 use agent_run::spec::{
-    History, HostCommand, Identity, NanoCpus, NetworkMode, Prompt, RunSpec, SecretGrant,
-    SecretOrigin, TaskSpec, WorkspaceMode,
+    BuildContext, History, HostCommand, Identity, NanoCpus, NetworkMode, Prompt, RunSpec,
+    SecretGrant, SecretOrigin, TaskSpec, WorkspaceMode,
 };
 
 use super::{bad, good, with_task};
@@ -261,7 +261,10 @@ tasks:
     );
     let t = task(&spec, "t");
     let build = t.build.as_ref().unwrap();
-    assert_eq!(build.context.value, Path::new("/project/image"));
+    let BuildContext::Directory(context) = &build.context else {
+        panic!("{build:?}");
+    };
+    assert_eq!(context.value, Path::new("/project/image"));
     assert_eq!(build.dockerfile.value, "Dev");
     assert_eq!(build.target.as_deref(), Some("dev"));
     assert_eq!(build.args["V"], "1.10");

@@ -1,5 +1,6 @@
 //! Specs: what they mean, and every error as people see it.
 
+mod agents;
 mod bounds;
 mod errors;
 mod files;
@@ -79,7 +80,8 @@ pub fn with_task(lines: &str) -> String {
         text.push_str(line);
         text.push('\n');
     }
-    let is_work = |line: &str| line.starts_with("run:") || line.starts_with("command:");
+    let works = ["run:", "command:", "agent:"];
+    let is_work = |line: &str| works.iter().any(|work| line.starts_with(work));
     if !lines.lines().any(is_work) {
         text.push_str("    run: make\n");
     }

@@ -29,7 +29,7 @@ fn examples_plan() {
     assert!(blocks.len() >= 8, "{}", blocks.len());
     for block in blocks {
         let (example, _) = block.split_once("```").unwrap();
-        assert!(!planned(&good(example)).tasks.is_empty());
+        assert!(!planned(&good(example)).tasks.is_empty(), "{example}");
     }
 }
 
@@ -56,11 +56,12 @@ fn every_key_of_a_task_has_an_example_that_plans() {
     assert_eq!(keys, TASK_KEYS.iter().copied().collect());
     for row in rows_of_tasks {
         assert!(row[3].starts_with(row[0]), "{row:?}");
-        let secrets = "version: 1\nsecrets: { npm_token: { environment: NPM_TOKEN } }";
-        let needs = if row[0] == "feedback" {
-            "\nverify: make test"
-        } else {
-            ""
+        let secrets = "version: 1\nsecrets: { npm_token: { environment: NPM_TOKEN }, anthropic_key: { file: x } }";
+        let needs = match row[0] {
+            "feedback" => "\nverify: make test",
+            "agent" => "\nprompt: x",
+            "model" | "max_turns" | "args" => "\nagent: opencode\nprompt: x",
+            _ => "",
         };
         let lines = format!("{}{needs}", row[3]);
         let other = with_task(&lines) + "  other: { run: make }\n";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use agent_run::spec::{INNER_KEYS, TASK_KEYS, TOP_KEYS, schema};
+use agent_run::spec::{AGENT_KEYS, INNER_KEYS, NOT_OF_AGENTS, TASK_KEYS, TOP_KEYS, schema};
 use serde_json::Value;
 
 use super::{bad, read};
@@ -33,6 +33,13 @@ fn readers_and_schema_know_the_same_keys() {
             assert_eq!(keys(definition), set(TASK_KEYS));
             continue;
         }
+        if name == "AgentForm" {
+            let mut known = set(TASK_KEYS);
+            known.retain(|key| !NOT_OF_AGENTS.contains(key));
+            known.extend(AGENT_KEYS);
+            assert_eq!(keys(definition), known);
+            continue;
+        }
         let known = INNER_KEYS.iter().find(|(form, _)| form == name);
         let (_, known) = known.unwrap_or_else(|| panic!("no reader of {name}"));
         assert_eq!(keys(definition), set(known), "{name}");
@@ -61,6 +68,11 @@ fn every_key_is_read() {
         let tasks = rest("tasks", "tasks: {t: {run: x}}\n");
         refused(&format!("{version}{tasks}{key}: {nonsense}\n"));
     }
+    for key in AGENT_KEYS {
+        refused(&format!(
+            "version: 1\nagents: {{a: {{run: x, {key}: {nonsense}}}}}\ntasks: {{t: {{run: x}}}}"
+        ));
+    }
     for key in TASK_KEYS {
         refused(&format!("version: 1\ntasks: {{t: {{{key}: {nonsense}}}}}"));
     }
@@ -71,6 +83,7 @@ fn every_key_is_read() {
         ("collect: {limits: {", "}}", "CollectLimitsSpec"),
         ("claims: {", "}", "ClaimsSpec"),
         ("secrets: {s: {", "}}", "SecretForm"),
+        ("agents: {a: {credentials: {c: {", "}}}}", "CredentialForm"),
         ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {cache: [{", "}]}}", "CacheForm"),
