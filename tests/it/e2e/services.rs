@@ -281,3 +281,41 @@ fn compose_accepts_every_template() {
         );
     }
 }
+
+const GUIDE: &str = include_str!("../../../docs/services.md");
+
+/// The `nth` example in a language.
+fn example(language: &str, nth: usize) -> &'static str {
+    let fence = format!("```{language}\n");
+    let rest = GUIDE.split(fence.as_str()).nth(nth + 1);
+    let (example, _) = rest
+        .and_then(|rest| rest.split_once("```"))
+        .expect("an example");
+    example
+}
+
+#[test]
+fn six_tasks_migrate_one_database_and_serve_one_port() {
+    let scene = Scene::new();
+    scene.write("app.py", example("python", 0));
+    scene.write("migrate.py", example("python", 1));
+    scene.write(
+        "migrations/1.sql",
+        "CREATE TABLE item (id serial, name text);\n",
+    );
+    scene.commit("the application");
+    let (ended, result) = scene.run(example("yaml", 0));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    for column in ["price", "weight", "colour", "size", "stock", "origin"] {
+        let id = format!("column[name={column}]");
+        let branch = task(&result, &id)["branch"]["branch"]
+            .as_str()
+            .expect("a branch");
+        let seen = scene.git(&["show", &format!("{branch}:seen.txt")]);
+        assert_eq!(seen, format!("visitor 2: id name {column}\n"), "{run}");
+        let files = scene.git(&["diff", "--name-only", "main", branch]);
+        assert_eq!(files, format!("migrations/2-{column}.sql\nseen.txt\n"));
+    }
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
