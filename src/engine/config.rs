@@ -41,6 +41,8 @@ pub struct ContainerConfig {
     pub limits: Limits,
     /// The capabilities that it keeps, by their names in capabilities(7) without `CAP_`.
     pub capabilities: &'static [&'static str],
+    /// What it has of the host besides.
+    pub trusted: Trusted,
     /// Whether the image's file system is read-only.
     pub read_only: bool,
     /// Its network.
@@ -51,6 +53,19 @@ pub struct ContainerConfig {
     pub stop_timeout: Duration,
     /// Whether standard input is open until [`super::Engine::attach`] has written it; else /dev/null.
     pub open_stdin: bool,
+}
+
+/// What a container has of the host, where somebody trusts it: the words of compose-spec.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Whether it has all capabilities and devices, and no profile.
+    pub privileged: bool,
+    /// Further capabilities, by their names in capabilities(7) without `CAP_`.
+    pub cap_add: Vec<String>,
+    /// Devices: `/dev/x`, `/dev/x:/dev/inside` or `/dev/x:/dev/inside:rwm`.
+    pub devices: Vec<String>,
+    /// Whether it sees the host's processes.
+    pub host_pid: bool,
 }
 
 /// A command to run in a container that runs.
@@ -74,7 +89,7 @@ pub struct TerminalSize {
 }
 
 /// A bind mount. Its source must exist: the engine refuses it otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Absolute path here; the engine's host may have it elsewhere, where we run in a container.
     pub source: PathBuf,

@@ -420,6 +420,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
     let spare = capacity::spare(engine, &tasks);
     let memory = engine.for_containers() - spare;
     let parallel = capacity::at_once(asked, (engine, memory), &tasks);
+    warnings.extend(tasks.iter().flat_map(services::warnings));
     warnings.extend(ground::overlaps(&tasks, parallel));
     let granted: BTreeSet<&str> = tasks.iter().flat_map(TaskPlan::secret_names).collect();
     let secrets = spec.secrets.iter();

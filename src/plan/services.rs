@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{TaskPlan, names_only, names_without_values};
-use crate::engine::config::{Healthcheck, ImageRequest, Limits};
+use crate::engine::config::{Healthcheck, ImageRequest, Limits, Mount, Trusted};
 use crate::id::{ImageRef, ServiceName};
 use crate::secrets::SecretString;
 use crate::spec::{NanoCpus, ServiceSpec, TaskSpec};
@@ -51,6 +51,35 @@ pub struct ServicePlan {
     pub ports: Vec<u16>,
     /// The services that come before it.
     pub depends_on: Vec<Dependency>,
+    /// What it has of the host, which nothing has that is not trusted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub trusted: Trusted,
+    /// Its directories and files of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+}
+
+fn is_none(trusted: &Trusted) -> bool {
+    *trusted == Trusted::default()
+}
+
+impl ServicePlan {
+    /// What it has of the host, in the words of compose-spec; nothing where it has nothing.
+    pub fn of_the_host(&self) -> Vec<String> {
+        let Trusted {
+            privileged,
+            cap_add,
+            devices,
+            host_pid,
+        } = &self.trusted;
+        let mut all = Vec::new();
+        all.extend(privileged.then(|| "privileged".to_owned()));
+        all.extend(host_pid.then(|| "pid: host".to_owned()));
+        all.extend(cap_add.iter().chain(devices).cloned());
+        let mounts = self.mounts.iter();
+        all.extend(mounts.map(|mount| mount.source.display().to_string()));
+        all
+    }
 }
 
 /// A service that comes before another one.
@@ -137,5 +166,19 @@ fn service(spec: &ServiceSpec, cpus: usize) -> ServicePlan {
                 ready: on.ready,
             })
             .collect(),
+        trusted: spec.trusted.clone(),
+        mounts: spec.mounts.clone(),
     }
+}
+
+/// What people should know of services that have something of the host, each a sentence.
+pub(super) fn warnings(task: &TaskPlan) -> impl Iterator<Item = String> {
+    task.services.iter().filter_map(|service| {
+        let has = service.of_the_host();
+        let (name, task) = (&service.name, &task.id);
+        let has = (!has.is_empty()).then(|| has.join(", "))?;
+        Some(format!(
+            "service `{name}` of task `{task}` is trusted with {has}: what reaches it may reach this machine"
+        ))
+    })
 }

@@ -13,7 +13,7 @@ use super::setup::mounts_of_caches;
 use super::user::ContainerUser;
 use super::{RunContext, StepError};
 use crate::engine::Engine;
-use crate::engine::config::{ContainerConfig, NetworkAttachment, VolumeConfig};
+use crate::engine::config::{ContainerConfig, NetworkAttachment, Trusted, VolumeConfig};
 use crate::id::{AttemptId, Role, label};
 use crate::plan::{SecretGrant, TaskPlan, Work};
 use crate::secrets::SecretBytes;
@@ -141,6 +141,7 @@ fn base_config<E: Engine>(
         volumes: workspace.volume_mounts(),
         limits: task.limits.clone(),
         capabilities: &[],
+        trusted: Trusted::default(),
         read_only: false,
         network,
         runtime: task.runtime.clone(),

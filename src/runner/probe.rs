@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::teardown::again;
 use super::{RunContext, StepError, blocking};
-use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
+use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment, Trusted};
 use crate::engine::{Engine, EngineError, ErrorKind, ImageInfo, Operation, OutputSource};
 use crate::id::{Role, RunId, StateDir, hex_hash, label, run_container_name, run_labels};
 use crate::plan::TaskPlan;
@@ -181,6 +181,7 @@ impl<E: Engine> Prober<'_, E> {
             volumes: Vec::new(),
             limits: limits(),
             capabilities: &[],
+            trusted: Trusted::default(),
             read_only: false,
             network: NetworkAttachment::None,
             runtime: self.runtime.map(str::to_owned),

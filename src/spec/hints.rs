@@ -147,7 +147,7 @@ pub(super) const COLLECT_LIMITS_KEYS: &[&str] = &[
     "leftovers",
     "time",
 ];
-pub(super) const COMPOSE_FILE_KEYS: &[&str] = &["compose", "only"];
+pub(super) const COMPOSE_FILE_KEYS: &[&str] = &["compose", "only", "trust"];
 pub(super) const DEPENDS_ON_KEYS: &[&str] = &["condition"];
 pub(super) const CREDENTIAL_KEYS: &[&str] = &["environment", "provider", "hosts"];
 pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
@@ -188,6 +188,11 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
     "ports",
     "depends_on",
     "volumes",
+    "trust",
+    "privileged",
+    "cap_add",
+    "devices",
+    "pid",
 ];
 pub(super) const SETUP_KEYS: &[&str] = &["run", "files", "paths", "user", "secrets"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];

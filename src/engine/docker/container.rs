@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions, WaitContainerOptions,
@@ -192,15 +192,11 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
     let log_limits = log_limits.map(|(key, value)| (key.to_owned(), value.to_owned()));
     HostConfig {
         init: Some(true),
-        privileged: Some(false),
+        privileged: Some(config.trusted.privileged),
         cap_drop: Some(vec!["ALL".into()]),
-        cap_add: (!config.capabilities.is_empty()).then(|| {
-            config
-                .capabilities
-                .iter()
-                .map(|&name| name.into())
-                .collect()
-        }),
+        cap_add: cap_add(config),
+        devices: devices(&config.trusted.devices),
+        pid_mode: config.trusted.host_pid.then(|| "host".into()),
         security_opt: Some(vec![NO_NEW_PRIVILEGES.into()]),
         ipc_mode: Some("private".into()),
         readonly_rootfs: Some(config.read_only),
@@ -226,6 +222,25 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
         runtime: config.runtime.clone(),
         ..limits(&config.limits)
     }
+}
+
+fn cap_add(config: &ContainerConfig) -> Option<Vec<String>> {
+    let kept = config.capabilities.iter().map(|&name| name.to_owned());
+    let all: Vec<String> = kept.chain(config.trusted.cap_add.iter().cloned()).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+fn devices(devices: &[String]) -> Option<Vec<DeviceMapping>> {
+    let mapping = |device: &String| {
+        let mut words = device.splitn(3, ':');
+        let path = words.next().unwrap_or_default();
+        DeviceMapping {
+            path_on_host: Some(path.to_owned()),
+            path_in_container: Some(words.next().unwrap_or(path).to_owned()),
+            cgroup_permissions: Some(words.next().unwrap_or("rwm").to_owned()),
+        }
+    };
+    (!devices.is_empty()).then(|| devices.iter().map(mapping).collect())
 }
 
 fn limits(limits: &Limits) -> HostConfig {

@@ -44,7 +44,7 @@ pub(super) fn compare(
     ];
     let all = limits(&config.limits, &host)
         .into_iter()
-        .chain(hardening(&host, config.capabilities))
+        .chain(hardening(&host, config))
         .chain(checks);
     match all.into_iter().find(|(_, honoured)| !honoured) {
         Some((key, _)) => Err(ErrorKind::LimitNotHonoured(key)),
@@ -79,12 +79,15 @@ fn limits(asked: &Limits, host: &HostConfig) -> [(&'static str, bool); 7] {
     ]
 }
 
-fn hardening(host: &HostConfig, capabilities: &[&str]) -> [(&'static str, bool); 8] {
+/// What the engine makes of a privileged container is no business of ours: it was asked for.
+fn hardening(host: &HostConfig, config: &ContainerConfig) -> [(&'static str, bool); 9] {
+    let trusted = &config.trusted;
+    let privileged = trusted.privileged;
     let options = || host.security_opt.iter().flatten();
     let dropped = |cap: &String| cap.eq_ignore_ascii_case("all");
     let kept = |cap: &String| {
         let name = cap.strip_prefix("CAP_").unwrap_or(cap);
-        capabilities.contains(&name)
+        config.capabilities.contains(&name) || trusted.cap_add.iter().any(|added| added == name)
     };
     let no_new = |option: &String| {
         option
@@ -94,20 +97,27 @@ fn hardening(host: &HostConfig, capabilities: &[&str]) -> [(&'static str, bool);
     let loosened = |option: &String| option.contains("unconfined") || option.contains("disable");
     [
         ("init", host.init == Some(true)),
-        ("privileged", host.privileged != Some(true)),
+        ("privileged", privileged || host.privileged != Some(true)),
         ("cap_drop", host.cap_drop.iter().flatten().any(dropped)),
         ("cap_add", host.cap_add.iter().flatten().all(kept)),
         (
             "security_opt",
-            options().any(no_new) && !options().any(loosened),
+            // The engine sets `label=disable` by itself where it makes no sense.
+            options().any(no_new) && (privileged || trusted.host_pid || !options().any(loosened)),
         ),
         ("ipc", host.ipc_mode.as_deref() == Some("private")),
         ("oom_score_adj", host.oom_score_adj == Some(OOM_SCORE)),
         (
             "masked_paths",
-            host.masked_paths
-                .as_ref()
-                .is_none_or(|paths| !paths.is_empty()),
+            privileged
+                || host
+                    .masked_paths
+                    .as_ref()
+                    .is_none_or(|paths| !paths.is_empty()),
+        ),
+        (
+            "pid",
+            trusted.host_pid || host.pid_mode.as_deref().unwrap_or_default().is_empty(),
         ),
     ]
 }

@@ -13,6 +13,7 @@ use super::{State, failed};
 use crate::egress::{self, Said};
 use crate::engine::config::{
     BuildConfig, ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, PullPolicy,
+    Trusted,
 };
 use crate::engine::{Engine, EngineError, ImageInfo, OutputSource, OutputStream};
 use crate::event::EventKind;
@@ -229,6 +230,7 @@ impl<E: Engine> Once<'_, E> {
             volumes: Vec::new(),
             limits: limits(),
             capabilities: &[],
+            trusted: Trusted::default(),
             read_only: true,
             network,
             // Ours, and no place for what an agent wrote.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Served, failed};
-use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
+use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment, Trusted};
 use crate::engine::{Engine, ImageInfo};
 use crate::id::{Role, label};
 use crate::plan::{POD_MEMORY, ServicePlan};
@@ -55,6 +55,7 @@ pub(super) fn pod<E: Engine>(
             tmpfs: BTreeMap::new(),
         },
         capabilities: &[],
+        trusted: Trusted::default(),
         read_only: true,
         network,
         runtime: served.task.runtime.clone(),
@@ -95,10 +96,11 @@ pub(super) fn service<E: Engine>(
         user: service.user.clone().unwrap_or_default(),
         host_name: String::new(),
         local_names: Vec::new(),
-        mounts: Vec::new(),
+        mounts: service.mounts.clone(),
         volumes: Vec::new(),
         limits: service.limits.clone(),
         capabilities: SERVICE,
+        trusted: service.trusted.clone(),
         read_only: service.read_only,
         network: NetworkAttachment::Shared {
             container: served.pod_name(),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Ended, Ready, SetupFailure, failed};
 use crate::engine::config::{
-    CommitConfig, ContainerConfig, ImageRequest, NetworkAttachment, PullPolicy,
+    CommitConfig, ContainerConfig, ImageRequest, NetworkAttachment, PullPolicy, Trusted,
 };
 use crate::engine::{Engine, ErrorKind, Exit, OutputStream};
 use crate::event::{EventKind, TaskOutcome};
@@ -365,6 +365,7 @@ impl<E: Engine> Job<E> {
             volumes: Vec::new(),
             limits: self.task.limits.clone(),
             capabilities: if is_root { ROOT } else { &[] },
+            trusted: Trusted::default(),
             read_only: false,
             network,
             runtime: self.task.runtime.clone(),

@@ -32,6 +32,8 @@ pub(in super::super) struct ComposeFileParts {
     compose: String,
     /// The services of it that are meant, with those that they depend on. Default: all.
     only: Option<OneOrMany>,
+    /// Those that may have something of the host: what is refused otherwise.
+    trust: Option<OneOrMany>,
 }
 
 /// A service, in the words of compose-spec.
@@ -78,8 +80,18 @@ pub(in super::super) struct ServiceParts {
     ports: Option<Vec<Scalar>>,
     /// The services that are started before it: a list, or a map with the `condition` of each.
     depends_on: Option<DependsOnForm>,
-    /// `name:/path`, or `/path`: a directory of its own that ends with the task.
+    /// `name:/path`, or `/path`: a directory of its own that ends with the task. With `trust` also `HOST:/path`.
     volumes: Option<Vec<String>>,
+    /// Whether it may have something of the host. Not in a compose file. Default: false.
+    trust: Option<bool>,
+    /// Whether it has all capabilities and devices; only with `trust`.
+    privileged: Option<bool>,
+    /// Further capabilities; only with `trust`.
+    cap_add: Option<Vec<String>>,
+    /// Devices of the host; only with `trust`.
+    devices: Option<Vec<String>>,
+    /// `host`: it sees the host's processes; only with `trust`.
+    pid: Option<String>,
 }
 
 #[derive(JsonSchema)]

@@ -7,12 +7,12 @@ use super::super::hints::{DEPENDS_ON_KEYS, HEALTHCHECK_KEYS, SERVICE_KEYS, did_y
 use super::super::limits;
 use super::super::merge::variable_name;
 use super::super::reader::{Field, Fields, Reader};
-use super::super::source::{At, Span};
+use super::super::source::At;
 use super::super::task::{PULL_POLICIES, words};
 use super::super::tree::{Entry, Value};
 use super::super::units::{self, BadValue};
 use super::model::{DependsOn, ServiceSpec};
-use super::refused;
+use super::{refused, trusted};
 use crate::engine::config::Healthcheck;
 use crate::id::ServiceName;
 use crate::secrets::SecretString;
@@ -20,9 +20,12 @@ use crate::secrets::SecretString;
 /// Most failures in a row that a healthcheck may have.
 const MOST_RETRIES: i64 = 1000;
 
+/// Keys that compose does not have.
+pub(super) const OF_A_SPEC: &[&str] = &["template", "trust"];
+
 /// Says of each key that is not taken over why; `also` are keys of the place.
 pub(super) fn check_keys(reader: &mut Reader<'_>, name: &str, entries: &[Entry], also: &[&str]) {
-    let fits = |key: &&str| *key != "template" || also.contains(key);
+    let fits = |key: &&str| !OF_A_SPEC.contains(key) || also.contains(key);
     for entry in entries {
         let key = entry.key.as_str();
         if key.starts_with("x-") || (SERVICE_KEYS.contains(&key) && fits(&key)) {
@@ -48,6 +51,7 @@ pub(super) fn service(
     reader: &mut Reader<'_>,
     name: At<ServiceName>,
     entries: &[Entry],
+    is_trusted: bool,
 ) -> Option<ServiceSpec> {
     let fields = Fields(entries);
     let limit = |reader: &mut Reader<'_>, key, read: fn(&mut Reader<'_>, Field<'_>) -> _| {
@@ -58,7 +62,7 @@ pub(super) fn service(
         let read = fields.get(key).and_then(|f| reader.line(f));
         read.map(|at: At<String>| at.value)
     };
-    volumes(reader, fields.get("volumes"));
+    let (trusted, mounts) = trusted::read(reader, &name.value, fields, is_trusted);
     let ports = ports(reader, fields);
     let healthcheck = fields.get("healthcheck").map(|f| healthcheck(reader, f));
     let image = fields.get("image").map(|f| reader.name(f, "an image"));
@@ -99,6 +103,8 @@ pub(super) fn service(
             .get("depends_on")
             .map(|f| depends_on(reader, f))
             .unwrap_or_default(),
+        trusted,
+        mounts,
         image: image??,
         name,
     })
@@ -245,35 +251,4 @@ fn port(text: &str, is_published: bool) -> Result<u16, BadValue> {
         Ok(port) if port > 0 => Ok(port),
         _ => bad("is no port"),
     }
-}
-
-/// Volumes without a place on the host: each is a directory of the service's own anyway.
-fn volumes(reader: &mut Reader<'_>, field: Option<Field<'_>>) {
-    let Some(field) = field else { return };
-    for item in reader.items(field, "a list of volumes") {
-        if let Value::Map(entries) = &item.node.value {
-            let span = Fields(entries).get("type").map_or(item.span(), Field::span);
-            on_host(reader, span, "write `name:/path`");
-            continue;
-        }
-        let Some(text) = reader.text(item, "a text") else {
-            continue;
-        };
-        let (source, target) = text.split_once(':').unwrap_or(("", &text));
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-        let target = target.strip_suffix(":rw").unwrap_or(target);
-        if !source.chars().all(is_name) {
-            on_host(reader, item.span(), "write a name in place of the path");
-        } else if !target.starts_with('/') || target.contains(':') {
-            let title = format!("the volume `{}` is not supported", shown(&text));
-            let hint = "write `name:/path`: a directory that ends with the task";
-            reader.problem(item.span(), title, hint);
-        }
-    }
-}
-
-fn on_host(reader: &mut Reader<'_>, span: Span, hint: &str) {
-    let title = "a volume with a place on the host breaks the isolation of the task";
-    let hint = format!("{hint}: a directory that ends with the task");
-    reader.problem(span, title, hint);
 }

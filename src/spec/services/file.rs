@@ -36,6 +36,10 @@ pub(in super::super) fn read_file(
     let source =
         SourceFile::read(&file.path.value).map_err(|e| at(e.to_string(), String::new()))?;
     let source = Arc::new(source);
+    let context = &Context {
+        directory: file.path.value.parent().unwrap_or(context.directory),
+        ..*context
+    };
     let mut problems = Vec::new();
     let root = tree::parse(&source, &mut problems);
     let mut reader = Reader {
@@ -77,7 +81,9 @@ pub(in super::super) fn read_file(
         .iter()
         .filter(|entry| meant.contains(entry.key.as_str()))
     {
-        services.extend(service(&mut reader, entry));
+        let mut trusted = file.trust.iter();
+        let is_trusted = trusted.any(|name| name.value.as_str() == entry.key);
+        services.extend(service(&mut reader, entry, is_trusted));
     }
     order::check(&mut reader, &services);
     if has_egress {
@@ -90,7 +96,7 @@ pub(in super::super) fn read_file(
     Ok(services)
 }
 
-fn service(reader: &mut Reader<'_>, entry: &Entry) -> Option<ServiceSpec> {
+fn service(reader: &mut Reader<'_>, entry: &Entry, is_trusted: bool) -> Option<ServiceSpec> {
     let name = match entry.key.parse::<ServiceName>() {
         Ok(value) => At {
             value,
@@ -104,30 +110,25 @@ fn service(reader: &mut Reader<'_>, entry: &Entry) -> Option<ServiceSpec> {
     let entries = reader.entries(field_of(entry), "a map");
     compose::check_keys(reader, &entry.key, entries, &[]);
     let entries = normalised(reader, entry);
-    compose::service(reader, name, &entries)
+    compose::service(reader, name, &entries, is_trusted)
 }
 
 /// The names of what is meant, with all that it depends on.
 fn meant<'a>(all: &'a [Entry], file: &ComposeFile) -> Result<BTreeSet<&'a str>, Diagnostic> {
     let names = || all.iter().map(|entry| entry.key.as_str());
+    let known = |name: &At<ServiceName>| names().find(|known| *known == name.value.as_str());
+    let asked = file.only.iter().flatten().chain(&file.trust);
+    if let Some(name) = asked.into_iter().find(|name| known(name).is_none()) {
+        let path = shown(&file.path.value.display().to_string());
+        let title = format!("{path} has no service `{}`", name.value);
+        let hint = did_you_mean(name.value.as_str(), names());
+        return Err(Diagnostic::new(name.span, title, hint));
+    }
     let Some(only) = &file.only else {
         return Ok(names().filter(|name| !name.starts_with("x-")).collect());
     };
     let mut meant = BTreeSet::new();
-    let mut next = Vec::new();
-    for name in only {
-        let wanted = name.value.as_str();
-        let Some(found) = names().find(|known| *known == wanted) else {
-            let path = shown(&file.path.value.display().to_string());
-            let title = format!("{path} has no service `{wanted}`");
-            return Err(Diagnostic::new(
-                name.span,
-                title,
-                did_you_mean(wanted, names()),
-            ));
-        };
-        next.push(found);
-    }
+    let mut next: Vec<&str> = only.iter().filter_map(known).collect();
     while let Some(name) = next.pop() {
         let entry = all.iter().find(|entry| entry.key == name);
         let Some(entry) = entry.filter(|_| meant.insert(name)) else {

@@ -6,6 +6,7 @@ mod model;
 mod order;
 mod refused;
 mod template;
+mod trusted;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -85,16 +86,18 @@ fn is_file(entries: &[Entry]) -> bool {
 
 fn file(reader: &mut Reader<'_>, field: Field<'_>) -> Option<ComposeFile> {
     let fields = reader.fields(field, "a map", COMPOSE_FILE_KEYS)?;
-    let only = fields.get("only").map(|f| {
-        let items = reader.one_or_many(f, "a service or a list of services");
+    let mut names = |key| {
+        let field = fields.get(key)?;
+        let items = reader.one_or_many(field, "a service or a list of services");
         let names = items.into_iter();
-        names
-            .filter_map(|item| reader.name(item, "a service"))
-            .collect()
-    });
+        let names = names.filter_map(|item| reader.name(item, "a service"));
+        Some(names.collect::<Vec<At<ServiceName>>>())
+    };
+    let (only, trust) = (names("only"), names("trust").unwrap_or_default());
     Some(ComposeFile {
         path: reader.path(fields.get("compose")?)?,
         only,
+        trust,
     })
 }
 
@@ -118,7 +121,7 @@ fn by_template(reader: &mut Reader<'_>, item: Field<'_>, services: &mut Services
             value,
             span: name.span,
         };
-        add(reader, (name, &merge(&[], &below)), services);
+        add(reader, (name, &merge(&[], &below)), false, services);
     }
 }
 
@@ -157,7 +160,9 @@ fn one(reader: &mut Reader<'_>, entry: &Entry, services: &mut ServicesSpec) {
         node: &entry.node,
     };
     let entries = reader.entries(field, "a map with `template`, `image` or more");
-    compose::check_keys(reader, &entry.key, entries, &["template"]);
+    compose::check_keys(reader, &entry.key, entries, compose::OF_A_SPEC);
+    let trust = Fields(entries).get("trust");
+    let is_trusted = trust.and_then(|f| reader.claim(f)).unwrap_or(false);
     let asked = Fields(entries).get("template");
     let below = match asked {
         None => Vec::new(),
@@ -173,16 +178,17 @@ fn one(reader: &mut Reader<'_>, entry: &Entry, services: &mut ServicesSpec) {
     };
     let own = normalise(reader, &entry.node, &below);
     if matches!(entry.node.value, Value::Map(_)) {
-        add(reader, (name, &merge(&below, &own)), services);
+        add(reader, (name, &merge(&below, &own)), is_trusted, services);
     }
 }
 
 fn add(
     reader: &mut Reader<'_>,
     (name, entries): (At<ServiceName>, &[Entry]),
+    is_trusted: bool,
     services: &mut ServicesSpec,
 ) {
-    let Some(service) = compose::service(reader, name, entries) else {
+    let Some(service) = compose::service(reader, name, entries, is_trusted) else {
         return;
     };
     for (variable, pattern) in template::exports(entries) {

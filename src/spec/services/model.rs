@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::model::{NanoCpus, TaskSpec};
 use super::super::source::At;
-use crate::engine::config::{Healthcheck, PullPolicy, Ulimit};
+use crate::engine::config::{Healthcheck, Mount, PullPolicy, Trusted, Ulimit};
 use crate::id::{ImageRef, ServiceName};
 use crate::secrets::SecretString;
 
@@ -36,6 +36,8 @@ pub struct ComposeFile {
     pub path: At<PathBuf>,
     /// The services of it that are meant, with those that they depend on; all where there is no list.
     pub only: Option<Vec<At<ServiceName>>>,
+    /// Those that may have something of the host.
+    pub trust: Vec<At<ServiceName>>,
 }
 
 /// One service.
@@ -77,6 +79,10 @@ pub struct ServiceSpec {
     pub ports: Vec<At<u16>>,
     /// What must be there before it.
     pub depends_on: Vec<DependsOn>,
+    /// What it has of the host.
+    pub trusted: Trusted,
+    /// Its directories and files of the host, absolute.
+    pub mounts: Vec<Mount>,
 }
 
 /// A service that another one depends on.

@@ -14,15 +14,11 @@ const REMOVE: &str = "remove it: a service has no more of the host than its task
 /// Why a key of a service is refused; none where it is not one of compose-spec's.
 pub(super) fn of_service(key: &str) -> Option<Refusal> {
     let (what, hint) = match key {
-        "privileged"
-        | "pid"
-        | "ipc"
+        "ipc"
         | "uts"
         | "userns_mode"
         | "cgroup"
         | "cgroup_parent"
-        | "cap_add"
-        | "devices"
         | "device_cgroup_rules"
         | "device_read_bps"
         | "device_read_iops"

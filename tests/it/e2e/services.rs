@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::scene::{Ended, Scene, docker, expect, start, task};
+use crate::docker::BASE_IMAGE;
 
 /// Asks a Redis by name; bash has connections of its own.
 const PING: &str = "ping() { exec 3<>/dev/tcp/$1/$2 && printf 'PING\\r\\n' >&3 && read -r -t 20 pong <&3 && echo \"${pong%?}\"; }";
@@ -316,6 +317,36 @@ fn six_tasks_migrate_one_database_and_serve_one_port() {
         assert_eq!(seen, format!("visitor 2: id name {column}\n"), "{run}");
         let files = scene.git(&["diff", "--name-only", "main", branch]);
         assert_eq!(files, format!("migrations/2-{column}.sql\nseen.txt\n"));
+    }
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_trusted_one_has_of_the_host_what_the_spec_says_and_everybody_is_told() {
+    let scene = Scene::new();
+    let place = scene.path().join("shared");
+    std::fs::create_dir(&place).expect("a directory");
+    std::fs::write(place.join("mark"), "").expect("a file");
+    let place = place.display();
+    let yaml = format!(
+        "version: 1\ntasks:\n  t:\n    run: echo ran\n    services:\n      \
+         all: {{ template: redis, trust: true, pid: host, volumes: ['{place}:/host:ro'], \
+         healthcheck: {{ test: 'test -e /host/mark && test -d /proc/{me}' }} }}\n      \
+         some: {{ template: redis, trust: true, cap_add: [SYS_PTRACE], devices: ['/dev/null:/dev/own'], expose: [7000], \
+         command: [redis-server, --port, '7000', --dir, /tmp], healthcheck: {{ test: test -c /dev/own }} }}\n      \
+         most: {{ image: '{BASE_IMAGE}', trust: true, privileged: true, command: sleep infinity, healthcheck: {{ test: test -e /dev/kmsg }} }}\n",
+        me = std::process::id()
+    );
+    let (ended, _) = scene.run(&yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    for told in [
+        format!(
+            "service `all` of task `t` is trusted with pid: host, {place}: what reaches it may reach this machine"
+        ),
+        "service `some` of task `t` is trusted with SYS_PTRACE, /dev/null:/dev/own".to_owned(),
+        "service `most` of task `t` is trusted with privileged".to_owned(),
+    ] {
+        assert!(ended.stderr.contains(&told), "{told}: {ended}");
     }
     assert_eq!(scene.left(), Vec::<String>::new());
 }

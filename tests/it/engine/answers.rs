@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Ulimit,
+    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Trusted, Ulimit,
 };
 use agent_run::engine::{ContainerUsage, Engine, ErrorKind, Exit, Operation};
 use serde_json::{Value, json};
@@ -116,6 +116,35 @@ async fn what_the_engine_dropped_is_named_and_the_container_removed() {
 }
 
 #[tokio::test]
+async fn what_a_trusted_container_has_is_asked_for() {
+    let config = ContainerConfig {
+        trusted: Trusted {
+            privileged: false,
+            cap_add: vec!["SYS_PTRACE".into()],
+            devices: vec!["/dev/a".into(), "/dev/b:/dev/c:r".into()],
+            host_pid: true,
+        },
+        ..config()
+    };
+    let server = altering("/HostConfig/PidMode", json!("host"));
+    let engine = server.connect().await.unwrap();
+    engine.create_container(&config).await.unwrap();
+    let requests = server.requests();
+    let create = requests
+        .iter()
+        .find(|r| r.what == "POST /containers/create");
+    let host = create.unwrap().json()["HostConfig"].clone();
+    assert_eq!(host["CapAdd"], json!(["SYS_PTRACE"]));
+    assert_eq!(host["PidMode"], "host");
+    let device = |on_host: &str, inside: &str, may: &str| json!({"PathOnHost": on_host, "PathInContainer": inside, "CgroupPermissions": may});
+    let devices = [
+        device("/dev/a", "/dev/a", "rwm"),
+        device("/dev/b", "/dev/c", "r"),
+    ];
+    assert_eq!(host["Devices"], json!(devices));
+}
+
+#[tokio::test]
 async fn an_engine_that_honours_all_keeps_the_container() {
     let server = altering("/nothing", Value::Null);
     let engine = server.connect().await.unwrap();
@@ -126,7 +155,14 @@ async fn an_engine_that_honours_all_keeps_the_container() {
         .iter()
         .find(|r| r.what == "POST /containers/create");
     let host = create.unwrap().json()["HostConfig"].clone();
-    for absent in ["Binds", "MaskedPaths", "ReadonlyPaths", "CapAdd", "Devices"] {
+    for absent in [
+        "Binds",
+        "MaskedPaths",
+        "ReadonlyPaths",
+        "CapAdd",
+        "Devices",
+        "PidMode",
+    ] {
         assert_eq!(host.get(absent), None, "{absent}");
     }
     let log = json!({"Type": "local", "Config": {"max-size": "32m", "max-file": "2", "compress": "false"}});

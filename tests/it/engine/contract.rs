@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use agent_run::engine::config::{
     ContainerConfig, ImageRequest, Limits, Mount, NetworkAttachment, NetworkConfig, PullPolicy,
+    Trusted,
 };
 use agent_run::engine::{Engine, ErrorKind, Exit, OutputSource, OutputStream, OwnedKind};
 use agent_run::id::{AttemptId, Role, label};
@@ -67,6 +68,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
             tmpfs: BTreeMap::new(),
         },
         capabilities: &[],
+        trusted: Trusted::default(),
         read_only: false,
         network: NetworkAttachment::None,
         runtime: None,

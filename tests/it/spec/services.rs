@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_run::engine::config::Healthcheck;
+use agent_run::engine::config::{Healthcheck, Mount, Trusted};
 use agent_run::spec::{ServiceSpec, TaskSpec, read_files};
 
 use super::{good, in_context, read_in, with_task};
@@ -125,6 +125,43 @@ fn ports_are_those_of_the_service() {
     assert_eq!(ports, [80, 81, 82, 83, 84]);
 }
 
+#[test]
+fn a_trusted_one_has_what_the_spec_says() {
+    let service = task(
+        "\
+services:
+  builder:
+    image: x
+    trust: true
+    privileged: true
+    cap_add: [CAP_SYS_PTRACE, NET_ADMIN]
+    devices: [/dev/kvm, '/dev/a:/dev/b:r']
+    pid: host
+    volumes: ['/var/run/docker.sock:/var/run/docker.sock', './data:/data:ro', 'own:/own']",
+    )
+    .services
+    .list
+    .remove(0);
+    let trusted = Trusted {
+        privileged: true,
+        cap_add: vec!["SYS_PTRACE".into(), "NET_ADMIN".into()],
+        devices: vec!["/dev/kvm".into(), "/dev/a:/dev/b:r".into()],
+        host_pid: true,
+    };
+    assert_eq!(service.trusted, trusted);
+    let mount = |source: &str, target: &str, read_only| Mount {
+        source: source.into(),
+        target: target.into(),
+        read_only,
+    };
+    let socket = "/var/run/docker.sock";
+    let mounts = [
+        mount(socket, socket, false),
+        mount("/project/data", "/data", true),
+    ];
+    assert_eq!(service.mounts, mounts);
+}
+
 const FILE: &str = "\
 version: '3.9'
 name: shop
@@ -144,7 +181,7 @@ services:
   tracing:
     image: jaeger
     privileged: true
-    restart: always
+    volumes: [./traces:/traces]
 volumes: { data: }
 ";
 
@@ -173,4 +210,9 @@ fn only_what_is_meant_of_a_compose_file_is_read() {
     assert_eq!(services[0].mem_limit, Some(64 << 20));
     assert!(services[0].depends_on[0].ready);
     assert_eq!(names(&of_file(", only: db")), ["db"]);
+    let trusted = of_file(", only: tracing, trust: tracing").remove(0);
+    assert!(trusted.trusted.privileged);
+    // Relative to the file.
+    assert!(trusted.mounts[0].source.ends_with("traces"));
+    assert!(trusted.mounts[0].source.is_absolute());
 }

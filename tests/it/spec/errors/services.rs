@@ -140,6 +140,11 @@ secrets: {}
     assert_snapshot!(bad_file(all, "x: 1\n"));
     let absent = "services: { compose: absent.yaml }";
     assert_snapshot!(bad_file(absent, ""));
+    let trust = "services: { compose: compose.yaml, trust: [db] }";
+    assert_snapshot!(bad_file(
+        trust,
+        "services: { db: { image: x, pid: host, trust: true, cap_add: [sys] }, cache: { image: x, pid: host } }\n"
+    ));
     let only = "services: { compose: compose.yaml, only: [db, chace] }";
     assert_snapshot!(bad_file(
         only,
