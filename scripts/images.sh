@@ -139,6 +139,7 @@ make_sure() {
 
 make_sure base "agent-run-base:$version"
 make_sure egress-proxy "agent-run-egress-proxy:$version"
+make_sure services/mail "agent-run-mail:$version"
 make_sure services/postgres postgres:15
 make_sure services/redis redis:7
 if [ "${1:-}" = --all ]; then

@@ -261,9 +261,14 @@ fn image(image: &ImageRequest) -> String {
         (Some(BuildConfig::Dockerfile { .. }), PullPolicy::Build) => ", built".into(),
         (Some(BuildConfig::Dockerfile { .. }), PullPolicy::Never) => ", never built".into(),
         (Some(BuildConfig::Dockerfile { .. }), _) => ", built where missing".into(),
-        (Some(BuildConfig::EmbeddedBase | BuildConfig::EmbeddedEgressProxy), _) => {
-            ", pulled or built where missing".into()
-        }
+        (
+            Some(
+                BuildConfig::EmbeddedBase
+                | BuildConfig::EmbeddedEgressProxy
+                | BuildConfig::EmbeddedMail,
+            ),
+            _,
+        ) => ", pulled or built where missing".into(),
         (None, PullPolicy::Always) => ", pulled".into(),
         (None, PullPolicy::Missing) => ", pulled where missing".into(),
         (None, PullPolicy::Never | PullPolicy::Build) => ", never pulled".into(),

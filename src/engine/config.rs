@@ -267,4 +267,6 @@ pub enum BuildConfig {
     EmbeddedBase,
     /// The Dockerfile of the egress proxy, which is part of agent-run too.
     EmbeddedEgressProxy,
+    /// The Dockerfile of the catcher of mail, likewise.
+    EmbeddedMail,
 }

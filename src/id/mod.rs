@@ -300,6 +300,11 @@ impl ImageRef {
         ))
     }
 
+    /// The image of the template `mail`; its Dockerfile is part of this version of agent-run.
+    pub fn mail() -> Self {
+        Self(format!("agent-run-mail:{}", env!("CARGO_PKG_VERSION")))
+    }
+
     /// Its name without tag and digest: what a registry calls the repository.
     pub fn repository(&self) -> &str {
         let name = self.0.split('@').next().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{TaskPlan, names_only, names_without_values};
-use crate::engine::config::{Healthcheck, ImageRequest, Limits, Mount, Trusted};
+use crate::engine::config::{BuildConfig, Healthcheck, ImageRequest, Limits, Mount, Trusted};
 use crate::id::{ImageRef, ServiceName};
 use crate::secrets::SecretString;
 use crate::spec::{NanoCpus, ServiceSpec, TaskSpec};
@@ -137,7 +137,7 @@ fn service(spec: &ServiceSpec, cpus: usize) -> ServicePlan {
         image: ImageRequest {
             reference: spec.image.value.clone(),
             pull_policy: spec.pull_policy.unwrap_or_default(),
-            build: None,
+            build: (spec.image.value == ImageRef::mail()).then_some(BuildConfig::EmbeddedMail),
         },
         pinned_image: None,
         entrypoint: spec.entrypoint.clone(),

@@ -19,6 +19,7 @@ use crate::id::label;
 /// The Dockerfiles of the images that are part of agent-run. They need nothing beside them.
 const BASE_DOCKERFILE: &str = include_str!("../../../images/base/Dockerfile");
 const EGRESS_PROXY_DOCKERFILE: &str = include_str!("../../../images/egress-proxy/Dockerfile");
+const MAIL_DOCKERFILE: &str = include_str!("../../../images/services/mail/Dockerfile");
 
 /// How many of a failed build's last lines are kept.
 const LAST_LINES: usize = 20;
@@ -47,9 +48,10 @@ impl DockerEngine {
         match config {
             BuildConfig::EmbeddedBase => self.build_text(&call, options, BASE_DOCKERFILE).await,
             BuildConfig::EmbeddedEgressProxy => {
-                self.build_text(&call, options, EGRESS_PROXY_DOCKERFILE)
-                    .await
+                let text = EGRESS_PROXY_DOCKERFILE;
+                self.build_text(&call, options, text).await
             }
+            BuildConfig::EmbeddedMail => self.build_text(&call, options, MAIL_DOCKERFILE).await,
             BuildConfig::Dockerfile { text, args, below } => {
                 if let Some(below) = below {
                     // Boxed, since it may stand on another one again.

@@ -17,7 +17,7 @@ use crate::spec::source::At;
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a form of the file")]
 pub(in super::super) enum ServicesForm {
-    /// Templates by name: `mariadb`, `postgres`, `rabbitmq`, `redis`.
+    /// Templates by name: `mail`, `mariadb`, `postgres`, `rabbitmq`, `redis`.
     Templates(Vec<String>),
     File(ComposeFileParts),
     /// Services by name.

@@ -9,6 +9,7 @@ use super::super::tree::{self, Entry, Value};
 
 /// The templates by name.
 pub(super) const TEMPLATES: &[(&str, &str)] = &[
+    ("mail", include_str!("../../../compose-templates/mail.yaml")),
     (
         "mariadb",
         include_str!("../../../compose-templates/mariadb.yaml"),

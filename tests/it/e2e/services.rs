@@ -83,6 +83,34 @@ echo \"without ${NO_PROXY:-}\"";
 }
 
 #[test]
+fn mail_is_caught() {
+    let scene = Scene::new();
+    let yaml = r#"
+version: 1
+tasks:
+  t:
+    services: [mail]
+    run: |
+      #!/usr/bin/env python3
+      import json, os, smtplib, urllib.request
+      with smtplib.SMTP(os.environ["SMTP_HOST"], int(os.environ["SMTP_PORT"])) as smtp:
+          smtp.sendmail("a@example.org", ["b@example.org"], "Subject: Hello\r\n\r\nYou.\r\n")
+      with urllib.request.urlopen(os.environ["MAIL_URL"]) as answer:
+          [message] = json.load(answer)
+      with open("mail.txt", "w") as file:
+          print(message["from"], *message["to"], message["subject"], message["text"].strip(), file=file)
+"#;
+    let (ended, result) = scene.run(yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let branch = task(&result, "t")["branch"]["branch"]
+        .as_str()
+        .expect("a branch");
+    let mail = scene.git(&["show", &format!("{branch}:mail.txt")]);
+    assert_eq!(mail, "a@example.org b@example.org Hello You.\n");
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn no_task_reaches_the_services_of_another_and_nothing_stays_after_a_kill() {
     let scene = Scene::new();
     let wait = "echo ready; sleep 600";
@@ -263,7 +291,7 @@ fn compose_accepts_every_template() {
     let files: Vec<_> = files
         .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
         .collect();
-    assert_eq!(files.len(), 4);
+    assert_eq!(files.len(), 5);
     for file in files {
         let mut command = Command::new("docker-compose");
         let ended = command.arg("-f").arg(&file).args(["config", "-q"]).output();

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_run::engine::config::{Healthcheck, Mount, Trusted};
+use agent_run::id::ImageRef;
 use agent_run::spec::{ServiceSpec, TaskSpec, read_files};
 
 use super::{good, in_context, read_in, with_task};
 
 /// The names of the templates.
-const TEMPLATES: [&str; 4] = ["mariadb", "postgres", "rabbitmq", "redis"];
+const TEMPLATES: [&str; 5] = ["mail", "mariadb", "postgres", "rabbitmq", "redis"];
 
 fn task(lines: &str) -> TaskSpec {
     good(&with_task(lines)).tasks.remove(0)
@@ -40,7 +41,7 @@ fn a_template_is_known_by_its_name() {
             service.mem_limit.is_some() && service.pids_limit.is_some(),
             "{name}"
         );
-        assert_eq!(service.ports.len(), 1, "{name}");
+        assert!(!service.ports.is_empty(), "{name}");
     }
     // Both name a database: the first is meant.
     let url = variable(&task, "DATABASE_URL");
@@ -48,6 +49,8 @@ fn a_template_is_known_by_its_name() {
     assert_eq!(variable(&task, "REDIS_URL"), "redis://redis:6379/0");
     assert_eq!(variable(&task, "AMQP_URL"), "amqp://app:app@rabbitmq:5672/");
     assert_eq!(variable(&task, "PGHOST"), "postgres");
+    assert_eq!(variable(&task, "SMTP_URL"), "smtp://mail:1025");
+    assert_eq!(services[0].image.value, ImageRef::mail());
 }
 
 #[test]
