@@ -187,6 +187,25 @@ tasks:
 }
 
 #[test]
+fn the_memory_of_services_is_their_tasks() {
+    let service = |memory: &str| format!("services: {{ db: {{ image: x, mem_limit: {memory} }} }}");
+    let text = |task: &str| format!("version: 1\ntasks:\n  a: {{ run: x, {task} }}\n");
+    let task = planned(&good(&text(&service("6g")))).tasks.remove(0);
+    // What is left of 7372m, and 16m are the pod's.
+    assert_eq!(task.limits.memory >> 20, 7372 - 6144 - 16);
+    assert_eq!(task.memory() >> 20, 7372);
+    let too_much = text(&format!("mem_limit: 2g, {}", service("6g")));
+    let message = refused(&too_much, &[]);
+    let wanted = "task `a` can never run: with its services it needs 8208m of memory";
+    assert!(message.contains(wanted), "{message}");
+    let five = format!(
+        "version: 1\ndefaults: {{ run: x, mem_limit: 1g, cpus: 0.1, {} }}\ntasks: {{ a: , b: , c: , d: , e: }}\n",
+        service("1g")
+    );
+    assert_eq!(planned(&good(&five)).parallel, 3);
+}
+
+#[test]
 fn a_tmp_of_the_spec_replaces_ours() {
     let plan = planned(&good(&with_task("tmpfs: ['/tmp:size=64m', /cache]")));
     let tmpfs = &plan.tasks[0].limits.tmpfs;

@@ -3,6 +3,7 @@
 
 mod exec;
 mod images;
+mod shared;
 mod sides;
 mod volumes;
 
@@ -28,6 +29,7 @@ use exec::{
     a_command_reads_its_input_to_the_end,
 };
 use images::an_image_is_made_of_a_container_and_removed;
+use shared::a_network_is_shared_by_a_container_that_runs;
 use sides::{Docker, Does, Fake, Side};
 use volumes::{
     a_container_needs_its_volumes, a_volume_is_made_once_and_found_by_its_labels,
@@ -525,6 +527,7 @@ macro_rules! contract {
 
 contract! {
     a_life_in_order
+    a_network_is_shared_by_a_container_that_runs
     a_non_zero_exit_is_a_value
     output_is_complete
     stop_and_removal_are_idempotent
