@@ -6,6 +6,7 @@
 //! As JSON, durations are whole milliseconds and sizes bytes, with the unit in the name; times are
 //! RFC 3339 in UTC.
 
+mod agent;
 mod artifacts;
 mod egress;
 
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 
+pub use agent::{AgentReport, AgentUsage};
 pub use artifacts::{ArtifactFile, ArtifactsReport};
 pub use egress::{HostUse, TaskEgress};
 
@@ -459,6 +461,9 @@ pub struct TaskReport {
     /// What became of its artifacts; none where the spec asks for none, or not after this ending.
     #[serde(default)]
     pub artifacts: Option<ArtifactsReport>,
+    /// Its agent and what that used; none where it has none, or has not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentReport>,
     /// The container's running time.
     #[serde(rename = "ran_ms", with = "milliseconds")]
     #[schemars(with = "u64")]
@@ -505,6 +510,7 @@ impl TaskReport {
             base: None,
             branch: None,
             artifacts: None,
+            agent: None,
             ran: Duration::ZERO,
             phases: Vec::new(),
             usage: None,
@@ -565,6 +571,9 @@ pub struct RunSummary {
     #[serde(rename = "took_ms", with = "milliseconds")]
     #[schemars(with = "u64")]
     pub took: Duration,
+    /// What the agents of all tasks used together; none where no client has told anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentUsage>,
     /// The hosts that tasks with an allow-list asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<TaskEgress>,

@@ -6,3 +6,88 @@ told() {
         cat "$AGENT_FEEDBACK"
     fi
 }
+
+# Makes lines for people of a client's events, one JSON object in a line; what is none stays as it is.
+# The program of jq in $1 defines `event`, which makes of one any number of objects with `line`, `turn`
+# (its id), or `tokens` and `usd` (both in all). The numbers go to standard error, as JSON.
+events() {
+    jq -nRr --unbuffered --argjson most "${AGENT_MAX_TURNS:-0}" '
+        def short: tostring | split("\n")[0] | .[0:300];
+        def call($name; $input): "\($name): \([$input | .command?, .cmd?, .file_path?, .filePath?,
+            .path?, .pattern?, .query?, .url?, .description? | values] | first // "" | short)";
+        def numbers: { turns: (.seen | length), tokens, usd };
+        def told: "agent-run: turns: \(.turns)" + if .tokens then ", tokens: \(.tokens)" else "" end
+            + if (.usd // 0) > 0 then ", $\(.usd * 10000 | round / 10000)" else "" end;
+        '"$1"'
+        foreach (inputs, null) as $raw ({ seen: {}, say: [] };
+            .say = []
+            | .is_over = ($raw == null or $most > 0 and (.seen | length) > $most)
+            | if .is_over then .say = [numbers | stderr | told] else
+                reduce ($raw | (fromjson? | objects) // null
+                    | if . then event else { line: $raw } end) as $e (.;
+                    if $e.line then .say += [$e.line] else . end
+                    | if $e.turn then .seen[$e.turn] = true else . end
+                    | if $e.tokens then .tokens = $e.tokens else . end
+                    | if $e.usd then .usd = $e.usd else . end
+                    | if $e.step then .usd = (.usd // 0) + $e.step.usd
+                        | .tokens = (.tokens // 0) + $e.step.tokens else . end)
+              end;
+            .say[], if .is_over and $raw != null then "" | halt_error(79) else empty end)'
+}
+
+# Runs the client of the agent, passes on what it writes, and ends with its code: or with 69 where the model
+# could not be reached or failed, 75 where it limits the rate, 77 where it refuses the key, 78 where the
+# client does not know an option of the preset, 79 at the limit of turns. $1 is for `events`, or empty.
+client() {
+    program=$1
+    shift
+    state=$HOME/.agent-run
+    mkdir -p "$state"
+    {
+        # shellcheck disable=SC2016 # for the inner shell
+        {
+            sh -c 'echo $$ >"$0/pid"; exec "$@"' "$state" "$@" && code=0 || code=$?
+            echo "$code" >"$state/code"
+        } 2>&1 >&3 3>&- | tee "$state/errors" >&2
+    } 3>&1 | {
+        if [ -z "$program" ]; then
+            cat
+        elif ! tee "$state/transcript.jsonl" | events "$program" 2>"$state/usage.json"; then
+            # All of its turns are used.
+            touch "$state/over"
+            kill "$(cat "$state/pid")" 2>/dev/null
+            cat >/dev/null
+        fi
+    } | tee "$state/said"
+    ending "$(cat "$state/code")"
+}
+
+# Ends with the code that says why the client ended with that one.
+ending() {
+    if [ -f "$state/over" ]; then
+        because 79 "it has used all of its turns"
+    fi
+    [ "$1" -ne 0 ] || exit 0
+    last=$({ tail -n 100 "$state/said"; tail -n 100 "$state/errors"; } | tr -d '\000')
+    if says 'unknown (option|argument|flag)|unexpected argument|unrecognized argument|no such option|-h, +--help'; then
+        because 78 "its client does not know an option of the preset, which is for version ${AGENT_VERSION:-?}"
+    elif says 'max(imum)?[ _](session )?turns|LimitsExceeded'; then
+        because 79 "it has used all of its turns"
+    elif says 'rate.?limit|too many requests|(^|[^0-9])429([^0-9]|$)|RESOURCE_EXHAUSTED|exceeded.*quota'; then
+        because 75 "the model limits the rate"
+    elif says '(^|[^0-9])40[13]([^0-9]|$)|unauthori[sz]ed|authentication|invalid.*api.?key|not logged in'; then
+        because 77 "the model refuses the key"
+    elif says '(^|[^0-9])5[0-9][0-9]([^0-9]|$)|overloaded|internal server|api error|connect|stream|fetch failed|high demand'; then
+        because 69 "the model could not be reached, or failed"
+    fi
+    exit "$1"
+}
+
+says() {
+    printf '%s\n' "$last" | grep -Eqi -e "$1"
+}
+
+because() {
+    echo "agent-run: ${AGENT_NAME:-agent}: $2" >&2
+    exit "$1"
+}

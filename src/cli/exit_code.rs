@@ -78,6 +78,7 @@ mod tests {
             tasks,
             stopped,
             took: Duration::from_secs(1),
+            agents: None,
             egress: Vec::new(),
             teardown_errors: Vec::new(),
             directory: "/nowhere".into(),

@@ -230,6 +230,9 @@ fn verify(verify: &VerifyPlan, feedback: u32) -> String {
 
 fn agent(agent: &AgentSpec) -> String {
     let mut text = agent.name.clone();
+    if let Some(version) = &agent.version {
+        text += &format!(" {}", one_line(version));
+    }
     if let Some(model) = &agent.model {
         text += &format!(", {}", one_line(model));
     }
@@ -301,6 +304,7 @@ fn retry(retry: &Retry) -> String {
         RetryCause::Oom => "oom",
         RetryCause::ExitCode => "exit_code",
         RetryCause::VerifyFailure => "verify_failure",
+        RetryCause::RateLimited => "rate_limited",
     };
     let causes: Vec<&str> = retry.when.iter().map(cause).collect();
     let mut text = match causes.join(", ") {

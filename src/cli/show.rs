@@ -300,6 +300,11 @@ fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static st
         lines.push(("CPU", format!("{:.2}s", usage.cpu.as_secs_f64())));
         lines.push(("network", format!("{received} received, {sent} sent")));
     }
+    if let Some(agent) = report.and_then(|report| report.agent.as_ref()) {
+        lines.push(("agent", crate::report::agent(agent)));
+        let transcript = agent.transcript.iter();
+        lines.extend(transcript.map(|path| ("transcript", path.display().to_string())));
+    }
     let secrets = report.map(|report| report.secrets.join(", "));
     lines.extend(
         secrets

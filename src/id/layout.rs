@@ -166,6 +166,14 @@ impl StateDir {
             .join(attempt.number.to_string())
     }
 
+    /// What the agent of one attempt has told of its work.
+    pub fn transcript(&self, attempt: &AttemptId) -> PathBuf {
+        let transcripts = self.run(&attempt.run).join("transcripts");
+        transcripts
+            .join(&*attempt.task.slug())
+            .join(attempt.number.to_string())
+    }
+
     /// All attempts of one task of a run.
     pub fn task(&self, run: &RunId, task: &TaskId) -> PathBuf {
         task_directory(&self.run(run), task)

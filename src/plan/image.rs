@@ -36,6 +36,14 @@ fn base() -> ImageRequest {
     }
 }
 
+/// The version of what an image of agent-run's own is named after.
+pub(super) fn version(request: &ImageRequest) -> Option<String> {
+    match &request.build {
+        Some(BuildConfig::Dockerfile { args, .. }) => args.get("VERSION").cloned(),
+        _ => None,
+    }
+}
+
 fn built(build: &BuildSpec, named: Option<ImageRef>, policy: Option<PullPolicy>) -> ImageRequest {
     let context = match &build.context {
         BuildContext::Directory(context) => context.value.clone(),

@@ -9,7 +9,7 @@ use super::{
 use crate::engine::config::{ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
 use crate::spec::{
-    At, Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, VerifySpec, units,
+    AgentSpec, At, Diagnostic, NanoCpus, Prompt, SourceFile, Span, TaskSpec, VerifySpec, units,
 };
 
 const BILLION: i64 = 1_000_000_000;
@@ -46,19 +46,23 @@ impl Planner<'_> {
         let runtime = self.runtime();
         let timeout = task.timeout.as_ref();
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, |at| at.value);
+        let image = image::of_task(task);
         Some(TaskPlan {
             id: task.id.value.clone(),
             // Known when all tasks are.
             needs: Vec::new(),
             starts_from: Vec::new(),
-            image: image::of_task(task),
+            agent: task.agent.as_ref().map(|agent| AgentSpec {
+                version: image::version(&image),
+                ..agent.clone()
+            }),
+            image,
             pinned_image: None,
             entrypoint: task.entrypoint.clone(),
             work: match &task.run {
                 Some(script) => Work::Script(script.value.clone()),
                 None => Work::Command(task.command.clone()),
             },
-            agent: task.agent.clone(),
             prompt,
             setup: task.setup.as_ref().map(Into::into),
             cache: task.cache.clone(),

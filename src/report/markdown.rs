@@ -30,6 +30,9 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
     writeln!(text, "## {}\n", totals(run))?;
     let (id, base) = (code(run.run.as_str()), code(&hints.base));
     write!(text, "Run {id} on {base} took {}", time(run.took).trim())?;
+    if let Some(used) = run.agents {
+        write!(text, " and its agents {}", words::used(used))?;
+    }
     match run.stopped {
         Some(StopReason::Interrupted) => writeln!(text, ": **interrupted**.\n")?,
         Some(StopReason::Terminated) => writeln!(text, ": **terminated**.\n")?,
@@ -139,6 +142,11 @@ fn row(text: &mut String, task: &TaskReport, hints: &Hints) -> std::fmt::Result 
         },
         None => String::new(),
     };
+    let agent = task
+        .agent
+        .as_ref()
+        .map(|report| format!("; {}", code(&words::agent(report))));
+    let gain = gain + &agent.unwrap_or_default();
     writeln!(
         text,
         "| {} | {word} | {} | {} | {} | {gain} | {branch} |",

@@ -34,8 +34,8 @@ pub use paint::Paint;
 pub use summary::{Hints, Limit, Limits, summary};
 pub use table::Table;
 pub use words::{
-    Totals, artifacts, attempt_verdict, cause, count, ending, gain, limit, padded, quoted, since,
-    size, time, verdict, work,
+    Totals, agent, artifacts, attempt_verdict, cause, count, ending, gain, limit, padded, quoted,
+    since, size, time, verdict, work,
 };
 
 /// How a run is shown while it runs.

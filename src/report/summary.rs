@@ -86,6 +86,9 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
     }
     let word = paint.strong(&padded("Summary"));
     writeln!(text, "{word} [{}] {}", time(run.took), totals(run))?;
+    if let Some(used) = run.agents {
+        writeln!(text, "             agents {}", words::used(used))?;
+    }
     for task in run.tasks.iter().filter(|t| t.is_good()) {
         success(text, run, task, hints, paint)?;
     }
@@ -124,8 +127,17 @@ fn success(
     let log = log.map(|log| format!("  {}", log.display()));
     let log = paint.faint(&log.unwrap_or_default());
     writeln!(text, "{word} [{time}] {}: {gain}{log}", task.task)?;
+    agent(text, task)?;
     artifacts(text, run, task)?;
     earlier_attempts(text, task, hints)
+}
+
+/// What its agent used.
+fn agent(text: &mut String, task: &TaskReport) -> std::fmt::Result {
+    match &task.agent {
+        Some(report) => writeln!(text, "             agent {}", words::agent(report)),
+        None => Ok(()),
+    }
 }
 
 /// What was copied, and the first of what was not.
@@ -258,6 +270,7 @@ fn failure(
             notes(text, report, paint)?;
         }
     }
+    agent(text, task)?;
     artifacts(text, run, task)?;
     logs(text, task)?;
     earlier_attempts(text, task, hints)?;

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Paint;
-use crate::event::{ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport};
+use crate::event::{
+    AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport,
+};
 use crate::id::TaskId;
 
 /// The words for how a task ended, painted: where it was tried several times, with the number of the
@@ -244,6 +246,31 @@ impl std::fmt::Display for Totals {
 /// A task's id as a shell takes it for one word.
 pub fn quoted(task: &TaskId) -> Cow<'_, str> {
     shell_words::quote(task.as_str())
+}
+
+/// What agents used, in words; empty where no client has told anything.
+pub fn used(used: AgentUsage) -> String {
+    let turns = used.turns.map(|turns| count(turns, "turn"));
+    let tokens = used.tokens.map(|tokens| count(tokens, "token"));
+    let cost = used.micro_usd.filter(|micro| *micro > 0).map(|micro| {
+        // Four digits say enough of it.
+        let hundredths = micro.saturating_add(50) / 100;
+        format!("${}.{:04}", hundredths / 10_000, hundredths % 10_000)
+    });
+    let parts: Vec<String> = [turns, tokens, cost].into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+/// A task's agent and what it used.
+pub fn agent(report: &AgentReport) -> String {
+    let version = report.version.iter().map(|version| format!(" {version}"));
+    let used = Some(used(report.used)).filter(|used| !used.is_empty());
+    let used = used.map(|used| format!(": {used}"));
+    [report.name.clone()]
+        .into_iter()
+        .chain(version)
+        .chain(used)
+        .collect()
 }
 
 /// A number and its noun.

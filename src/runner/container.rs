@@ -258,6 +258,7 @@ fn agent_environment(task: &TaskPlan) -> Vec<(String, String)> {
     let turns = agent.max_turns.map(|turns| turns.to_string());
     let set = [
         ("AGENT_NAME", Some(agent.name.clone())),
+        ("AGENT_VERSION", agent.version.clone()),
         ("AGENT_MODEL", agent.model.clone()),
         ("AGENT_MAX_TURNS", turns),
     ];

@@ -89,12 +89,17 @@ fn wait_after(retry: &Retry, retries: u32) -> Duration {
     retry.backoff.saturating_mul(2_u32.saturating_pow(retries))
 }
 
+/// What agents end with whose model refuses them for the number of their requests, as their presets say.
+const RATE_LIMITED: i64 = 75;
+
 /// Whether an attempt that ended so is to be made again.
 fn is_cause(retry: &Retry, outcome: &TaskOutcome) -> bool {
     let of_codes = |code: i64| {
         let codes = &retry.exit_codes;
         codes.is_empty() || codes.iter().any(|known| i64::from(*known) == code)
     };
+    let is_limited =
+        |code: i64| code == RATE_LIMITED && retry.when.contains(&RetryCause::RateLimited);
     let cause = match outcome {
         TaskOutcome::Succeeded | TaskOutcome::Cancelled | TaskOutcome::Skipped { .. } => {
             return false;
@@ -106,6 +111,7 @@ fn is_cause(retry: &Retry, outcome: &TaskOutcome) -> bool {
         TaskOutcome::Infra { .. } => RetryCause::InfraFailure,
         TaskOutcome::TimedOut => RetryCause::Timeout,
         TaskOutcome::OutOfMemory => RetryCause::Oom,
+        TaskOutcome::Failed { exit_code } if is_limited(*exit_code) => RetryCause::RateLimited,
         TaskOutcome::Failed { exit_code: code } if of_codes(*code) => RetryCause::ExitCode,
         TaskOutcome::Killed { signal } if of_codes(128 + signal) => RetryCause::ExitCode,
         TaskOutcome::Failed { .. } | TaskOutcome::Killed { .. } => return false,

@@ -34,7 +34,8 @@ use super::views::{self, Views};
 use super::{RunContext, RunError, Shared, Shutdown, StepError, blocking};
 use crate::engine::{Engine, ErrorKind};
 use crate::event::{
-    Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase, TaskReport,
+    AgentUsage, Event, EventKind, PhaseTime, RunSummary, StopReason, TaskOutcome, TaskPhase,
+    TaskReport,
 };
 use crate::id::TaskId;
 use crate::plan::TaskPlan;
@@ -508,9 +509,11 @@ impl<E: Engine> Dispatch<E> {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
         };
+        let tasks: Vec<TaskReport> = self.reports.into_values().collect();
         self.shared.masked(RunSummary {
             run: context.plan.run.clone(),
-            tasks: self.reports.into_values().collect(),
+            agents: AgentUsage::of(&tasks),
+            tasks,
             stopped,
             took: Duration::ZERO,
             egress: self.shared.egress.report(&context.plan),

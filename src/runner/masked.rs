@@ -193,6 +193,7 @@ mod tests {
             tasks: reports(),
             stopped: None,
             took: std::time::Duration::ZERO,
+            agents: None,
             egress: vec![TaskEgress {
                 task: "a".parse().unwrap(),
                 hosts: vec![HostUse {

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
 
 mod admission;
+mod agent;
 mod attempts;
 mod claim;
 mod clean;

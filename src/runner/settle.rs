@@ -9,7 +9,8 @@ use super::past::Past;
 use super::{StepError, blocking, claim};
 use crate::collect::{self, Place};
 use crate::event::{
-    BranchReport, Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport, Versioned,
+    AgentUsage, BranchReport, Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport,
+    Versioned,
 };
 use crate::git::Repository;
 use crate::id::{AttemptId, BranchName, StateDir};
@@ -79,6 +80,7 @@ fn settle(
     let summary = RunSummary {
         run: plan.run.clone(),
         stopped: stopped(&events, &tasks),
+        agents: AgentUsage::of(&tasks),
         tasks,
         took: Duration::from_millis(last.map_or(0, |event| event.elapsed_ms)),
         egress: Vec::new(),

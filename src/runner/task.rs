@@ -33,11 +33,11 @@ use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
-use super::{Shared, StepError, collector, egress, views};
+use super::{Shared, StepError, agent, collector, egress, views};
 use crate::engine::{Engine, Exit, OutputStream};
 use crate::event::{
-    ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome, TaskPhase,
-    TaskReport, Usage, VerifyReport,
+    AgentReport, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome,
+    TaskPhase, TaskReport, Usage, VerifyReport,
 };
 use crate::id::{AttemptId, CommitId, Role};
 use crate::journal::log::LogWriter;
@@ -108,6 +108,7 @@ struct Life<'a, E: Engine> {
     services: Services<E>,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
+    agent: Option<AgentReport>,
     verify: Option<VerifyReport>,
     /// Decided once, before its work gets its place.
     next: OnceLock<Option<Next>>,
@@ -154,6 +155,7 @@ impl<'a, E: Engine> Life<'a, E> {
             services: Services::none(shared),
             branch: None,
             artifacts: None,
+            agent: None,
             verify: None,
             next: OnceLock::new(),
         }
@@ -526,6 +528,7 @@ impl<E: Engine> Life<'_, E> {
             let path = workspace.directory().display().to_string();
             let (shared, attempt) = (self.shared, &self.attempt);
             let mut report = collector::collect(shared, branch, attempt, workspace.clone()).await;
+            self.agent = agent::report(shared, self.task, attempt, workspace.clone()).await;
             let succeeded = *outcome == TaskOutcome::Succeeded;
             self.artifacts =
                 collector::artifacts(shared, self.task, attempt, workspace, succeeded).await;
@@ -569,6 +572,7 @@ impl<E: Engine> Life<'_, E> {
             base: self.base(),
             branch: self.branch.take(),
             artifacts: self.artifacts.take(),
+            agent: self.agent.take(),
             ran: self.ran,
             phases: std::mem::take(&mut self.phases),
             usage: self.usage,

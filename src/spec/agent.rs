@@ -409,8 +409,17 @@ fn read_agent(
     let claim = |reader: &mut Reader<'_>, key| preset.get(key).and_then(|f| reader.claim(f));
     let needs_model = claim(reader, "needs_model") == Some(true);
     let takes_turns = claim(reader, "has_max_turns") != Some(false);
-    let model = task.get("model");
-    if needs_model && model.is_none() {
+    // Cells of a matrix may have none: `${matrix.model:-}`.
+    let model = task.get("model").and_then(|field| {
+        reader.value(field, "text", |text| match text {
+            t if t.contains(char::is_control) => {
+                Err(BadValue::new("holds control characters", "write one line"))
+            }
+            t => Ok((!t.is_empty()).then(|| t.to_owned())),
+        })
+    });
+    let is_named = model.as_ref().is_some_and(|model| model.value.is_some());
+    if needs_model && !is_named {
         let title = format!("`{}` needs a `model`", name.value);
         let hint = "name one with its provider, such as `model: anthropic/claude-sonnet-4-5`";
         reader.problem(name.span, title, hint);
@@ -423,7 +432,9 @@ fn read_agent(
     let turns = max_turns.and_then(|f| reader.integer(f, (1, MOST_TURNS)));
     AgentSpec {
         name: name.value.clone(),
-        model: model.and_then(|f| reader.line(f)).map(|m| m.value),
+        // Known with its image.
+        version: None,
+        model: model.and_then(|model| model.value),
         max_turns: turns.and_then(|turns| u32::try_from(turns.value).ok()),
         args: task
             .get("args")

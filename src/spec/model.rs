@@ -314,6 +314,8 @@ pub enum RetryCause {
     ExitCode,
     /// Its result did not pass `verify`.
     VerifyFailure,
+    /// Its agent was refused for the number of its requests: it ended with 75.
+    RateLimited,
 }
 
 /// Billionths of a CPU.
@@ -325,6 +327,9 @@ pub struct NanoCpus(pub i64);
 pub struct AgentSpec {
     /// Its name.
     pub name: String,
+    /// The version of the client in an image of agent-run's own; none in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The model, as the agent names it; its own default if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

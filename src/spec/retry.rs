@@ -19,6 +19,7 @@ const WORDS: &[(&str, Option<RetryCause>)] = &[
     ("oom", Some(RetryCause::Oom)),
     ("exit_code", Some(RetryCause::ExitCode)),
     ("verify_failure", Some(RetryCause::VerifyFailure)),
+    ("rate_limited", Some(RetryCause::RateLimited)),
     ("any", None),
 ];
 

@@ -333,6 +333,11 @@ impl Workspace {
         self.directory.join("worktree")
     }
 
+    /// The task's home.
+    pub fn home(&self) -> PathBuf {
+        self.directory.join("home")
+    }
+
     /// The task's own git directory. No host git runs here once the container has started.
     pub fn git_dir(&self) -> PathBuf {
         self.directory.join("git")

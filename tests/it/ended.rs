@@ -22,6 +22,7 @@ pub fn run(tasks: Vec<TaskReport>) -> RunSummary {
         tasks,
         stopped: None,
         took: Duration::from_secs(3700),
+        agents: None,
         egress: Vec::new(),
         teardown_errors: Vec::new(),
         directory: "/state/runs/261120-101500-abcd".into(),

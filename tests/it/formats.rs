@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_run::event::{
-    ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event, EventKind, FileStat, HostUse,
-    PhaseTime, RunSummary, StopReason, TaskEgress, TaskOutcome, TaskPhase, TaskReport, Usage,
-    VerifyReport, Versioned, events_schema, result_schema,
+    AgentReport, AgentUsage, ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event,
+    EventKind, FileStat, HostUse, PhaseTime, RunSummary, StopReason, TaskEgress, TaskOutcome,
+    TaskPhase, TaskReport, Usage, VerifyReport, Versioned, events_schema, result_schema,
 };
 use agent_run::id::CellValue;
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -137,6 +137,14 @@ fn usage() -> Usage {
     }
 }
 
+fn agent_usage() -> AgentUsage {
+    AgentUsage {
+        turns: Some(3),
+        tokens: Some(330),
+        micro_usd: Some(1800),
+    }
+}
+
 /// A report with everything in it.
 fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
     let mut branch = BranchReport::bare(result);
@@ -165,6 +173,12 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
             skipped_paths: vec![("b".into(), "is a symbolic link".into())],
             incomplete: Some("why".into()),
             ..ArtifactsReport::default()
+        }),
+        agent: Some(AgentReport {
+            name: "codex".into(),
+            version: Some("1.2.3".into()),
+            used: agent_usage(),
+            transcript: Some("/transcript.jsonl".into()),
         }),
         ran: Duration::from_secs(61),
         phases: vec![PhaseTime {
@@ -198,6 +212,7 @@ fn summary(tasks: Vec<TaskReport>) -> RunSummary {
         tasks,
         stopped: Some(StopReason::Interrupted),
         took: Duration::from_millis(90_061),
+        agents: Some(agent_usage()),
         egress: vec![TaskEgress {
             task: "a".parse().expect("an id"),
             hosts: vec![HostUse {

@@ -4,6 +4,7 @@
     reason = "these tests start the command and git as a person does"
 )]
 
+mod agents;
 mod attempts;
 mod bad_input;
 mod ci;

@@ -1,0 +1,311 @@
+//! The agents themselves, installed from their registries and run in their images against an endpoint that
+//! follows a script: reached by the allow-list of their tasks, and by nothing else.
+
+mod endpoint;
+mod shell;
+
+use std::process::Child;
+
+use endpoint::{Endpoint, build_images, good};
+use serde_json::Value;
+
+use super::scene::{Scene, expect, spawn, task};
+
+/// The page whose spec is run.
+const PAGE: &str = include_str!("../../../../docs/agents.md");
+
+const KEY: &str = "sk-scripted-0123456789abcdef";
+
+/// Every quote, and what a shell would run.
+const PROMPT: &str = r#"Say "it's" `touch /workspace/a` $(touch /workspace/b) ${HOME} \ <<E; %s !"#;
+
+/// What all tasks have: the endpoint by its name, with the scene as the first part of each path.
+const HEAD: &str = "
+version: 1
+secrets:
+  anthropic_key: { environment: SCRIPTED_KEY }
+  openai_key: { environment: SCRIPTED_KEY }
+  gemini_key: { environment: SCRIPTED_KEY }
+defaults:
+  mem_limit: 1g
+  cpus: 1
+  timeout: 4m
+  egress: { allow: ['model.test:8080'] }
+";
+
+const ENVIRONMENT: &str = "
+      CLAUDE_CODE_MAX_RETRIES: '1'
+      MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT: '2'
+      ANTHROPIC_BASE_URL: http://model.test:8080/SCENE
+      OPENAI_BASE_URL: http://model.test:8080/SCENE/v1
+      OPENAI_API_BASE: http://model.test:8080/SCENE/v1
+      GOOGLE_GEMINI_BASE_URL: http://model.test:8080/SCENE
+";
+
+/// Holds the tasks back until the endpoint can be found.
+const GATE: &str = "
+  gate:
+    run: echo ready; until [ -e /tmp/go ]; do sleep 0.1; done
+";
+
+const AGENTS: [(&str, &str); 6] = [
+    ("claude-code", ""),
+    ("codex", "model: gpt-5"),
+    ("gemini", "model: gemini-2.5-pro"),
+    ("opencode", "model: anthropic/claude-sonnet-4-5"),
+    ("aider", "model: openai/gpt-4o"),
+    ("mini-swe-agent", "model: openai/gpt-4o"),
+];
+
+/// A task of an agent in a scene of the endpoint's.
+fn agent_task(name: &str, scene: &str, more: &str) -> String {
+    let (_, model) = AGENTS
+        .iter()
+        .find(|(agent, _)| *agent == name)
+        .expect("an agent");
+    let environment = ENVIRONMENT.replace("SCENE", scene);
+    let prompt = serde_json::to_string(PROMPT).expect("JSON");
+    let mut text = format!(
+        "  {name}-{scene}:\n    needs: [gate]\n    base: HEAD\n    agent: {name}\n    prompt: {prompt}\n    environment:{environment}"
+    );
+    for line in [*model, more].iter().flat_map(|lines| lines.lines()) {
+        text += &format!("    {line}\n");
+    }
+    text
+}
+
+fn begin(scene: &Scene, spec: &str) -> (Child, impl Iterator<Item = String> + use<>) {
+    let spec = scene.spec(spec);
+    let mut command = scene.command(&["run", spec.to_str().expect("a path"), "-j", "6"]);
+    command.env("SCRIPTED_KEY", KEY);
+    spawn(command)
+}
+
+/// Runs a spec with the endpoint; gives the result, and what was written meanwhile.
+fn run(scene: &Scene, endpoint: &Endpoint, spec: &str) -> (Value, String) {
+    let (mut child, mut lines) = begin(scene, spec);
+    expect(&mut lines, "| ready");
+    let run = scene.runs().pop().expect("a run");
+    endpoint.join(&format!("agent-run-{run}-egress-proxy"));
+    good(&[
+        "exec",
+        &format!("agent-run-{run}-1-gate"),
+        "touch",
+        "/tmp/go",
+    ]);
+    let said: Vec<String> = lines.collect();
+    child.wait().expect("agent-run");
+    (scene.result(), said.join("\n"))
+}
+
+/// What a task wrote.
+fn log_of(scene: &Scene, id: &str) -> String {
+    scene.agent_run(&["-C", "repo", "logs", id]).stdout
+}
+
+fn content(scene: &Scene, report: &Value) -> String {
+    let branch = report["branch"]["branch"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{report:#}"));
+    scene.git(&["show", &format!("{branch}:readme.md")])
+}
+
+#[test]
+#[ignore = "builds the images of all agents: make test-all runs it"]
+fn each_client_works_in_its_image_and_comes_back_with_a_branch() {
+    let scene = Scene::new();
+    build_images(&scene);
+    let endpoint = Endpoint::new(&scene, 0);
+    let mut spec = format!("{HEAD}tasks:{GATE}");
+    for (name, told) in works() {
+        spec += &agent_task(name, told, "");
+    }
+    let (result, _) = run(&scene, &endpoint, &spec);
+    for (name, told) in works() {
+        came_back(&scene, &result, (name, told));
+    }
+    told_as_written(&endpoint);
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+/// The agents and what each is made to do: all of them commit, and all with tools try to get out.
+fn works() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let commit = AGENTS.iter().map(|(name, _)| (*name, "commit"));
+    let with_tools = AGENTS.iter().filter(|(name, _)| *name != "aider");
+    let escape = with_tools.map(|(name, _)| (*name, "escape"));
+    commit
+        .chain(escape)
+        .chain([("claude-code", "edit"), ("codex", "edit")])
+}
+
+/// A task brought its work back, told what it did, and got nowhere else.
+#[track_caller]
+fn came_back(scene: &Scene, result: &Value, (name, told): (&str, &str)) {
+    let id = format!("{name}-{told}");
+    let (report, log) = (task(result, &id), log_of(scene, &id));
+    assert_eq!(report["outcome"]["outcome"], "succeeded", "{id}: {log}");
+    let changed = match told {
+        "escape" => "one\ntried\n",
+        _ => "one\nchanged\n",
+    };
+    assert_eq!(content(scene, report), changed, "{id}: {log}");
+    assert_eq!(report["branch"]["files"], 1, "{id}: {report:#}");
+    let committed = report["branch"]["leftovers_committed"].as_bool();
+    assert_eq!(committed, Some(told != "commit"), "{id}: {report:#}");
+    assert!(
+        !log.contains(KEY) && !log.contains("\u{1b}["),
+        "{id}: {log}"
+    );
+    if name != "aider" {
+        let first = if told == "commit" {
+            "cat readme.md"
+        } else {
+            "readme.md"
+        };
+        assert!(log.contains(first), "{id}: {log}");
+    }
+    let agent = &report["agent"];
+    assert_eq!(agent["name"], name, "{id}");
+    let version = agent_run::agents::version(name).expect("a version");
+    assert_eq!(agent["version"], version, "{id}");
+    let turns = (name != "aider").then_some(if told == "commit" { 3 } else { 2 });
+    assert_eq!(agent["turns"].as_u64(), turns, "{id}: {log}");
+    let transcript = agent["transcript"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{id}: {report:#}"));
+    let transcript = std::fs::read_to_string(transcript).expect("a transcript");
+    assert!(transcript.contains("readme.md"), "{id}: {transcript}");
+    assert!(!transcript.contains(KEY), "{id}");
+}
+
+/// The prompt arrived as it is, and the key by the secret; nothing ran what stands in the prompt.
+fn told_as_written(endpoint: &Endpoint) {
+    let asked = endpoint.asked();
+    let prompt = serde_json::to_string(PROMPT).expect("JSON");
+    for (name, sign) in [
+        ("claude-code", "/v1/messages?"),
+        ("codex", "/v1/responses"),
+        ("gemini", ":streamGenerateContent"),
+        ("opencode", "/v1/messages"),
+        ("aider and mini-swe-agent", "/chat/completions"),
+    ] {
+        let of_it = asked
+            .iter()
+            .filter(|asked| asked["path"].as_str().is_some_and(|p| p.contains(sign)));
+        let of_it: Vec<&Value> = of_it.collect();
+        assert!(!of_it.is_empty(), "{name}");
+        for asked in of_it {
+            assert_eq!(asked["key"], KEY, "{name}: {}", asked["path"]);
+        }
+        let is_told = |asked: &&Value| {
+            asked["asked"]
+                .to_string()
+                .contains(prompt.trim_matches('"'))
+        };
+        let number = asked
+            .iter()
+            .filter(|a| a["path"].as_str().is_some_and(|p| p.contains(sign)));
+        assert!(
+            number.filter(is_told).count() > 0,
+            "{name} was not told the prompt as it is"
+        );
+    }
+}
+
+#[test]
+#[ignore = "builds the images of all agents: make test-all runs it"]
+fn failures_of_a_model_are_told_apart() {
+    let scene = Scene::new();
+    build_images(&scene);
+    let endpoint = Endpoint::new(&scene, 1);
+    let expected = [
+        ("claude-code", "unauthorized", 77),
+        ("claude-code", "limited", 75),
+        ("claude-code", "broken", 69),
+        ("claude-code", "endless", 79),
+        ("codex", "unauthorized", 77),
+        ("codex", "limited", 75),
+        ("codex", "cut", 69),
+        ("codex", "endless", 79),
+        ("gemini", "unauthorized", 77),
+        ("gemini", "endless", 79),
+        ("opencode", "unauthorized", 77),
+        ("opencode", "endless", 79),
+        ("aider", "unauthorized", 77),
+        ("mini-swe-agent", "unauthorized", 77),
+        ("mini-swe-agent", "limited", 75),
+        ("mini-swe-agent", "endless", 79),
+    ];
+    let mut spec = format!("{HEAD}tasks:{GATE}");
+    for (name, told, _) in expected {
+        let turns = if name == "aider" { "" } else { "max_turns: 4" };
+        spec += &agent_task(name, told, turns);
+    }
+    for (name, _) in AGENTS {
+        spec += &agent_task(name, "option", "args: [--no-such-option]");
+    }
+    let again = "retry: { max: 1, when: [rate_limited] }";
+    spec += &agent_task("codex", "limited", again).replacen("codex-limited:", "again:", 1);
+    let (result, said) = run(&scene, &endpoint, &spec);
+    let options = AGENTS.iter().map(|(name, _)| (*name, "option", 78));
+    let mut wrong = Vec::new();
+    for (name, told, code) in expected.into_iter().chain(options) {
+        let id = format!("{name}-{told}");
+        let report = task(&result, &id);
+        let log = log_of(&scene, &id);
+        if report["outcome"]["exit_code"] != code {
+            wrong.push(format!("{id}: not {code} but {}\n{log}", report["outcome"]));
+            continue;
+        }
+        assert!(log.contains(&format!("agent-run: {name}: ")), "{id}: {log}");
+        assert!(!log.contains(KEY), "{id}: {log}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (name, _) in AGENTS {
+        let version = agent_run::agents::version(name).expect("a version");
+        let log = log_of(&scene, &format!("{name}-option"));
+        assert!(log.contains(&format!("is for version {version}")), "{log}");
+    }
+    assert_eq!(task(&result, "again")["attempt"], 2, "{said}");
+}
+
+/// `docs/agents.md` is right: its spec runs, and four agents come back with a branch each.
+#[test]
+#[ignore = "builds the images of all agents: make test-all runs it"]
+fn four_agents_try_the_same_task() {
+    let scene = Scene::new();
+    build_images(&scene);
+    let endpoint = Endpoint::new(&scene, 2);
+    let (_, example) = PAGE.split_once("```yaml\n").expect("a spec");
+    let (example, _) = example.split_once("```").expect("its end");
+    let environment = format!("  environment:{}", ENVIRONMENT.replace("SCENE", "commit"));
+    let spec = example
+        .replace(
+            "egress: { allow: [] }",
+            "egress: { allow: ['model.test:8080'] }",
+        )
+        .replace(
+            "environment: ANTHROPIC_API_KEY",
+            "environment: SCRIPTED_KEY",
+        )
+        .replace("environment: OPENAI_API_KEY", "environment: SCRIPTED_KEY")
+        .replace("environment: GEMINI_API_KEY", "environment: SCRIPTED_KEY")
+        .replace("tasks:\n", &format!("{environment}tasks:{GATE}"))
+        .replace(
+            "    agent: ${matrix.agent}\n",
+            "    agent: ${matrix.agent}\n    needs: [gate]\n    base: HEAD\n",
+        );
+    let (result, said) = run(&scene, &endpoint, &spec);
+    for agent in ["claude-code", "codex", "gemini", "opencode"] {
+        let id = format!("change[agent={agent}]");
+        let report = task(&result, &id);
+        assert_eq!(
+            report["outcome"]["outcome"],
+            "succeeded",
+            "{id}: {}\n{said}",
+            log_of(&scene, &id)
+        );
+        assert!(report["verify"].is_object(), "{report:#}");
+        assert_eq!(content(&scene, report), "one\nchanged\n");
+    }
+}
