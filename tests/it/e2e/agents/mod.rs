@@ -16,6 +16,9 @@ const PAGE: &str = include_str!("../../../../docs/agents.md");
 
 const KEY: &str = "sk-scripted-0123456789abcdef";
 
+/// What Claude Code keeps of a subscription's log-in.
+const LOGIN: &str = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-scripted","refreshToken":"sk-ant-ort01-scripted","expiresAt":4102444800000,"scopes":["user:inference"],"subscriptionType":"max"}}"#;
+
 /// Every quote, and what a shell would run.
 const PROMPT: &str = r#"Say "it's" `touch /workspace/a` $(touch /workspace/b) ${HOME} \ <<E; %s !"#;
 
@@ -26,6 +29,7 @@ secrets:
   anthropic_key: { environment: SCRIPTED_KEY }
   openai_key: { environment: SCRIPTED_KEY }
   gemini_key: { environment: SCRIPTED_KEY }
+  claude_login: { file: login.json }
 defaults:
   mem_limit: 1g
   cpus: 1
@@ -120,11 +124,26 @@ fn each_client_works_in_its_image_and_comes_back_with_a_branch() {
     for (name, told) in works() {
         spec += &agent_task(name, told, "");
     }
+    std::fs::write(scene.path().join("login.json"), LOGIN).expect("a log-in");
+    spec += &agent_task("claude-code", "login", "secrets: [claude_login]");
     let (result, _) = run(&scene, &endpoint, &spec);
     for (name, told) in works() {
         came_back(&scene, &result, (name, told));
     }
     told_as_written(&endpoint);
+    let report = task(&result, "claude-code-login");
+    assert_eq!(report["secrets"], serde_json::json!(["claude_login"]));
+    assert_eq!(content(&scene, report), "one\nchanged\n");
+    let with_login = |asked: &Value| {
+        asked["path"]
+            .as_str()
+            .is_some_and(|p| p.starts_with("/login/"))
+    };
+    let with_login: Vec<Value> = endpoint.asked().into_iter().filter(with_login).collect();
+    assert!(!with_login.is_empty());
+    for asked in with_login {
+        assert_eq!(asked["key"], "sk-ant-oat01-scripted", "{}", asked["path"]);
+    }
     assert_eq!(scene.left(), Vec::<String>::new());
 }
 
@@ -180,7 +199,12 @@ fn came_back(scene: &Scene, result: &Value, (name, told): (&str, &str)) {
 
 /// The prompt arrived as it is, and the key by the secret; nothing ran what stands in the prompt.
 fn told_as_written(endpoint: &Endpoint) {
-    let asked = endpoint.asked();
+    let mut asked = endpoint.asked();
+    asked.retain(|asked| {
+        !asked["path"]
+            .as_str()
+            .is_some_and(|p| p.starts_with("/login/"))
+    });
     let prompt = serde_json::to_string(PROMPT).expect("JSON");
     for (name, sign) in [
         ("claude-code", "/v1/messages?"),
