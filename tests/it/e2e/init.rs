@@ -218,3 +218,26 @@ fn the_commands_that_it_names_work_where_it_was_started() {
     let planned = scene.agent_run(&["plan", spec]);
     assert_eq!(planned.code, Some(0), "{ended}\n{planned}");
 }
+
+#[test]
+fn the_agent_in_the_comments_only_has_to_be_uncommented() {
+    let scene = Scene::new();
+    assert_eq!(in_repo(&scene, &["init"]).code, Some(0));
+    let path = scene.repo().join("agent-run.yaml");
+    let text = std::fs::read_to_string(&path).expect("the spec");
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with("  ") || rest == "secrets:" => rest,
+        _ => line,
+    });
+    let lines: Vec<&str> = lines.collect();
+    std::fs::write(&path, lines.join("\n")).expect("the spec");
+    let planned = in_repo(&scene, &["plan"]);
+    assert_eq!(planned.code, Some(0), "{planned}");
+    for part in [
+        "agent     claude-code",
+        "nothing but api.anthropic.com",
+        "anthropic_key as $ANTHROPIC",
+    ] {
+        assert!(planned.stdout.contains(part), "{planned}");
+    }
+}
