@@ -98,7 +98,7 @@ tasks:
      --> agent-run.yaml:5:34
       |
     5 |   b: { retry: { max: many, when: services_failure } }
-      |                                  ^^^^^^^^^^^^^^^^ write one of: infra_failure, pull_failure, service_failure, timeout, oom, exit_code, verify_failure, any
+      |                                  ^^^^^^^^^^^^^^^^ write one of: infra_failure, pull_failure, service_failure, timeout, oom, exit_code, verify_failure, rate_limited, any
 
     error: `when` is empty
      --> agent-run.yaml:6:23
