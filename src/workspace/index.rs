@@ -41,6 +41,16 @@ pub(super) struct Settling {
     ends: Condvar,
 }
 
+/// Git runs until this is dropped: after a panic too, or the second thread would wait for ever.
+struct Ends<'a>(&'a Settling);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = true;
+        self.0.ends.notify_one();
+    }
+}
+
 /// What was settled while git ran.
 pub(super) struct Settled {
     /// What `ls-tree -r -z` says.
@@ -91,9 +101,9 @@ impl Settling {
                 let files = self.follow(&files(&list).collect::<Vec<_>>());
                 Settled { list, files }
             });
+            let ends = Ends(self);
             let checked_out = checks_out();
-            *self.lock() = true;
-            self.ends.notify_one();
+            drop(ends);
             match settled.join() {
                 Ok(settled) => (checked_out, settled),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -219,6 +229,7 @@ fn on_two_threads<T: Sync, E: Send>(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
+    use std::time::Instant;
 
     use super::*;
 
@@ -238,7 +249,9 @@ mod tests {
         let write = |file| fs::write(path(file), "text").unwrap();
         let git = || {
             (0..150).for_each(write);
+            let patience = Instant::now() + Duration::from_secs(60);
             while !(0..BEHIND).all(is_dated) {
+                assert!(Instant::now() < patience, "nobody dates what is written");
                 thread::yield_now();
             }
             assert!(!is_dated(149), "git may not have written all of it");
