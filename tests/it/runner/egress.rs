@@ -191,6 +191,25 @@ async fn a_proxy_that_ends_is_said_and_started_again() {
     scene.assert_nothing_left();
 }
 
+/// The time of a task that starts meanwhile begins once it can reach what is on its list.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_started_again_is_waited_for() {
+    let scene = scene(proxy().prints("ready\n").after(Duration::from_secs(55)));
+    let slow = Duration::from_secs(20);
+    let name = format!("agent-run-{}-egress-proxy", scene.run);
+    let again = ((Operation::CreateContainer, name), 2);
+    scene.engine.fault_at(again, Fault::Slow(slow));
+    let one_by_one = TWO.replace("version: 1", "version: 1\nmax_parallel: 1");
+    let summary = scene.run(&one_by_one).await;
+    all_good(&summary);
+    assert!(scene.engine.went_wrong());
+    let [a, b] = ["a", "b"].map(|task| report(&summary, task).ran);
+    assert!(a >= TASKS, "{a:?}");
+    // Its container was there all that time, but for what the proxy had begun before.
+    assert!(b < TASKS - Duration::from_secs(10), "{b:?}");
+    scene.assert_nothing_left();
+}
+
 #[tokio::test(start_paused = true)]
 async fn whatever_call_of_it_goes_wrong_ends_nothing_else() {
     for operation in [

@@ -3,9 +3,10 @@
 use super::super::scene::{Scene, docker};
 use crate::docker::BASE_IMAGE;
 
-/// Answers HTTP at 80 with who it is and the host that it was asked as, and echoes what comes at other ports.
+/// Answers HTTP at 80 with who it is and the host that it was asked as, speaks WebSocket (RFC 6455) there where
+/// asked for it, one frame each way, and echoes what comes at other ports.
 const SERVER: &str = r#"
-import http.server, socketserver, sys, threading
+import base64, hashlib, http.server, socketserver, sys, threading
 who = sys.argv[1]
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
@@ -16,6 +17,8 @@ class Echo(socketserver.BaseRequestHandler):
 class Web(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        if self.headers["Upgrade"] == "websocket":
+            return self.websocket()
         moved = self.path == "/redirect"
         body = f"{who} as {self.headers['Host']}".encode()
         self.send_response(302 if moved else 200)
@@ -24,6 +27,21 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def websocket(self):
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        self.send_header("Sec-WebSocket-Accept", accept)
+        self.end_headers()
+        kind, length = self.rfile.read(2)
+        mask = self.rfile.read(4)
+        masked = self.rfile.read(length & 127)
+        said = bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked))
+        body = who.encode() + b" heard " + said
+        self.wfile.write(bytes([kind, len(body)]) + body)
+        self.close_connection = True
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
     request_queue_size = 512

@@ -25,6 +25,37 @@ tasks:
     egress: { allow: [other.test] }
 ";
 
+/// A client of WebSockets (RFC 6455) at the hosts given as arguments, through the proxy that the environment
+/// names, as such clients go through one: says a text frame, and prints what comes back.
+const WEBSOCKET: &str = r#"
+import base64, hashlib, os, socket, sys, urllib.parse
+proxy = urllib.parse.urlsplit(os.environ["http_proxy"])
+for host in sys.argv[1:]:
+    s = socket.create_connection((proxy.hostname, proxy.port), 20)
+    stream = s.makefile("rwb")
+    def ask(lines):
+        stream.write("\r\n".join([*lines, "", ""]).encode())
+        stream.flush()
+        head = [line.decode().strip() for line in iter(stream.readline, b"\r\n") if line]
+        return int(head[0].split()[1]), dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
+    code, _ = ask([f"CONNECT {host}:80 HTTP/1.1", f"Host: {host}:80"])
+    if code != 200:
+        print(host, "refused", code)
+        continue
+    key = base64.b64encode(os.urandom(16)).decode()
+    code, head = ask(["GET /chat HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
+                      f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"])
+    whole = (key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()
+    accept = base64.b64encode(hashlib.sha1(whole).digest()).decode()
+    assert (code, head["sec-websocket-accept"]) == (101, accept.lower()), (code, head)
+    mask, said = os.urandom(4), b"hello"
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(said))
+    stream.write(bytes([0x81, 0x80 | len(said)]) + mask + masked)
+    stream.flush()
+    kind, length = stream.read(2)
+    print(host, hex(kind), stream.read(length).decode())
+"#;
+
 /// A run of both tasks, and the names of its containers.
 struct Tasks {
     run: String,
@@ -352,6 +383,11 @@ fn a_task_reaches_what_is_on_its_list_and_nothing_around_the_proxy() {
     let code = "curl -s -o /dev/null -w '%{http_code}' http://denied.test/";
     assert_eq!(tasks.sh("one", code), "403");
     expect(&mut lines, "one: egress denied denied.test:80");
+    let websockets = format!("python3 - allowed.test denied.test <<'END'{WEBSOCKET}END");
+    assert_eq!(
+        tasks.sh("one", &websockets),
+        "allowed.test 0x81 listed heard hello\ndenied.test refused 403\n"
+    );
     let redirect =
         "curl -sL -o /dev/null -w '%{http_code} %{url_effective}' http://allowed.test/redirect";
     assert_eq!(tasks.sh("one", redirect), "403 http://denied.test/");
