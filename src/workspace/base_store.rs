@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use super::store::{ColdCost, Source, Store};
@@ -20,6 +21,8 @@ pub struct BaseStore {
     base: CommitId,
     submodules: Vec<Submodule>,
     notes: Vec<String>,
+    /// How many files the base has, once that was asked.
+    files: Arc<OnceLock<u64>>,
 }
 
 impl BaseStore {
@@ -54,6 +57,7 @@ impl BaseStore {
             base: base.clone(),
             submodules,
             notes,
+            files: Arc::default(),
         })
     }
 
@@ -102,13 +106,17 @@ impl BaseStore {
         self.store.shallow()
     }
 
-    /// How many files the base has, submodules counted as one.
+    /// How many files the base has, submodules counted as one. Git lists them the first time.
     pub fn count_files(&self, git: &Git) -> Result<u64, WorkspaceError> {
+        if let Some(files) = self.files.get() {
+            return Ok(*files);
+        }
         // A byte and a line's end for each.
         let call = git.call(["ls-tree", "-r", "--format=x", self.base.as_str()]);
         let listed = call.git_dir(self.path()).run();
         let listed = listed.map_err(WorkspaceError::git("count the files of the base"))?;
-        Ok(listed.len() as u64 / 2)
+        let files = listed.len() as u64 / 2;
+        Ok(*self.files.get_or_init(|| files))
     }
 
     /// When a run last used the store in this directory.

@@ -185,7 +185,7 @@ impl Workspace {
             ),
             refs: request.start.map(Start::refs).unwrap_or_default(),
             objects: &workspace.own_objects(request.store),
-            shallow: request.store.shallow(),
+            store: request.store,
             submodules: &submodules,
             branch: Some(request.branch),
             exclude: &prepared::exclude(request.exclude, request.prepared),

@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::base_store::BaseStore;
 use super::index::Settling;
 use super::submodules::{self, Submodule};
 use super::{SharedCheckout, WorkspaceError, make_directory};
@@ -42,6 +43,8 @@ const CONFIG: &str = "\
 pub(super) const BORROWED: &str = "/agent/base/objects";
 /// The commit that an attempt starts from: all that it borrows is reachable from here.
 const BASE_REF: &str = "refs/agent-run/base";
+/// From so many files on a second thread is worth a listing of them.
+const MANY_FILES: u64 = 5000;
 const CHECKOUT_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What git directories are made of.
@@ -53,8 +56,8 @@ pub(super) struct Recipe<'a> {
     pub(super) refs: Vec<(String, &'a CommitId)>,
     /// What is borrowed: where it is here, and where it is inside the container.
     pub(super) objects: &'a [(PathBuf, String)],
-    /// Where the borrowed history is cut off.
-    pub(super) shallow: Option<Vec<u8>>,
+    /// The base's: where the borrowed history is cut off, and how many files there are.
+    pub(super) store: &'a BaseStore,
     /// Outer before inner.
     pub(super) submodules: &'a [Submodule],
     /// The branch that HEAD is on; detached where there is none.
@@ -85,6 +88,8 @@ struct Private<'a> {
     /// Where the borrowed objects are here, and where they are inside the container.
     objects: &'a [(PathBuf, String)],
     shallow: Option<Vec<u8>>,
+    /// The base's store, which knows how many files there are; none for a submodule's.
+    store: Option<&'a BaseStore>,
 }
 
 /// Makes a git directory, with those of submodules in it, and checks the base out unless that was
@@ -95,7 +100,8 @@ pub(super) fn create(recipe: &Recipe<'_>, git_dir: &Path) -> Result<(), Workspac
         git_dir: git_dir.to_owned(),
         commits: recipe.commits,
         objects: recipe.objects,
-        shallow: recipe.shallow.clone(),
+        shallow: recipe.store.shallow(),
+        store: Some(recipe.store),
     };
     let branch = recipe.branch.map(BranchName::full_ref);
     let head = match &branch {
@@ -128,6 +134,7 @@ fn create_submodule(
         commits: (&submodule.commit, &submodule.commit),
         objects: &[(submodule.store.objects(), submodule.objects_inside())],
         shallow: submodule.store.shallow(),
+        store: None,
     };
     let mut path = git_dir.to_owned();
     for part in Path::new(&submodule.git_dir) {
@@ -231,7 +238,13 @@ impl Private<'_> {
         };
         let (checked_out, settled) = settling.while_git(
             || call(&["read-tree", "--reset", "-u", commit]),
-            || call(&["ls-tree", "-r", "-z", "--full-tree", commit]).ok(),
+            || {
+                // What one task makes of the base, it has about as many files.
+                let count = |store: &BaseStore| store.count_files(self.git);
+                let is_large = |store| count(store).is_ok_and(|files| files >= MANY_FILES);
+                let list = ["ls-tree", "-r", "-z", "--full-tree", commit];
+                self.store.is_none_or(is_large).then(|| call(&list).ok())?
+            },
         );
         checked_out.map_err(WorkspaceError::git("check the base out"))?;
         let finished = settling.finish(&self.git_dir.join("index"), &settled);

@@ -99,7 +99,7 @@ impl SetupPlace {
             git: request.git,
             commits: (base, base),
             objects: &[borrowed],
-            shallow: request.store.shallow(),
+            store: request.store,
             submodules: request.store.submodules(),
             branch: None,
             refs: Vec::new(),

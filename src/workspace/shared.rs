@@ -138,7 +138,7 @@ impl SharedRequest<'_> {
             commits: (base, base),
             refs: Vec::new(),
             objects: &[borrowed],
-            shallow: self.store.shallow(),
+            store: self.store,
             submodules: self.store.submodules(),
             branch: None,
             exclude: b"",
