@@ -490,7 +490,8 @@ impl<E: Engine> Dispatch<E> {
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
         // It is on the network, and knows all that was asked for once it has ended.
-        let of_proxy = egress::close(&self.shared).await;
+        let mut problems = egress::close(&self.shared).await;
+        problems.extend(self.shared.setups.close().await);
         let (removed, not_released, not_unpinned) = tokio::join!(
             self.shared.network.release(&*context.engine),
             views::release(&self.shared),
@@ -520,7 +521,7 @@ impl<E: Engine> Dispatch<E> {
             teardown_errors: [not_removed, not_released, not_unpinned]
                 .into_iter()
                 .flatten()
-                .chain(of_proxy)
+                .chain(problems)
                 .collect(),
             directory: context.state.run(&context.plan.run),
         })

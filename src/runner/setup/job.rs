@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::removal::Removal;
 use super::{Ended, Ready, SetupFailure, failed};
 use crate::engine::config::{
     CommitConfig, ContainerConfig, ImageRequest, NetworkAttachment, PullPolicy, Trusted,
@@ -88,9 +89,8 @@ impl<E: Engine> Job<E> {
         };
         let ready = match self.find().await? {
             Some(ready) => Step::Done(ready),
-            None => self.make(waiting, deadline).await?,
+            None => self.make(waiting, (deadline, lock)).await?,
         };
-        drop(lock);
         Ok(ready)
     }
 
@@ -176,11 +176,11 @@ impl<E: Engine> Job<E> {
         self.shared.event(Some(&self.task.id), kind);
     }
 
-    /// Makes it; what was begun is removed where it does not come to its end.
+    /// Makes it; what was begun is removed, beside the tasks that wait where all is there for them.
     async fn make(
         &self,
         waiting: &mut watch::Receiver<usize>,
-        deadline: Instant,
+        (deadline, lock): (Instant, PreparedLock),
     ) -> Result<Step<Ready>, SetupFailure> {
         let began = Instant::now();
         self.tell("runs".into());
@@ -188,21 +188,26 @@ impl<E: Engine> Job<E> {
         let place = place.map_err(|e| StepError::new("setup", &e))?;
         let container = run_container_name(&self.shared.context.plan.run, Role::Setup, &self.key);
         let made = self.run(&place, &container, waiting, deadline).await;
-        let engine = &*self.shared.context.engine;
-        let removed = again(|| engine.remove_container(&container)).await;
-        let state = self.shared.context.state.clone();
-        let cleared = blocking(move || place.remove(&state)).await;
-        let problems = [
-            removed.err().map(|e| StepError::new("remove", &e)),
-            cleared.err().map(|e| StepError::new("remove", &e)),
-        ];
-        for problem in problems.into_iter().flatten() {
-            let message = problem.message;
-            self.shared
-                .event(Some(&self.task.id), EventKind::Warning { message });
-        }
+        let context = &self.shared.context;
+        let (engine, state) = (context.engine.clone(), context.state.clone());
+        let removal = async move {
+            let removed = again(|| engine.remove_container(&container)).await;
+            let cleared = blocking(move || place.remove(&state)).await;
+            // Nobody else makes it before.
+            drop(lock);
+            let removed = removed.err().map(|e| StepError::new("remove", &e).message);
+            let cleared = cleared.err().map(|e| StepError::new("remove", &e).message);
+            removed.into_iter().chain(cleared).collect()
+        };
+        let removal = Removal::begin(removal);
         if matches!(made, Ok(Step::Done(_))) {
             self.tell(format!("ready after {:.1?}", began.elapsed()));
+            self.shared.setups.leave(removal);
+        } else {
+            for message in removal.ends().await {
+                let kind = EventKind::Warning { message };
+                self.shared.event(Some(&self.task.id), kind);
+            }
         }
         made
     }

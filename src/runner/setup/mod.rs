@@ -7,6 +7,7 @@
 mod caches;
 mod copies;
 mod job;
+mod removal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::workspace::PreparedPath;
 pub(super) use caches::{mounts_of_caches, release_caches, take_caches};
 pub(super) use copies::fill_copies;
 use job::Job;
+use removal::Removal;
 
 /// Part of every key, to be changed with what is made here.
 const FORMAT: u32 = 1;
@@ -99,6 +101,7 @@ pub(super) struct Setups {
     told: AtomicBool,
     /// What the base has of all files that setups depend on.
     files: OnceCell<Result<BTreeMap<String, TreeEntry>, StepError>>,
+    removals: Mutex<Vec<Removal>>,
 }
 
 /// Waits until what a task's setup prepares is there; nothing if the task is to stop first. With `anew`
@@ -169,6 +172,23 @@ impl Setups {
         });
         known.insert(key, Known::UnderWay(Arc::downgrade(&under_way)));
         Ok(under_way)
+    }
+
+    /// Leaves what is being removed to the run's end.
+    fn leave(&self, removal: Removal) {
+        let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        removals.push(removal);
+    }
+
+    /// Waits until nothing is left of what setups were carried out with; gives what could not be removed.
+    pub(super) async fn close(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let removals =
+            std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner));
+        for removal in removals {
+            problems.extend(removal.ends().await);
+        }
+        problems
     }
 
     fn note(&self, key: String, known: Known) {
