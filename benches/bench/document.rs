@@ -1,20 +1,48 @@
-//! Writes what was measured into `docs/benchmarks.md`, between two marks; the rest is by hand.
+//! Writes what was measured into `docs/benchmarks.json`, and all of that as a table into
+//! `docs/benchmarks.md`, between two marks; the rest is by hand.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::rows::Row;
 use crate::scene::{Scene, command, run};
 
+const MEASURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.json");
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 const BEGIN: &str = "<!-- written by `make bench` -->\n";
 const END: &str = "<!-- end of what `make bench` wrote -->\n";
 
-/// Replaces what an earlier run wrote. Comparisons that failed are named.
-pub fn write(scene: &Scene, rows: &[Row], failed: &[&str]) -> Result<()> {
+/// A comparison as it was measured last.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// When, as a date.
+    on: String,
+    /// In words: what, against what, the goal, the measure, the medians.
+    rows: Vec<[String; 5]>,
+}
+
+/// Replaces what was measured of these comparisons before; `order` is that of the table. Comparisons that
+/// failed are named.
+pub fn write(
+    scene: &Scene,
+    measured: &[(&str, Vec<Row>)],
+    failed: &[&str],
+    order: &[&str],
+) -> Result<()> {
+    let known = fs::read_to_string(MEASURED)?;
+    let mut known: BTreeMap<String, Measured> = serde_json::from_str(&known)?;
+    known.retain(|name, _| order.contains(&name.as_str()));
+    for (name, rows) in measured {
+        let on = jiff::Zoned::now().date().to_string();
+        let rows = rows.iter().map(Row::words).collect();
+        known.insert((*name).to_owned(), Measured { on, rows });
+    }
+    fs::write(MEASURED, serde_json::to_string_pretty(&known)? + "\n")?;
     let document = fs::read_to_string(DOCUMENT)?;
     let parts = document.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
@@ -23,7 +51,7 @@ pub fn write(scene: &Scene, rows: &[Row], failed: &[&str]) -> Result<()> {
     let (before, after) = parts.with_context(|| format!("{DOCUMENT} has lost its marks"))?;
     let text = format!(
         "{before}{BEGIN}\n{}\n{}{}\n{END}{after}",
-        table(rows),
+        table(order.iter().filter_map(|name| known.get(*name))),
         not_measured(failed),
         machine(scene)?
     );
@@ -32,16 +60,16 @@ pub fn write(scene: &Scene, rows: &[Row], failed: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn table(rows: &[Row]) -> String {
-    let head = "| what | against | goal | measured | medians |\n|---|---|---|---|---|\n";
-    let row = |row: &Row| {
-        let (goal, measured) = (row.goal(), row.measured());
-        format!(
-            "| {} | {} | {goal} | {measured} | {} |\n",
-            row.what, row.against, row.detail
-        )
-    };
-    head.to_owned() + &rows.iter().map(row).collect::<String>()
+fn table<'a>(all: impl Iterator<Item = &'a Measured>) -> String {
+    let mut table = String::from(
+        "| what | against | goal | measured | medians | on |\n|---|---|---|---|---|---|\n",
+    );
+    for Measured { on, rows } in all {
+        for row in rows {
+            table += &format!("| {} | {on} |\n", row.join(" | "));
+        }
+    }
+    table
 }
 
 fn not_measured(failed: &[&str]) -> String {
@@ -63,8 +91,7 @@ fn machine(scene: &Scene) -> Result<String> {
     let memory = info["MemTotal"].as_u64().unwrap_or_default() >> 20;
     let lines = [
         format!(
-            "Measured on {} by `make bench`, agent-run {}.",
-            jiff::Zoned::now().date(),
+            "Measured by `make bench`, agent-run {}, each comparison on its day, the last ones on this machine:",
             env!("CARGO_PKG_VERSION")
         ),
         String::new(),

@@ -47,12 +47,15 @@ static HEAP: PeakAlloc = PeakAlloc;
 /// Compares agent-run with what people would use instead, on this machine.
 #[derive(clap::Parser)]
 struct Options {
-    /// Comparisons to make; without it all are made, and docs/benchmarks.md is written
+    /// Comparisons to make; all without it
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
     /// Rounds that count, besides the first, in place of each comparison's own number
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
+    /// Write what was measured into docs/benchmarks.md
+    #[arg(long)]
+    write: bool,
     /// Given by `cargo bench`; says nothing
     #[arg(long, hide = true)]
     bench: bool,
@@ -114,7 +117,7 @@ fn compare(options: &Options) -> Result<()> {
                 for row in &made {
                     println!("  {row}");
                 }
-                rows.extend(made);
+                rows.push((name, made));
             }
             Err(error) => {
                 eprintln!("bench: {name} failed: {error:#}");
@@ -124,8 +127,8 @@ fn compare(options: &Options) -> Result<()> {
             }
         }
     }
-    if options.only.is_empty() {
-        document::write(&scene, &rows, &failed)?;
+    if options.write {
+        document::write(&scene, &rows, &failed, &names)?;
     }
     if !failed.is_empty() {
         bail!("not measured: {}", failed.join(", "));

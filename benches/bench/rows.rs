@@ -51,8 +51,19 @@ impl Row {
         }
     }
 
+    /// The row in words: what, against what, the goal, the measure, the detail.
+    pub fn words(&self) -> [String; 5] {
+        [
+            self.what.clone(),
+            self.against.clone(),
+            self.goal(),
+            self.measured(),
+            self.detail.clone(),
+        ]
+    }
+
     /// The goal in words.
-    pub fn goal(&self) -> String {
+    fn goal(&self) -> String {
         match self.goal {
             Goal::AtMost(most) => format!("≤ {most}{}", self.unit),
             Goal::AtLeast(least) => format!("≥ {least}{}", self.unit),
@@ -61,7 +72,7 @@ impl Row {
     }
 
     /// The quantity in words; one that misses its goal is marked.
-    pub fn measured(&self) -> String {
+    fn measured(&self) -> String {
         let met = match self.goal {
             Goal::AtMost(most) => self.measured <= most,
             Goal::AtLeast(least) => self.measured >= least,
