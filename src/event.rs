@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 
-pub use agent::{AgentReport, AgentUsage};
+pub use agent::{AgentReport, AgentUsage, Budget};
 pub use artifacts::{ArtifactFile, ArtifactsReport};
 pub use egress::{HostUse, TaskEgress};
 
@@ -144,6 +144,13 @@ pub enum EventKind {
     OutOfDisk {
         /// How much it uses at least, in bytes.
         used_bytes: u64,
+    },
+    /// The task has used up its `budget`: its container is stopped.
+    OutOfBudget {
+        /// What its agent has used in all attempts, by its client's word.
+        used: AgentUsage,
+        /// What it may use.
+        budget: Budget,
     },
     /// The task asked for a host that its allow-list does not have, for the first time.
     EgressDenied {
@@ -272,6 +279,13 @@ pub enum TaskOutcome {
     OutOfDisk {
         /// How much it used when that was seen, in bytes, or more.
         used_bytes: u64,
+    },
+    /// It used up its `budget`, and was stopped.
+    OutOfBudget {
+        /// What its agent had used in all attempts when that was seen, by its client's word.
+        used: AgentUsage,
+        /// What it may use.
+        budget: Budget,
     },
     /// It ran past its `timeout`.
     TimedOut,

@@ -7,9 +7,21 @@ told() {
     fi
 }
 
+# What the client has used so far where its events do not tell: one object of JSON with `turns`, `tokens` or `usd`.
+# A preset may have one of its own.
+spent() {
+    echo '{}'
+}
+
+# Writes down what has been used so far, by the events and by `spent`; not half of it.
+note() {
+    { cat "$state/numbers" && spent; } | jq -sc add >"$state/$1" && mv "$state/$1" "$state/usage.json"
+}
+
 # Makes lines for people of a client's events, one JSON object in a line; what is none stays as it is.
 # The program of jq in $1 defines `event`, which makes of one any number of objects with `line`, `turn`
-# (its id), or `tokens` and `usd` (both in all). The numbers go to standard error, as JSON.
+# (its id), `part` (an id, with the `tokens` and `usd` of that), or `tokens` and `usd` (both in all). The numbers
+# go to standard error whenever they change, as JSON.
 events() {
     jq -nRr --unbuffered --argjson most "${AGENT_MAX_TURNS:-0}" '
         def short: tostring | split("\n")[0] | .[0:300];
@@ -19,19 +31,25 @@ events() {
         def told: "agent-run: turns: \(.turns)" + if .tokens then ", tokens: \(.tokens)" else "" end
             + if (.usd // 0) > 0 then ", $\(.usd * 10000 | round / 10000)" else "" end;
         '"$1"'
-        foreach (inputs, null) as $raw ({ seen: {}, say: [] };
+        foreach (inputs, null) as $raw ({ seen: {}, parts: {}, say: [] };
             .say = []
+            | .before = numbers
             | .is_over = ($raw == null or $most > 0 and (.seen | length) > $most)
-            | if .is_over then .say = [numbers | stderr | told] else
+            | if .is_over then .say = [numbers | told] else
                 reduce ($raw | (fromjson? | objects) // null
                     | if . then event else { line: $raw } end) as $e (.;
                     if $e.line then .say += [$e.line] else . end
                     | if $e.turn then .seen[$e.turn] = true else . end
-                    | if $e.tokens then .tokens = $e.tokens else . end
-                    | if $e.usd then .usd = $e.usd else . end
-                    | if $e.step then .usd = (.usd // 0) + $e.step.usd
-                        | .tokens = (.tokens // 0) + $e.step.tokens else . end)
+                    | if $e.part then
+                        .parts[$e.part] = $e
+                        | .tokens = ([.parts[].tokens | values] | add)
+                        | .usd = ([.parts[].usd | values] | add)
+                      else
+                        if $e.tokens then .tokens = $e.tokens else . end
+                        | if $e.usd then .usd = $e.usd else . end
+                      end)
               end;
+            (if numbers == .before then empty else numbers | stderr | empty end),
             .say[], if .is_over and $raw != null then "" | halt_error(79) else empty end)'
 }
 
@@ -43,6 +61,9 @@ client() {
     shift
     state=$HOME/.agent-run
     mkdir -p "$state"
+    : >"$state/numbers"
+    { while sleep 2; do note so-far || true; done; } >/dev/null 2>&1 &
+    noting=$!
     {
         # shellcheck disable=SC2016 # for the inner shell
         {
@@ -52,13 +73,15 @@ client() {
     } 3>&1 | {
         if [ -z "$program" ]; then
             cat
-        elif ! tee "$state/transcript.jsonl" | events "$program" 2>"$state/usage.json"; then
+        elif ! tee "$state/transcript.jsonl" | events "$program" 2>"$state/numbers"; then
             # All of its turns are used.
             touch "$state/over"
             kill "$(cat "$state/pid")" 2>/dev/null
             cat >/dev/null
         fi
     } | tee "$state/said"
+    kill "$noting" 2>/dev/null || true
+    note at-last 2>/dev/null || true
     ending "$(cat "$state/code")"
 }
 
@@ -68,7 +91,8 @@ ending() {
         because 79 "it has used all of its turns"
     fi
     [ "$1" -ne 0 ] || exit 0
-    last=$({ tail -n 100 "$state/said"; tail -n 100 "$state/errors"; } | tr -d '\000')
+    # What an allow-list refuses is no answer of the model.
+    last=$({ tail -n 100 "$state/said"; tail -n 100 "$state/errors"; } | tr -d '\000' | sed '/Tunnel connection failed/d')
     if says 'unknown (option|argument|flag)|unexpected argument|unrecognized argument|no such option|-h, +--help'; then
         because 78 "its client does not know an option of the preset, which is for version ${AGENT_VERSION:-?}"
     elif says 'max(imum)?[ _](session )?turns|LimitsExceeded'; then

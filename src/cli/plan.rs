@@ -17,7 +17,7 @@ use crate::plan::{
     AgentSpec, CacheMode, History, HostCommand, Identity, NetworkMode, Retry, RetryCause, RunPlan,
     SecretOrigin, SecretSource, TaskPlan, VerifyPlan, When, Work,
 };
-use crate::report::{count, limit};
+use crate::report::{count, limit, usd};
 use crate::sanitize;
 use crate::spec::units;
 
@@ -238,6 +238,12 @@ fn agent(agent: &AgentSpec) -> String {
     }
     if let Some(turns) = agent.max_turns {
         text += &format!(", {} at most", count(turns.into(), "turn"));
+    }
+    if let Some(budget) = agent.budget {
+        let tokens = budget.tokens.map(|tokens| count(tokens, "token"));
+        let usd = budget.micro_usd.map(usd);
+        let parts: Vec<String> = tokens.into_iter().chain(usd).collect();
+        text += &format!(", {} at most", parts.join(" and "));
     }
     if !agent.args.is_empty() {
         text += &format!(", with {}", one_line(&shell_words::join(&agent.args)));

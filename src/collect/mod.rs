@@ -10,6 +10,7 @@ mod error;
 mod extent;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod glimpse;
 mod ground;
 mod handed_off;
 mod leaks;
@@ -38,6 +39,7 @@ use crate::workspace::{BaseStore, Workspace};
 pub use artifacts::{ArtifactsRequest, copy_artifacts};
 use error::{CollectError, io, rejected};
 pub use extent::{ExtentError, checkout_size};
+pub use glimpse::glimpse;
 pub use ground::Ground;
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use leaks::Additions;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskReport;
 
-/// The agent of a task, and what it used. The numbers are its own word: nothing is decided by them.
+/// The agent of a task, and what it used. The numbers are its own word: nothing but the end of a budget is
+/// decided by them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AgentReport {
     /// Its name in the spec.
@@ -40,15 +41,40 @@ impl AgentUsage {
             .iter()
             .flat_map(|task| task.earlier_attempts.iter().chain([task]));
         let used = attempts.filter_map(|attempt| Some(attempt.agent.as_ref()?.used));
+        let sum = used.fold(Self::default(), Self::and);
+        (sum != Self::default()).then_some(sum)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         };
-        let sum = used.fold(Self::default(), |sum, used| Self {
-            turns: add(sum.turns, used.turns),
-            tokens: add(sum.tokens, used.tokens),
-            micro_usd: add(sum.micro_usd, used.micro_usd),
-        });
-        (sum != Self::default()).then_some(sum)
+        Self {
+            turns: add(self.turns, other.turns),
+            tokens: add(self.tokens, other.tokens),
+            micro_usd: add(self.micro_usd, other.micro_usd),
+        }
+    }
+}
+
+/// What a task may use of its agent's model, in all of its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Budget {
+    /// Tokens, read and written.
+    pub tokens: Option<u64>,
+    /// What they cost, in millionths of a US dollar.
+    pub micro_usd: Option<u64>,
+}
+
+impl Budget {
+    /// Whether nothing is left of one of them.
+    pub fn is_used_up(self, used: AgentUsage) -> bool {
+        let is_over = |most: Option<u64>, used: Option<u64>| {
+            most.zip(used).is_some_and(|(most, used)| used >= most)
+        };
+        is_over(self.tokens, used.tokens) || is_over(self.micro_usd, used.micro_usd)
     }
 }

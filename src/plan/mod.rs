@@ -35,8 +35,8 @@ pub use services::{Dependency, POD_MEMORY, ServicePlan};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{
-    AgentSpec, Artifacts, Cache, CacheMode, History, HostCommand, Identity, NetworkMode, Retry,
-    RetryCause, SecretGrant, SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
+    AgentSpec, Artifacts, Budget, Cache, CacheMode, History, HostCommand, Identity, NetworkMode,
+    Retry, RetryCause, SecretGrant, SecretOrigin, SetupUser, Touches, When, WorkspaceMode,
 };
 
 /// What a plan needs besides the spec.

@@ -129,6 +129,7 @@ impl Progress {
                 | EventKind::Slow
                 | EventKind::Setup { .. }
                 | EventKind::OutOfDisk { .. }
+                | EventKind::OutOfBudget { .. }
                 | EventKind::EgressDenied { .. }
                 | EventKind::Retry { .. }
                 | EventKind::Usage { .. }

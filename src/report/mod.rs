@@ -35,7 +35,7 @@ pub use summary::{Hints, Limit, Limits, summary};
 pub use table::Table;
 pub use words::{
     Totals, agent, artifacts, attempt_verdict, cause, count, ending, gain, limit, padded, quoted,
-    since, size, time, verdict, work,
+    since, size, time, usd, verdict, work,
 };
 
 /// How a run is shown while it runs.

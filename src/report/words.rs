@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Paint;
 use crate::event::{
-    AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, TaskOutcome, TaskReport,
+    AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, Budget, TaskOutcome,
+    TaskReport,
 };
 use crate::id::TaskId;
 
@@ -37,6 +38,7 @@ pub(super) fn word(report: &TaskReport) -> &'static str {
         TaskOutcome::Failed { .. } | TaskOutcome::VerifyFailed { .. } => "FAIL",
         TaskOutcome::OutOfMemory => "OOM",
         TaskOutcome::OutOfDisk { .. } => "DISK",
+        TaskOutcome::OutOfBudget { .. } => "BUDGET",
         TaskOutcome::TimedOut => "TIMEOUT",
         TaskOutcome::Killed { .. } => "KILLED",
         TaskOutcome::Infra { .. } => "INFRA",
@@ -69,6 +71,9 @@ pub fn cause(outcome: &TaskOutcome) -> Option<String> {
         TaskOutcome::OutOfMemory => "ran out of memory".into(),
         TaskOutcome::OutOfDisk { used_bytes } => {
             format!("used {} of disk", size(*used_bytes))
+        }
+        TaskOutcome::OutOfBudget { used, budget } => {
+            format!("used up its budget: {}", of_budget(*used, *budget))
         }
         TaskOutcome::TimedOut => "ran past its time".into(),
         TaskOutcome::Killed { signal: 9 } => {
@@ -252,12 +257,28 @@ pub fn quoted(task: &TaskId) -> Cow<'_, str> {
 pub fn used(used: AgentUsage) -> String {
     let turns = used.turns.map(|turns| count(turns, "turn"));
     let tokens = used.tokens.map(|tokens| count(tokens, "token"));
-    let cost = used.micro_usd.filter(|micro| *micro > 0).map(|micro| {
-        // Four digits say enough of it.
-        let hundredths = micro.saturating_add(50) / 100;
-        format!("${}.{:04}", hundredths / 10_000, hundredths % 10_000)
-    });
+    let cost = used.micro_usd.filter(|micro| *micro > 0).map(usd);
     let parts: Vec<String> = [turns, tokens, cost].into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+/// Millionths of a US dollar; four digits say enough of it.
+pub fn usd(micro: u64) -> String {
+    let hundredths = micro.saturating_add(50) / 100;
+    format!("${}.{:04}", hundredths / 10_000, hundredths % 10_000)
+}
+
+/// What was used of a budget.
+fn of_budget(used: AgentUsage, budget: Budget) -> String {
+    let tokens = budget.tokens.map(|most| {
+        let used = used.tokens.unwrap_or_default();
+        format!("{used} of {}", count(most, "token"))
+    });
+    let cost = budget.micro_usd.map(|most| {
+        let used = used.micro_usd.unwrap_or_default();
+        format!("{} of {}", usd(used), usd(most))
+    });
+    let parts: Vec<String> = tokens.into_iter().chain(cost).collect();
     parts.join(", ")
 }
 

@@ -3,6 +3,7 @@
 //! Both are copied by the rules for artifacts, with the values of secrets masked, and believed in nothing:
 //! numbers that do not fit are none.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use crate::workspace::Workspace;
 const PLACE: &str = ".agent-run";
 /// The names that a transcript may have.
 const TRANSCRIPTS: [&str; 3] = ["transcript.jsonl", "transcript.json", "transcript.md"];
+/// Where they leave numbers there: the directory and the file.
+const NUMBERS: (&CStr, &CStr) = (c".agent-run", c"usage.json");
 /// Longest transcript that is kept, in bytes.
 const LONGEST: u64 = 256 << 20;
 /// Longest text of numbers that is read, in bytes.
@@ -54,7 +57,8 @@ pub(super) async fn report<E: Engine>(
     );
     let needles = shared.context.needles.clone();
     let (used, transcript) = blocking(move || {
-        let left = TRANSCRIPTS.iter().chain(&["usage.json"]);
+        let used = used(&workspace.home());
+        let left = TRANSCRIPTS.iter();
         let left = left.filter_map(|name| format!("{PLACE}/{name}").parse().ok());
         let patterns: Vec<PathPattern> = left.collect();
         let report = collect::copy_artifacts(&ArtifactsRequest {
@@ -69,7 +73,6 @@ pub(super) async fn report<E: Engine>(
             hurry: &|| matches!(*shutdown.borrow(), Shutdown::Forced(_)),
         });
         let copies = to.join(PLACE);
-        let used = numbers(&copies.join("usage.json"));
         let named = report
             .copied
             .iter()
@@ -90,11 +93,10 @@ pub(super) async fn report<E: Engine>(
     })
 }
 
-/// Numbers out of our own copy.
-fn numbers(path: &Path) -> AgentUsage {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST_NUMBERS).read_to_end(&mut text));
-    let numbers: Option<Numbers> = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
+/// What an agent has used so far, by the numbers in its home.
+pub(super) fn used(home: &Path) -> AgentUsage {
+    let text = collect::glimpse(home, NUMBERS, LONGEST_NUMBERS);
+    let numbers: Option<Numbers> = text.and_then(|text| serde_json::from_slice(&text).ok());
     numbers.map_or_else(AgentUsage::default, |numbers| AgentUsage {
         turns: whole(numbers.turns, 1.0),
         tokens: whole(numbers.tokens, 1.0),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::services::SERVICES;
-use crate::event::{TaskOutcome, TaskReport};
+use crate::event::{AgentUsage, TaskOutcome, TaskReport};
 use crate::id::CommitId;
 use crate::plan::{Retry, RetryCause};
 
@@ -28,6 +28,7 @@ pub(super) struct Course {
     retries: u32,
     feedbacks: u32,
     from: Option<From>,
+    spent: AgentUsage,
 }
 
 /// A result that did not pass its check.
@@ -50,12 +51,18 @@ impl Course {
             retries: 0,
             feedbacks: 0,
             from: None,
+            spent: AgentUsage::default(),
         }
     }
 
     /// Whose result the next attempt goes on from; none where it begins anew.
     pub(super) fn from(&self) -> Option<&From> {
         self.from.as_ref()
+    }
+
+    /// What the agent of the attempts that it has taken in has used.
+    pub(super) fn spent(&self) -> AgentUsage {
+        self.spent
     }
 
     /// What follows an attempt that ended so, if anything.
@@ -70,6 +77,8 @@ impl Course {
 
     /// Takes in an attempt that another one follows.
     pub(super) fn take(&mut self, report: &TaskReport) {
+        let used = report.agent.as_ref().map(|agent| agent.used);
+        self.spent = self.spent.and(used.unwrap_or_default());
         match (self.next(&report.outcome), &report.verify) {
             (Some(Next::GoOn), Some(verify)) => {
                 self.feedbacks += 1;
@@ -114,7 +123,10 @@ fn is_cause(retry: &Retry, outcome: &TaskOutcome) -> bool {
         TaskOutcome::Failed { exit_code } if is_limited(*exit_code) => RetryCause::RateLimited,
         TaskOutcome::Failed { exit_code: code } if of_codes(*code) => RetryCause::ExitCode,
         TaskOutcome::Killed { signal } if of_codes(128 + signal) => RetryCause::ExitCode,
-        TaskOutcome::Failed { .. } | TaskOutcome::Killed { .. } => return false,
+        TaskOutcome::Failed { .. }
+        | TaskOutcome::Killed { .. }
+        // It is the budget of all attempts.
+        | TaskOutcome::OutOfBudget { .. } => return false,
         TaskOutcome::VerifyFailed { .. } => RetryCause::VerifyFailure,
         // It has no word of its own.
         TaskOutcome::OutOfDisk { .. } => return retry.when.is_empty(),
@@ -127,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::VerifyReport;
+    use crate::event::{Budget, VerifyReport};
 
     fn infra(stage: &str) -> TaskOutcome {
         TaskOutcome::Infra {
@@ -227,6 +239,10 @@ mod tests {
         for outcome in [
             TaskOutcome::Succeeded,
             TaskOutcome::Cancelled,
+            TaskOutcome::OutOfBudget {
+                used: AgentUsage::default(),
+                budget: Budget::default(),
+            },
             TaskOutcome::Skipped {
                 reason,
                 claimed: false,

@@ -53,6 +53,7 @@ impl Masks<'_> {
             | EventKind::Usage { .. }
             | EventKind::Slow
             | EventKind::OutOfDisk { .. }
+            | EventKind::OutOfBudget { .. }
             | EventKind::Stopping { .. } => {}
         }
     }

@@ -1,7 +1,7 @@
 //! From how a container ended to what became of its task. Pure.
 
 use crate::engine::Exit;
-use crate::event::{TaskOutcome, TaskReport};
+use crate::event::{AgentUsage, Budget, TaskOutcome, TaskReport};
 use crate::plan::TaskPlan;
 
 /// Why agent-run itself ended a container.
@@ -13,6 +13,13 @@ pub(super) enum StoppedBy {
     Deadline,
     /// It uses more disk than it may: this much, in bytes.
     Disk(u64),
+    /// Its agent has used what it may.
+    Budget {
+        /// What it has used, in all attempts.
+        used: AgentUsage,
+        /// What it may use.
+        budget: Budget,
+    },
 }
 
 /// The cause, in the order that research on false causes asks for: what we did ourselves comes
@@ -24,6 +31,7 @@ pub(super) fn outcome(stopped: Option<StoppedBy>, exit: Exit) -> TaskOutcome {
         (Some(StoppedBy::Shutdown), _) => TaskOutcome::Cancelled,
         (Some(StoppedBy::Deadline), _) => TaskOutcome::TimedOut,
         (Some(StoppedBy::Disk(used_bytes)), _) => TaskOutcome::OutOfDisk { used_bytes },
+        (Some(StoppedBy::Budget { used, budget }), _) => TaskOutcome::OutOfBudget { used, budget },
         (None, Exit { code: 0, .. }) => TaskOutcome::Succeeded,
         (
             None,

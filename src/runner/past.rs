@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::outcome::StoppedBy;
 use super::teardown::Remains;
 use crate::engine::{OwnedKind, OwnedObject};
 use crate::event::{
@@ -62,8 +63,8 @@ pub(super) struct Left {
     started: Option<Timestamp>,
     /// When its container was asked to end.
     stopping: Option<Timestamp>,
-    /// The disk that it used where that was too much, in bytes.
-    pub(super) out_of_disk: Option<u64>,
+    /// What it has used up, if anything.
+    pub(super) over: Option<StoppedBy>,
     container: Option<OwnedObject>,
     /// Other containers of it, by name.
     pub(super) helpers: Vec<String>,
@@ -259,7 +260,7 @@ impl Past {
                 left.since = event.at.parse().ok();
                 match phase {
                     TaskPhase::Preparing => {
-                        (left.started, left.stopping, left.out_of_disk) = (None, None, None);
+                        (left.started, left.stopping, left.over) = (None, None, None);
                     }
                     TaskPhase::Running => left.started = left.since,
                     TaskPhase::Stopping => left.stopping = left.since,
@@ -268,7 +269,12 @@ impl Past {
             }
             EventKind::OutOfDisk { used_bytes } => {
                 let left = self.left.entry(task.clone()).or_insert_with(Left::new);
-                left.out_of_disk = Some(*used_bytes);
+                left.over = Some(StoppedBy::Disk(*used_bytes));
+            }
+            EventKind::OutOfBudget { used, budget } => {
+                let left = self.left.entry(task.clone()).or_insert_with(Left::new);
+                let (used, budget) = (*used, *budget);
+                left.over = Some(StoppedBy::Budget { used, budget });
             }
             EventKind::Retry { report, .. } => {
                 let left = self.left.entry(task.clone()).or_insert_with(Left::new);
@@ -331,7 +337,7 @@ impl Left {
             since: None,
             started: None,
             stopping: None,
-            out_of_disk: None,
+            over: None,
             container: None,
             helpers: Vec::new(),
             services: Vec::new(),

@@ -3,13 +3,15 @@
 //! admit → prepare → start → watch → stop → drain log → collect → verify. What it leaves on the engine and on
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
+mod budget;
 mod make;
+mod stop;
 mod take_up;
 mod verify;
 mod wait;
 
 use std::convert::Infallible;
-use std::future::{Future, pending};
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
 use super::outage::may_be_away;
-use super::outcome::{StoppedBy, outcome, secrets_of};
+use super::outcome::{StoppedBy, secrets_of};
 use super::places::Places;
 use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
@@ -36,8 +38,8 @@ use super::user::ContainerUser;
 use super::{Shared, StepError, agent, collector, egress, views};
 use crate::engine::{Engine, Exit, OutputStream};
 use crate::event::{
-    AgentReport, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome,
-    TaskPhase, TaskReport, Usage, VerifyReport,
+    AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime,
+    TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport,
 };
 use crate::id::{AttemptId, CommitId, Role};
 use crate::journal::log::LogWriter;
@@ -99,6 +101,8 @@ struct Life<'a, E: Engine> {
     image: Option<String>,
     image_digest: Option<String>,
     usage: Option<Usage>,
+    /// What its agent has used.
+    spent: AgentUsage,
     ran: Duration,
     pumped: Pumped,
     child_oom_killed: bool,
@@ -147,6 +151,7 @@ impl<'a, E: Engine> Life<'a, E> {
             image: None,
             image_digest: None,
             usage: None,
+            spent: AgentUsage::default(),
             ran: Duration::ZERO,
             pumped: Pumped::default(),
             child_oom_killed: false,
@@ -222,10 +227,7 @@ impl<E: Engine> Life<'_, E> {
             setup::release_caches(std::mem::take(&mut self.remains.caches));
         }
         let outcome = match exit {
-            Ok(exit) => {
-                self.child_oom_killed = exit.oom_killed && exit.code == 0;
-                outcome(stopped, exit)
-            }
+            Ok(exit) => self.ending(stopped, exit, &workspace).await,
             Err(error) => failed(&error),
         };
         self.collect(&image, user, workspace.clone(), &outcome)
@@ -239,7 +241,8 @@ impl<E: Engine> Life<'_, E> {
             let goes_on = self.stops().now() == Urgency::None
                 && self.shared.fatal.get().is_none()
                 && self.shared.failures.reason().is_none();
-            self.course.next(outcome).filter(|_| goes_on)
+            let next = self.course.next(outcome).filter(|_| goes_on)?;
+            self.has_budget_left().then_some(next)
         })
     }
 
@@ -339,7 +342,8 @@ impl<E: Engine> Life<'_, E> {
             workspace,
             caches: &self.remains.caches,
         };
-        let (config, input) = task_config(&launch, self.role, network)?;
+        let (mut config, input) = task_config(&launch, self.role, network)?;
+        config.environment.extend(self.budget_left());
         if self.stops().now() != Urgency::None {
             return Ok(None);
         }
@@ -399,6 +403,7 @@ impl<E: Engine> Life<'_, E> {
             exit = &mut wait => (None, Some(exit)),
             () = tokio::time::sleep_until(started + self.task.timeout) => (Some(StoppedBy::Deadline), None),
             used = &mut disk => (Some(StoppedBy::Disk(used)), None),
+            by = self.budget_used_up(&workspace) => (Some(by), None),
             never = self.tell_when_slow() => match never {},
             () = stops.asked(Urgency::Graceful) => (Some(StoppedBy::Shutdown), None),
         };
@@ -434,42 +439,12 @@ impl<E: Engine> Life<'_, E> {
         (stopped, exit)
     }
 
-    /// Writes down that the container is about to be ended, and why, for whoever goes on with the run.
-    async fn note_stop(&mut self, by: Option<StoppedBy>) {
-        if let (Some(StoppedBy::Disk(used_bytes)), Role::Task) = (by, self.role) {
-            let kind = EventKind::OutOfDisk { used_bytes };
-            self.shared.event(Some(&self.task.id), kind);
-        }
-        // Stopped also where that cannot be written.
-        let _ = self.enter(TaskPhase::Stopping).await;
-    }
-
     async fn tell_when_slow(&self) -> Infallible {
         if self.task.slow_after < self.task.timeout {
             tokio::time::sleep(self.task.slow_after).await;
             self.shared.event(Some(&self.task.id), EventKind::Slow);
         }
         pending().await
-    }
-
-    /// What a container may take to end: the command's grace and the hand-off.
-    fn grace(&self) -> Duration {
-        self.task.stop_grace_period + self.task.handoff_timeout
-    }
-
-    /// Ends the container: a kill after its grace, or if asked twice, or if its disk is over.
-    async fn stop(&mut self, name: &str, grace: Duration, disk: impl Future<Output = u64>) {
-        let engine = &*self.shared.context.engine;
-        let mut stops = self.stops();
-        let stopped = tokio::select! {
-            stopped = engine.stop(name, grace) => stopped,
-            () = stops.asked(Urgency::Forced) => engine.stop(name, Duration::ZERO).await,
-            _ = disk => engine.stop(name, Duration::ZERO).await,
-        };
-        if let Err(error) = stopped {
-            let message = StepError::new("stop", &error).message;
-            self.remains.errors.push(message);
-        }
     }
 
     /// Waits for the last of the output.

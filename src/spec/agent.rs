@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::budget;
 use super::diagnostic::shown;
 use super::hints::{AGENT_KEYS, CREDENTIAL_KEYS, Level, NOT_OF_AGENTS, TASK_KEYS};
 use super::matrix::nearest;
@@ -25,7 +26,7 @@ const MOST_TURNS: i64 = 100_000;
 const LONGEST_NAME: usize = 48;
 
 /// The keys that only a task with an agent has.
-const OPTIONS: [&str; 3] = ["model", "max_turns", "args"];
+const OPTIONS: [&str; 4] = ["model", "max_turns", "budget", "args"];
 
 /// What a task runs if it has no agent, and must not say if it has one.
 const WORK: [&str; 3] = ["run", "command", "entrypoint"];
@@ -295,6 +296,9 @@ pub(super) fn check(reader: &mut Reader<'_>, known: Known<'_>) {
                 reader.claim(field);
             }
         }
+        if let Some(field) = fields.get("tells") {
+            budget::told(reader, field);
+        }
         if let Some(field) = fields.get("description") {
             reader.line(field);
         }
@@ -395,6 +399,7 @@ fn read_option(reader: &mut Reader<'_>, field: Field<'_>) {
     match field.key {
         "model" => drop(reader.line(field)),
         "max_turns" => drop(reader.integer(field, (1, MOST_TURNS))),
+        "budget" => drop(budget::budget(reader, field)),
         _ => drop(words(reader, field)),
     }
 }
@@ -430,12 +435,16 @@ fn read_agent(
         reader.problem(field.span(), title, "leave it out, and set a `timeout`");
     }
     let turns = max_turns.and_then(|f| reader.integer(f, (1, MOST_TURNS)));
+    let told = preset.get("tells").map(|f| budget::told(reader, f));
+    let told = (name.value.as_str(), &told.unwrap_or_default()[..]);
+    let budget = task.get("budget");
     AgentSpec {
         name: name.value.clone(),
         // Known with its image.
         version: None,
         model: model.and_then(|model| model.value),
         max_turns: turns.and_then(|turns| u32::try_from(turns.value).ok()),
+        budget: budget.and_then(|f| budget::held(reader, f, told)),
         args: task
             .get("args")
             .and_then(|f| words(reader, f))

@@ -42,6 +42,7 @@ pub const TASK_KEYS: &[&str] = &[
     "agent",
     "model",
     "max_turns",
+    "budget",
     "args",
     "prompt",
     "prompt_file",
@@ -96,6 +97,7 @@ pub const AGENT_KEYS: &[&str] = &[
     "hosts",
     "needs_model",
     "has_max_turns",
+    "tells",
 ];
 
 /// Keys of a task that an entry of `agents` cannot have: they are of one task, or name another agent.
@@ -107,6 +109,7 @@ pub const NOT_OF_AGENTS: &[&str] = &[
 pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("ArtifactsParts", ARTIFACTS_KEYS),
     ("AuthorParts", AUTHOR_KEYS),
+    ("BudgetForm", BUDGET_KEYS),
     ("BuildParts", BUILD_KEYS),
     ("CacheForm", CACHE_KEYS),
     ("ClaimsSpec", CLAIMS_KEYS),
@@ -131,6 +134,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
 ];
 pub(super) const ARTIFACTS_KEYS: &[&str] = &["paths", "when"];
 pub(super) const AUTHOR_KEYS: &[&str] = &["name", "email"];
+pub(super) const BUDGET_KEYS: &[&str] = &["tokens", "usd"];
 pub(super) const BUILD_KEYS: &[&str] = &["context", "dockerfile", "target", "args"];
 pub(super) const CACHE_KEYS: &[&str] = &["key", "path", "mode"];
 pub(super) const CLAIMS_KEYS: &[&str] = &["remote"];
@@ -205,7 +209,6 @@ const LATER: &[&str] = &[
     "lfs",
     "platform",
     "cpuset",
-    "budget",
     "ports",
     "on_existing",
 ];

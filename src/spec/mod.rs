@@ -4,6 +4,7 @@
 //! reads what a spec names. Nothing here knows repositories or engines, or fills in a default.
 
 mod agent;
+mod budget;
 mod diagnostic;
 mod egress;
 mod files;
@@ -38,7 +39,7 @@ pub use hints::{AGENT_KEYS, INNER_KEYS, NOT_OF_AGENTS, TASK_KEYS, TOP_KEYS};
 pub use matrix::MOST_CELLS;
 pub(crate) use matrix::nearest;
 pub use model::{
-    AgentSpec, Artifacts, BuildContext, BuildSpec, Cache, CacheMode, CollectLimitsSpec,
+    AgentSpec, Artifacts, Budget, BuildContext, BuildSpec, Cache, CacheMode, CollectLimitsSpec,
     CollectSpec, EnvFile, History, HostCommand, Identity, NanoCpus, NetworkMode, Prompt, Retry,
     RetryCause, RunSpec, SecretGrant, SecretOrigin, SetupSpec, SetupUser, TaskBase, TaskSpec,
     Touches, When, WorkspaceMode,

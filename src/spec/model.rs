@@ -336,9 +336,21 @@ pub struct AgentSpec {
     /// After how many turns of the model it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// What it may use of its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Further words for its command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+}
+
+/// What a task may use of its agent's model, with all of its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Budget {
+    /// Tokens, read and written.
+    pub tokens: Option<u64>,
+    /// What they cost, in millionths of a US dollar.
+    pub micro_usd: Option<u64>,
 }
 
 /// What an image is built from.

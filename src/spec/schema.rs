@@ -81,6 +81,8 @@ struct OptionsForm {
     /// After how many turns of the model the agent ends. Default: the agent's own.
     #[schemars(range(min = 1, max = 100_000))]
     max_turns: Option<u32>,
+    /// What the agent may use of its model in all attempts; then the task is stopped. Default: no limit.
+    budget: Option<BudgetForm>,
     /// Further words for the agent's command; a text is split into words without a shell.
     args: Option<WordsForm>,
     /// The file that the prompt is in: short for `prompt: { file: … }`.
@@ -104,6 +106,19 @@ struct AgentForm {
     needs_model: Option<bool>,
     /// Whether a task may have `max_turns`. Default: true.
     has_max_turns: Option<bool>,
+    /// What its client tells of its use while it works: `tokens`, `usd`. Default: nothing.
+    tells: Option<OneOrMany>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+struct BudgetForm {
+    /// Tokens, read and written.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    tokens: Option<u64>,
+    /// What they cost, in US dollars.
+    usd: Option<UsdForm>,
 }
 
 #[derive(JsonSchema)]
@@ -200,6 +215,15 @@ pub(super) struct DurationForm(
 #[expect(dead_code, reason = "a form of the file")]
 pub(super) enum CpusForm {
     Number(#[schemars(range(min = 0.01))] f64),
+    Text(String),
+}
+
+/// US dollars: a decimal number.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a form of the file")]
+enum UsdForm {
+    Number(#[schemars(range(min = 0.000_001))] f64),
     Text(String),
 }
 

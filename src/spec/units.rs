@@ -124,25 +124,42 @@ fn duration_part(text: &str) -> Option<(Option<Duration>, &str)> {
 
 /// CPUs as billionths of one: a decimal number such as `2` or `0.5`, at least 0.01.
 pub fn nano_cpus(text: &str) -> Result<i64, BadValue> {
-    const HINT: &str = "write a number such as 2 or 0.5";
-    let bad = |problem| Err(BadValue::new(problem, HINT));
+    let problems = ("is not a number of CPUs", "is more than any machine has");
+    let nanos = billionths(text, problems).and_then(|nanos| match nanos {
+        0..10_000_000 => Err("is less than 0.01, the least that an engine gives"),
+        nanos => Ok(nanos),
+    });
+    nanos.map_err(|problem| BadValue::new(problem, "write a number such as 2 or 0.5"))
+}
+
+/// US dollars as millionths of one: a decimal number such as `2` or `0.50`.
+pub fn micro_usd(text: &str) -> Result<u64, BadValue> {
+    let problems = ("is not a number of US dollars", "is more than anybody pays");
+    let nanos = billionths(text, problems).and_then(|nanos| match nanos {
+        0..1000 => Err("is no money at all"),
+        nanos => Ok(nanos.unsigned_abs() / 1000),
+    });
+    nanos.map_err(|problem| BadValue::new(problem, "write a number such as 2 or 0.50"))
+}
+
+/// A decimal number as billionths; else the problem that it is no number, or too large a one.
+fn billionths(
+    text: &str,
+    (no_number, too_large): (&'static str, &'static str),
+) -> Result<i64, &'static str> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
     if text.starts_with('-') {
-        return bad("is negative");
+        return Err("is negative");
     }
     if !digits(whole) || !digits(part) {
-        return bad("is not a number of CPUs");
+        return Err(no_number);
     }
     let nanos: String = part.chars().chain("000000000".chars()).take(9).collect();
     let whole = whole.parse::<i64>().ok().filter(|n| *n <= 1 << 20);
-    match whole.zip(nanos.parse::<i64>().ok()) {
-        None => bad("is more than any machine has"),
-        Some((whole, nanos)) if whole * 1_000_000_000 + nanos < 10_000_000 => {
-            bad("is less than 0.01, the least that an engine gives")
-        }
-        Some((whole, nanos)) => Ok(whole * 1_000_000_000 + nanos),
-    }
+    let parts = whole.zip(nanos.parse::<i64>().ok());
+    let (whole, nanos) = parts.ok_or(too_large)?;
+    Ok(whole * 1_000_000_000 + nanos)
 }
 
 /// A size as people write it: the largest unit that divides it.

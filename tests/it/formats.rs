@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_run::event::{
-    AgentReport, AgentUsage, ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Event,
-    EventKind, FileStat, HostUse, PhaseTime, RunSummary, StopReason, TaskEgress, TaskOutcome,
-    TaskPhase, TaskReport, Usage, VerifyReport, Versioned, events_schema, result_schema,
+    AgentReport, AgentUsage, ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Budget,
+    Event, EventKind, FileStat, HostUse, PhaseTime, RunSummary, StopReason, TaskEgress,
+    TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport, Versioned, events_schema,
+    result_schema,
 };
 use agent_run::id::CellValue;
 use boon::{Compiler, SchemaIndex, Schemas};
@@ -71,6 +72,13 @@ fn the_schemas_of_events_and_results_are_current() {
     is_current("agent-run-result.v1.json", &result_schema());
 }
 
+fn budget() -> Budget {
+    Budget {
+        tokens: Some(1000),
+        micro_usd: Some(500_000),
+    }
+}
+
 fn outcomes() -> Vec<TaskOutcome> {
     let infra = TaskOutcome::Infra {
         stage: "image".into(),
@@ -85,6 +93,10 @@ fn outcomes() -> Vec<TaskOutcome> {
         TaskOutcome::Failed { exit_code: 3 },
         TaskOutcome::OutOfMemory,
         TaskOutcome::OutOfDisk { used_bytes: 7 },
+        TaskOutcome::OutOfBudget {
+            used: agent_usage(),
+            budget: budget(),
+        },
         TaskOutcome::TimedOut,
         TaskOutcome::Killed { signal: 9 },
         TaskOutcome::VerifyFailed {
@@ -303,6 +315,10 @@ fn every_event_follows_its_schema_and_is_read_again() {
         EventKind::Slow,
         EventKind::OutOfDisk {
             used_bytes: 11 << 30,
+        },
+        EventKind::OutOfBudget {
+            used: agent_usage(),
+            budget: budget(),
         },
         EventKind::Retry {
             report: Box::new(whole.clone()),

@@ -13,7 +13,7 @@ use crate::id::Role;
 use crate::journal::log;
 use crate::runner::container::{volume_configs, volume_names};
 use crate::runner::images::PreparedImage;
-use crate::runner::outcome::{StoppedBy, outcome};
+use crate::runner::outcome::StoppedBy;
 use crate::runner::past::Left;
 use crate::runner::prepare::{self, user_of};
 use crate::runner::probe::ImageFacts;
@@ -57,10 +57,7 @@ impl<E: Engine> Life<'_, E> {
             (None, Err(StepError { stage, message }))
         };
         let outcome = match exit {
-            Ok(exit) => {
-                self.child_oom_killed = exit.oom_killed && exit.code == 0;
-                outcome(stopped, exit)
-            }
+            Ok(exit) => self.ending(stopped, exit, &workspace).await,
             Err(error) => failed(&error),
         };
         self.collect(&unknown_image(), user, workspace.clone(), &outcome)
@@ -174,8 +171,8 @@ impl<E: Engine> Life<'_, E> {
     /// Who ended a container that was being stopped when its process died.
     fn stopped_before(&self, left: &Left) -> Option<StoppedBy> {
         let was_stopping = left.was_stopped_within(self.grace() + REAP);
-        let by = match left.out_of_disk {
-            Some(used_bytes) => StoppedBy::Disk(used_bytes),
+        let by = match left.over {
+            Some(by) => by,
             None if left.ran_until_stop() >= self.task.timeout => StoppedBy::Deadline,
             None => StoppedBy::Shutdown,
         };

@@ -2,7 +2,7 @@
 
 use agent_run::agents::{IMAGES, PRESETS, image, version};
 use agent_run::engine::config::{BuildConfig, PullPolicy};
-use agent_run::plan::{TaskPlan, Work};
+use agent_run::plan::{Budget, TaskPlan, Work};
 use insta::assert_snapshot;
 
 use super::{bad, good, read};
@@ -311,6 +311,10 @@ tasks:
   h: { agent: shell, prompt: x, prompt_file: y }
   i: { run: x, build: \"agent-run:claud-code\" }
   j: { agent: nobody, prompt: x }
+  k: { agent: codex, prompt: x, model: null, budget: { tokens: 9, usd: 1 } }
+  l: { agent: shell, prompt: x, model: null, budget: {} }
+  m: { agent: shell, prompt: x, model: null, budget: { tokens: 0, usd: free, eur: 1 } }
+  n: { run: x, budget: { usd: 1 } }
 "));
 }
 
@@ -343,4 +347,30 @@ fn a_secret_that_is_missing_is_told_by_the_name_of_its_variable() {
         assert!(told.contains("needs a secret"), "{told}");
         assert!(told.contains("environment: "), "{told}");
     }
+}
+
+#[test]
+fn a_budget_is_of_whatever_has_an_agent() {
+    let spec = good(
+        "\
+version: 1
+secrets: { anthropic_key: { file: x } }
+agents:
+  own: { run: x, tells: usd }
+defaults: { budget: { usd: 2.5 } }
+tasks:
+  a: { agent: claude-code, prompt: x }
+  b: { agent: own, prompt: x }
+  c: { run: x }
+  d: { agent: shell, prompt: x, budget: { tokens: 1000 } }
+",
+    );
+    let tasks = planned(&spec).tasks;
+    let budget = |at: usize| tasks[at].agent.as_ref().and_then(|agent| agent.budget);
+    let of = |tokens, micro_usd| Some(Budget { tokens, micro_usd });
+    assert_eq!(budget(0), of(None, Some(2_500_000)));
+    assert_eq!(budget(1), of(None, Some(2_500_000)));
+    assert_eq!(budget(2), None);
+    // Maps are merged, like all of `defaults`.
+    assert_eq!(budget(3), of(Some(1000), Some(2_500_000)));
 }

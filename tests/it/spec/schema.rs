@@ -85,6 +85,7 @@ fn every_key_is_read() {
         ("secrets: {s: {", "}}", "SecretForm"),
         ("agents: {a: {credentials: {c: {", "}}}}", "CredentialForm"),
         ("tasks: {u: {artifacts: {", "}}}", "ArtifactsParts"),
+        ("tasks: {u: {budget: {", "}}}", "BudgetForm"),
         ("tasks: {u: {build: {", "}}}", "BuildParts"),
         ("tasks: {u: {cache: [{", "}]}}", "CacheForm"),
         ("tasks: {u: {egress: {", "}}}", "EgressForm"),

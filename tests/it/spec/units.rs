@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_run::spec::units::{bytes, duration, nano_cpus, show_bytes};
+use agent_run::spec::units::{bytes, duration, micro_usd, nano_cpus, show_bytes};
 use proptest::prelude::*;
 
 #[test]
@@ -90,5 +90,24 @@ proptest! {
     #[test]
     fn no_text_panics(text in "[0-9]{0,30}[a-zA-Z .-]{0,3}[0-9]{0,5}\\PC{0,4}") {
         let _ = (bytes(&text), duration(&text), nano_cpus(&text));
+    }
+}
+
+#[test]
+fn money_is_read_to_the_millionth_of_a_dollar() {
+    assert_eq!(micro_usd("2"), Ok(2_000_000));
+    assert_eq!(micro_usd("0.50"), Ok(500_000));
+    assert_eq!(micro_usd("0.0000019"), Ok(1));
+    for text in [
+        "",
+        "0",
+        "0.0000009",
+        "-1",
+        "$2",
+        "1e3",
+        "2000000000",
+        "2,50",
+    ] {
+        assert!(micro_usd(text).is_err(), "{text}");
     }
 }

@@ -6,6 +6,7 @@ WORK = {
     # What the model does, turn by turn, and what it says at last.
     "commit": ["cat readme.md", "echo changed >> readme.md && git commit -qam 'docs: change'"],
     "edit": ["echo changed >> readme.md"],
+    "stall": ["echo tried >> readme.md", "true"],
     "escape": [
         "echo x >/agent/entry; echo x >/agent/prompt.md; ls /run/docker.sock; cat /agent/git/../../state;"
         " curl -sS -m 5 http://denied.test/; echo tried >> readme.md"
@@ -14,6 +15,8 @@ WORK = {
 SHELLS = re.compile(r"^(bash|shell|shell_command|exec_command|run_shell_command)$", re.I)
 EDIT = "readme.md\n<<<<<<< SEARCH\none\n=======\none\nchanged\n>>>>>>> REPLACE\n"
 lock = threading.Lock()
+forever = threading.Event()
+answered = set()
 
 
 def tell(**what):
@@ -116,8 +119,14 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.answer(code, {"type": "error", "error": error}, **headers)
         return True
 
+    def client(self):
+        return (self.headers.get("user-agent") or "").split("/")[0]
+
     def step(self, done, tools):
-        """The next call, or what is said at last."""
+        """The next call, or what is said at last; nothing, where the model does not answer any more."""
+        if self.scene == "hang" or self.scene == "stall" and (done > 1 or not tools and self.client() in answered):
+            forever.wait()
+        answered.add(self.client())
         if self.scene == "endless":
             return shell_call(tools, "true"), "go on"
         work = WORK.get(self.scene, WORK["commit"])

@@ -27,30 +27,30 @@ fn unknown_keys() {
 
     agent-run: 3 errors in agent-run.yaml
     "#);
-    assert_snapshot!(bad("version: 1\nx-mine: 1\ncpus: 1\nbudget: a\ntasks: {a: {run: x, repo: y, budget: b}}\n"), @r#"
+    assert_snapshot!(bad("version: 1\nx-mine: 1\ncpus: 1\nfetch: a\ntasks: {a: {run: x, repo: y, fetch: b}}\n"), @r#"
     error: unknown key `cpus` at the top level
      --> agent-run.yaml:3:1
       |
     3 | cpus: 1
       | ^^^^ a key of tasks: put it under `defaults` or into a task
 
-    error: unknown key `budget` at the top level
+    error: unknown key `fetch` at the top level
      --> agent-run.yaml:4:1
       |
-    4 | budget: a
-      | ^^^^^^ not supported by this version of agent-run
+    4 | fetch: a
+      | ^^^^^ not supported by this version of agent-run
 
     error: unknown key `repo` in task `a`
      --> agent-run.yaml:5:21
       |
-    5 | tasks: {a: {run: x, repo: y, budget: b}}
+    5 | tasks: {a: {run: x, repo: y, fetch: b}}
       |                     ^^^^ a key of the top level
 
-    error: unknown key `budget` in task `a`
+    error: unknown key `fetch` in task `a`
      --> agent-run.yaml:5:30
       |
-    5 | tasks: {a: {run: x, repo: y, budget: b}}
-      |                              ^^^^^^ not supported by this version of agent-run
+    5 | tasks: {a: {run: x, repo: y, fetch: b}}
+      |                              ^^^^^ not supported by this version of agent-run
 
     agent-run: 4 errors in agent-run.yaml
     "#);
