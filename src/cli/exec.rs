@@ -54,6 +54,7 @@ pub(super) async fn exec(
     };
     let config = ExecConfig {
         command,
+        environment: Vec::new(),
         working_dir: WORKSPACE.into(),
         terminal: terminal::size(),
     };

@@ -227,12 +227,17 @@ pub(super) async fn prepare(
     })
 }
 
-/// Whether the base is as the setups of the spec need it.
+/// Whether the base is as the setups and snapshots of the spec need it.
 fn check_setups(asked: &Asked, repository: &Repository, base: &CommitId) -> Result<(), Failure> {
     let paths = plan::paths_of_setups(&asked.spec, &asked.select);
     let found = git::entries(repository.git(), repository.git_dir(), base, &paths)?;
     let modes = found.into_iter().map(|(path, entry)| (path, entry.mode));
     plan::check_setups(&asked.spec, &asked.select, &modes.collect())?;
+    if plan::has_snapshots(&asked.spec, &asked.select) {
+        let files = git::files(repository.git(), repository.git_dir(), base)?;
+        let paths = files.keys().map(String::as_str);
+        plan::check_snapshots(&asked.spec, &asked.select, &paths)?;
+    }
     Ok(())
 }
 

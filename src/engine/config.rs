@@ -49,6 +49,8 @@ pub struct ContainerConfig {
     pub network: NetworkAttachment,
     /// What runs it, one of [`super::EngineInfo::runtimes`]; the engine's default where nothing is said.
     pub runtime: Option<String>,
+    /// The signal that asks it to end, such as `SIGINT`; TERM where nothing is said.
+    pub stop_signal: Option<String>,
     /// How long the engine waits between the stop signal and the kill.
     pub stop_timeout: Duration,
     /// Whether standard input is open until [`super::Engine::attach`] has written it; else /dev/null.
@@ -73,6 +75,8 @@ pub struct Trusted {
 pub struct ExecConfig {
     /// The command and its arguments.
     pub command: Vec<String>,
+    /// Variables beside those of the container; values may be secret and never appear in errors.
+    pub environment: Vec<(String, String)>,
     /// Absolute path inside; the container's where it is empty.
     pub working_dir: String,
     /// The size of its terminal; none where it has none.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod docker;
 mod error;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +99,13 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         container: &str,
     ) -> impl Future<Output = Result<Option<u64>, EngineError>> + Send;
+
+    /// What is in the volumes that a container has because its image declares them: by path inside, a
+    /// fingerprint that is another one once a file in it was written.
+    fn volume_contents(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, EngineError>> + Send;
 
     /// Starts a command in a running container, as the container's user and in its environment.
     /// One that is not there or does not run is [`ErrorKind::NotFound`] or
@@ -271,6 +279,8 @@ pub struct ImageInfo {
     pub entrypoint: Vec<String>,
     /// Its CMD.
     pub command: Vec<String>,
+    /// Its STOPSIGNAL, if it says one.
+    pub stop_signal: Option<String>,
     /// The TCP ports that it EXPOSEs, sorted.
     pub ports: Vec<u16>,
     /// Its HEALTHCHECK.
@@ -293,7 +303,7 @@ pub struct OwnImage {
     /// What it is called; nothing once its name was given to another.
     pub references: Vec<String>,
     /// All its labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// What it takes, with what it shares with others, in bytes.
     pub size: u64,
     /// When it was made, in seconds since 1970.
@@ -308,7 +318,7 @@ pub struct OwnedObject {
     /// Its name.
     pub name: String,
     /// All its labels; for a container also those of its image.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// Whether it is a container that runs.
     pub running: bool,
     /// Whether it is a container that was ever started.

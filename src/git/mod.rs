@@ -21,4 +21,4 @@ pub use lock::RepositoryLock;
 pub use process::ResourceLimits;
 pub use program::output_of_program;
 pub use repository::Repository;
-pub use tree::{TreeEntry, entries};
+pub use tree::{TreeEntry, entries, files};

@@ -34,12 +34,19 @@ pub fn entries(
     ];
     let words = words.into_iter().chain(paths.iter().map(String::as_str));
     let listed = git.on_objects(git_dir, words).run_text()?;
-    let mut found = BTreeMap::new();
-    for entry in listed.split_terminator('\0') {
-        let parsed = parse(entry).filter(|(path, _)| paths.contains(path));
-        found.extend(parsed);
-    }
-    Ok(found)
+    let found = listed.split_terminator('\0').filter_map(parse);
+    Ok(found.filter(|(path, _)| paths.contains(path)).collect())
+}
+
+/// All files of a commit's tree, by path; links and submodules too, and no directories.
+pub fn files(
+    git: &Git,
+    git_dir: &Path,
+    commit: &CommitId,
+) -> Result<BTreeMap<String, TreeEntry>, GitError> {
+    let words = ["ls-tree", "-r", "-z", commit.as_str()];
+    let listed = git.on_objects(git_dir, words).run_text()?;
+    Ok(listed.split_terminator('\0').filter_map(parse).collect())
 }
 
 /// `mode type id<TAB>path`, git-ls-tree(1).

@@ -440,6 +440,10 @@ pub enum Role {
     VerifyPod,
     /// The same as [`Role::Service`] for the check of a result.
     VerifyService,
+    /// The same as [`Role::Pod`] while a service is filled for all tasks.
+    SnapshotPod,
+    /// The same as [`Role::Service`] while it is filled for all tasks.
+    SnapshotService,
 }
 
 impl Role {
@@ -458,6 +462,8 @@ impl Role {
             Self::Service => "service",
             Self::VerifyPod => "verify-pod",
             Self::VerifyService => "verify-service",
+            Self::SnapshotPod => "snapshot-pod",
+            Self::SnapshotService => "snapshot-service",
         }
     }
 }

@@ -31,7 +31,9 @@ use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec,
 
 pub use graph::OrderPlan;
 pub use repeat::{RepeatError, RepeatInputs, fill, has_runtime, repeat};
-pub use services::{Dependency, POD_MEMORY, ServicePlan};
+pub use services::{
+    Dependency, POD_MEMORY, ServicePlan, SnapshotPlan, check_snapshots, has_snapshots,
+};
 pub use setup::{SetupPlan, check_setups, paths_of_setups};
 
 pub use crate::spec::{

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{TaskPlan, names_only, names_without_values};
 use crate::engine::config::{BuildConfig, Healthcheck, ImageRequest, Limits, Mount, Trusted};
-use crate::id::{ImageRef, ServiceName};
+use crate::id::{Area, ImageRef, PathPattern, ServiceName, TaskId};
 use crate::secrets::SecretString;
-use crate::spec::{NanoCpus, ServiceSpec, TaskSpec};
+use crate::spec::{At, Diagnostic, Diagnostics, NanoCpus, RunSpec, ServiceSpec, TaskSpec};
 
 const BILLION: i64 = 1_000_000_000;
 const DEFAULT_MEMORY: i64 = 512 << 20;
@@ -51,6 +51,9 @@ pub struct ServicePlan {
     pub ports: Vec<u16>,
     /// The services that come before it.
     pub depends_on: Vec<Dependency>,
+    /// What it holds when a task begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotPlan>,
     /// What it has of the host, which nothing has that is not trusted.
     #[serde(default, skip_serializing_if = "is_none")]
     pub trusted: Trusted,
@@ -80,6 +83,15 @@ impl ServicePlan {
         all.extend(mounts.map(|mount| mount.source.display().to_string()));
         all
     }
+}
+
+/// What fills a service once, so that every task has a copy-on-write branch of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPlan {
+    /// Its script.
+    pub script: String,
+    /// The files of the base that it depends on.
+    pub files: Vec<PathPattern>,
 }
 
 /// A service that comes before another one.
@@ -166,6 +178,10 @@ fn service(spec: &ServiceSpec, cpus: usize) -> ServicePlan {
                 ready: on.ready,
             })
             .collect(),
+        snapshot: spec.snapshot.as_ref().map(|snapshot| SnapshotPlan {
+            script: snapshot.script.clone(),
+            files: snapshot.files.iter().map(|at| at.value.clone()).collect(),
+        }),
         trusted: spec.trusted.clone(),
         mounts: spec.mounts.clone(),
     }
@@ -181,4 +197,48 @@ pub(super) fn warnings(task: &TaskPlan) -> impl Iterator<Item = String> {
             "service `{name}` of task `{task}` is trusted with {has}: what reaches it may reach this machine"
         ))
     })
+}
+
+/// The patterns of files that the snapshots of these tasks, and of all that they need, depend on.
+fn files_of_snapshots<'a>(
+    spec: &'a RunSpec,
+    select: &[TaskId],
+) -> impl Iterator<Item = &'a At<PathPattern>> {
+    let tasks = super::setup::selected(spec, select);
+    let services = tasks.flat_map(|task| &task.services.list);
+    let snapshots = services.filter_map(|service| service.snapshot.as_ref());
+    snapshots.flat_map(|snapshot| &snapshot.files)
+}
+
+/// Whether [`check_snapshots`] needs to know the files of the base.
+pub fn has_snapshots(spec: &RunSpec, select: &[TaskId]) -> bool {
+    files_of_snapshots(spec, select).next().is_some()
+}
+
+/// Checks the snapshots of a spec against the paths of all files of the base.
+///
+/// # Errors
+/// Each pattern that no file matches.
+pub fn check_snapshots<'a>(
+    spec: &RunSpec,
+    select: &[TaskId],
+    paths: &(impl Iterator<Item = &'a str> + Clone),
+) -> Result<(), Diagnostics> {
+    let is_missing = |at: &&At<PathPattern>| {
+        let area = Area::of(std::slice::from_ref(&at.value));
+        !paths.clone().any(|path| area.covers(path.as_bytes()))
+    };
+    let missing = files_of_snapshots(spec, select).filter(is_missing);
+    let problems = missing.map(|at| {
+        let title = format!(
+            "the base has no file that matches `{}`, which `snapshot` depends on",
+            at.value
+        );
+        Diagnostic::new(
+            at.span,
+            title,
+            "commit what is meant, or take it out of `files`",
+        )
+    });
+    Diagnostics::check(&spec.source, problems.collect())
 }

@@ -44,12 +44,19 @@ const REGULAR: u32 = 0o100_000;
 const TREE: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
-/// The setups of these tasks and of all that they need.
-fn setups<'a>(spec: &'a RunSpec, select: &[TaskId]) -> impl Iterator<Item = &'a SetupSpec> {
+/// These tasks and all that they need.
+pub(super) fn selected<'a>(
+    spec: &'a RunSpec,
+    select: &[TaskId],
+) -> impl Iterator<Item = &'a TaskSpec> {
     let selected = spec.with_needs(select);
     let is_selected = move |task: &&TaskSpec| selected.contains(&task.id.value);
-    let tasks = spec.tasks.iter().filter(is_selected);
-    tasks.filter_map(|task| task.setup.as_ref())
+    spec.tasks.iter().filter(is_selected)
+}
+
+/// Their setups.
+fn setups<'a>(spec: &'a RunSpec, select: &[TaskId]) -> impl Iterator<Item = &'a SetupSpec> {
+    selected(spec, select).filter_map(|task| task.setup.as_ref())
 }
 
 /// What must be known of the base for [`check_setups`]: all paths that setups name, and what leads

@@ -145,6 +145,7 @@ fn base_config<E: Engine>(
         read_only: false,
         network,
         runtime: task.runtime.clone(),
+        stop_signal: None,
         stop_timeout: task.stop_grace_period + task.handoff_timeout,
         open_stdin: false,
     }

@@ -185,6 +185,7 @@ impl<E: Engine> Prober<'_, E> {
             read_only: false,
             network: NetworkAttachment::None,
             runtime: self.runtime.map(str::to_owned),
+            stop_signal: None,
             stop_timeout: Duration::ZERO,
             open_stdin: false,
         }

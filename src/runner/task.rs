@@ -30,7 +30,7 @@ use super::outcome::{StoppedBy, secrets_of};
 use super::places::Places;
 use super::prepare::{self, Connection, user_of};
 use super::pump::{Ending, Pump, Pumped, read_on};
-use super::services::{self, Services};
+use super::services::{Services, Snapshots};
 use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
@@ -110,6 +110,8 @@ struct Life<'a, E: Engine> {
     /// The log of a setup or a service that failed.
     setup_log: Option<PathBuf>,
     services: Services<E>,
+    /// What its services hold when it begins.
+    snapshots: OnceLock<Snapshots>,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
     agent: Option<AgentReport>,
@@ -158,6 +160,7 @@ impl<'a, E: Engine> Life<'a, E> {
             may_have_run: false,
             setup_log: None,
             services: Services::none(shared),
+            snapshots: OnceLock::new(),
             branch: None,
             artifacts: None,
             agent: None,
@@ -201,7 +204,7 @@ impl<E: Engine> Life<'_, E> {
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
             self.workspace(&image, user, (as_view, &ready)),
-            services::connect(self.served()),
+            self.connect((&image, user), &ready),
         );
         let network = self.take_services(network);
         proof?;

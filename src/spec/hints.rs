@@ -129,6 +129,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("SecretForm", SECRET_KEYS),
     ("ServiceParts", SERVICE_KEYS),
     ("SetupParts", SETUP_KEYS),
+    ("SnapshotParts", SNAPSHOT_KEYS),
     ("UlimitParts", ULIMIT_KEYS),
     ("VerifyParts", VERIFY_KEYS),
 ];
@@ -192,6 +193,7 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
     "ports",
     "depends_on",
     "volumes",
+    "snapshot",
     "trust",
     "privileged",
     "cap_add",
@@ -199,6 +201,7 @@ pub(super) const SERVICE_KEYS: &[&str] = &[
     "pid",
 ];
 pub(super) const SETUP_KEYS: &[&str] = &["run", "files", "paths", "user", "secrets"];
+pub(super) const SNAPSHOT_KEYS: &[&str] = &["script", "files"];
 pub(super) const ULIMIT_KEYS: &[&str] = &["soft", "hard"];
 pub(super) const VERIFY_KEYS: &[&str] = &["run", "timeout", "image", "secrets"];
 

@@ -171,11 +171,11 @@ impl Writer<'_> {
         match entry.key.as_str() {
             "run" | "environment" => self.value(entry, Texts::AsWritten),
             "prompt" | "setup" | "verify" if is_text => self.value(entry, Texts::AsWritten),
-            "setup" | "verify" => self.inner(entry, ("run", Texts::AsWritten)),
+            "setup" | "verify" => self.inner(entry, (&["run"], Texts::AsWritten)),
             "command" | "entrypoint" | "args" if is_text => self.words(entry),
             "build" if is_text => self.value(entry, Texts::Paths),
-            "build" => self.inner(entry, ("context", Texts::Paths)),
-            "prompt" => self.inner(entry, ("file", Texts::Paths)),
+            "build" => self.inner(entry, (&["context"], Texts::Paths)),
+            "prompt" => self.inner(entry, (&["file"], Texts::Paths)),
             "env_file" => self.env_files(entry),
             "services" => self.services(entry),
             _ => self.value(entry, Texts::Interpolated),
@@ -199,15 +199,16 @@ impl Writer<'_> {
         Written::Map(secrets.collect())
     }
 
-    /// Variables of services stay as the spec writes them, like those of tasks.
+    /// Variables and scripts of services stay as the spec writes them, like those of tasks.
     fn services(&mut self, entry: &Entry) -> Written {
+        const AS_WRITTEN: &[&str] = &["environment", "snapshot"];
         let Value::Map(services) = &entry.node.value else {
             return self.value(entry, Texts::Interpolated);
         };
         let services = services.iter().filter(|e| is_meant(e));
         let services = services.map(|entry| {
             let value = match entry.node.value {
-                Value::Map(_) => self.inner(entry, ("environment", Texts::AsWritten)),
+                Value::Map(_) => self.inner(entry, (AS_WRITTEN, Texts::AsWritten)),
                 _ if entry.key == "compose" => self.value(entry, Texts::Paths),
                 _ => self.value(entry, Texts::Interpolated),
             };
@@ -216,11 +217,11 @@ impl Writer<'_> {
         Written::Map(services.collect())
     }
 
-    /// A map of ours, in which the texts of one key are treated otherwise.
-    fn inner(&mut self, entry: &Entry, (key, texts): (&str, Texts)) -> Written {
+    /// A map of ours, in which the texts of some keys are treated otherwise.
+    fn inner(&mut self, entry: &Entry, (keys, texts): (&[&str], Texts)) -> Written {
         let inner = entries_of(&entry.node).iter().filter(|e| is_meant(e));
         let inner = inner.map(|entry| {
-            let texts = if entry.key == key {
+            let texts = if keys.contains(&entry.key.as_str()) {
                 texts
             } else {
                 Texts::Interpolated
@@ -237,7 +238,7 @@ impl Writer<'_> {
                 ..entry.clone()
             };
             match item.node.value {
-                Value::Map(_) => self.inner(&item, ("path", Texts::Paths)),
+                Value::Map(_) => self.inner(&item, (&["path"], Texts::Paths)),
                 _ => self.value(&item, Texts::Paths),
             }
         };

@@ -41,7 +41,7 @@ pub(super) fn setup(
 ) -> Option<SetupSpec> {
     if matches!(field.node.value, Value::Scalar { .. }) {
         return Some(SetupSpec {
-            run: script(reader, field)?,
+            run: script(reader, field, "setup")?,
             files: Vec::new(),
             paths: Vec::new(),
             user: SetupUser::Root,
@@ -49,7 +49,7 @@ pub(super) fn setup(
         });
     }
     let fields = reader.fields(field, "a script, or `run` and more", SETUP_KEYS)?;
-    let run = fields.get("run").map(|f| script(reader, f));
+    let run = fields.get("run").map(|f| script(reader, f, "setup"));
     let files = paths(reader, fields, "files", "package-lock.json");
     let paths = paths(reader, fields, "paths", "node_modules");
     distinct(reader, &paths);
@@ -82,10 +82,11 @@ pub(super) fn setup(
     })
 }
 
-fn script(reader: &mut Reader<'_>, field: Field<'_>) -> Option<String> {
+/// The text of a script, in which `$` is the shell's; `of` names whose it is.
+pub(super) fn script(reader: &mut Reader<'_>, field: Field<'_>, of: &str) -> Option<String> {
     let text = reader.raw(field, "a script")?;
     if text.trim().is_empty() {
-        reader.problem(field.span(), "the script of `setup` is empty", "");
+        reader.problem(field.span(), format!("the script of `{of}` is empty"), "");
         return None;
     }
     Some(text.to_owned())

@@ -494,6 +494,12 @@ fn artifacts(reader: &mut Reader<'_>, field: Field<'_>) -> Option<Artifacts> {
 }
 
 fn patterns(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<PathPattern> {
+    let patterns = placed_patterns(reader, field).into_iter();
+    patterns.map(|at| at.value).collect()
+}
+
+/// Patterns of paths, with where they are written.
+pub(super) fn placed_patterns(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<At<PathPattern>> {
     let mut patterns = Vec::new();
     for item in reader.one_or_many(field, "a pattern or a list of patterns") {
         let pattern = reader.value(item, "a pattern", |text| {
@@ -501,7 +507,7 @@ fn patterns(reader: &mut Reader<'_>, field: Field<'_>) -> Vec<PathPattern> {
             text.parse()
                 .map_err(|e: InvalidName| BadValue::new(e.problem, hint))
         });
-        patterns.extend(pattern.map(|at| at.value));
+        patterns.extend(pattern);
     }
     patterns
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The main process of a setup's container, until its wrapper takes over: reads the variables of the
-# setup from standard input, one `NAME BASE64` in a line, up to an empty line. In the container's own
-# configuration they would become part of the image that is made of it. POSIX sh.
+# The main process of a container that an image is made of, until its own takes over: reads the variables
+# of that from standard input, one `NAME BASE64` in a line, up to an empty line. In the container's own
+# configuration they would become part of the image. POSIX sh.
 set -u
 while IFS=' ' read -r name value && [ -n "$name" ]; do
     # The point keeps line ends at the end of a value.
@@ -9,4 +9,4 @@ while IFS=' ' read -r name value && [ -n "$name" ]; do
     export "$name=${value%.}"
 done
 unset name value
-exec /bin/sh /agent/entry "$@"
+exec "$@"

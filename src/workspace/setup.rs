@@ -172,6 +172,13 @@ impl SetupPlace {
         &self.mounts
     }
 
+    /// The mount of what reads a container's variables from its standard input, see `setup-entry.sh`.
+    pub fn entry(&self) -> Option<&Mount> {
+        self.mounts
+            .iter()
+            .find(|mount| mount.target == "/agent/setup-entry")
+    }
+
     /// The directories that the container can write in.
     pub fn written(&self) -> Vec<PathBuf> {
         WRITTEN.map(|name| self.making.join(name)).into()

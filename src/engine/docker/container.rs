@@ -131,7 +131,6 @@ fn check_environment(config: &ContainerConfig) -> Result<(), String> {
 }
 
 fn body(config: &ContainerConfig) -> ContainerCreateBody {
-    let environment = config.environment.iter();
     let is_alone = !matches!(config.network, NetworkAttachment::Shared { .. });
     ContainerCreateBody {
         hostname: is_alone.then(|| config.host_name.clone()),
@@ -142,11 +141,7 @@ fn body(config: &ContainerConfig) -> ContainerCreateBody {
         tty: Some(false),
         open_stdin: Some(config.open_stdin),
         stdin_once: Some(config.open_stdin),
-        env: Some(
-            environment
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        ),
+        env: Some(variables(&config.environment)),
         cmd: Some(config.command.clone()),
         entrypoint: Some(entrypoint(&config.entrypoint)),
         healthcheck: Some(HealthConfig {
@@ -156,13 +151,26 @@ fn body(config: &ContainerConfig) -> ContainerCreateBody {
         image: Some(config.image.clone()),
         working_dir: Some(config.working_dir.clone()),
         labels: Some(config.labels.iter().cloned().collect()),
-        stop_signal: Some("SIGTERM".into()),
+        stop_signal: Some(
+            config
+                .stop_signal
+                .clone()
+                .unwrap_or_else(|| "SIGTERM".into()),
+        ),
         stop_timeout: Some(whole_seconds(config.stop_timeout).into()),
         host_config: Some(host_config(config)),
         network_disabled: Some(is_disabled(config)),
         networking_config: networking(&config.network),
         ..ContainerCreateBody::default()
     }
+}
+
+/// Variables as the engine has them: `KEY=value`.
+pub(super) fn variables(environment: &[(String, String)]) -> Vec<String> {
+    let environment = environment.iter();
+    environment
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// One empty text clears the image's ENTRYPOINT, as `docker run --entrypoint ""` does.

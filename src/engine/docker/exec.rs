@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::DockerEngine;
 use super::call::{Call, QUICK, WORK};
+use super::container::variables;
 use super::lifecycle::frames;
 use crate::engine::config::{ExecConfig, TerminalSize};
 use crate::engine::{EngineError, ErrorKind, ExecSession, Operation};
@@ -28,6 +29,7 @@ impl DockerEngine {
             attach_stderr: Some(true),
             tty: Some(has_terminal),
             cmd: Some(config.command.clone()),
+            env: (!config.environment.is_empty()).then(|| variables(&config.environment)),
             working_dir: (!config.working_dir.is_empty()).then(|| config.working_dir.clone()),
             ..bollard::models::ExecConfig::default()
         };

@@ -123,6 +123,7 @@ pub(super) fn image_info(image: ImageInspect) -> Result<ImageInfo, ErrorKind> {
         digests: image.repo_digests.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
+        stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         ports: ports(config.exposed_ports.unwrap_or_default()),
         healthcheck: config.healthcheck.map(healthcheck).unwrap_or_default(),
     })

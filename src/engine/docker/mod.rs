@@ -7,6 +7,7 @@ mod build;
 mod call;
 mod commit;
 mod container;
+mod contents;
 mod context;
 pub mod endpoint;
 mod exec;
@@ -21,6 +22,7 @@ mod usage;
 mod verify;
 mod volume;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,6 +215,13 @@ impl Engine for DockerEngine {
 
     async fn disk_use(&self, container: &str) -> Result<Option<u64>, EngineError> {
         self.measure_disk(container).await
+    }
+
+    async fn volume_contents(
+        &self,
+        container: &str,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        self.read_volumes(container).await
     }
 
     async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {

@@ -235,6 +235,7 @@ impl<E: Engine> Once<'_, E> {
             network,
             // Ours, and no place for what an agent wrote.
             runtime: None,
+            stop_signal: None,
             stop_timeout: GRACE,
             open_stdin: false,
         }

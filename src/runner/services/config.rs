@@ -9,6 +9,8 @@ use crate::engine::{Engine, ImageInfo};
 use crate::id::{Role, label};
 use crate::plan::{POD_MEMORY, ServicePlan};
 use crate::runner::StepError;
+use crate::runner::setup::variables_as_input;
+use crate::secrets::SecretBytes;
 
 /// What images of servers need, which start as root: to give their data to the server's user and to
 /// become that (docker-library images, `docker-entrypoint.sh`); and to end it.
@@ -28,13 +30,9 @@ pub(super) fn pod<E: Engine>(
     network: NetworkAttachment,
 ) -> ContainerConfig {
     let services = served.task.services.iter();
-    let role = match served.role {
-        Role::Verify => Role::VerifyPod,
-        _ => Role::Pod,
-    };
     ContainerConfig {
         name: served.pod_name(),
-        labels: labels(served, role),
+        labels: labels(served, served.pod_role()),
         image: image.id.clone(),
         entrypoint: vec!["/bin/sleep".into()],
         command: vec!["infinity".into()],
@@ -59,17 +57,26 @@ pub(super) fn pod<E: Engine>(
         read_only: true,
         network,
         runtime: served.task.runtime.clone(),
+        stop_signal: None,
         stop_timeout: Duration::ZERO,
         open_stdin: false,
     }
 }
 
-/// The container of a service.
+/// The variables of a service.
+pub(super) fn variables(service: &ServicePlan) -> Vec<(String, String)> {
+    let variables = service.environment.iter();
+    variables
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+        .collect()
+}
+
+/// The container of a service, and what is written to its standard input.
 pub(super) fn service<E: Engine>(
     served: Served<'_, E>,
     service: &ServicePlan,
     image: &ImageInfo,
-) -> Result<ContainerConfig, StepError> {
+) -> Result<(ContainerConfig, Option<SecretBytes>), StepError> {
     let entrypoint = service.entrypoint.as_ref().unwrap_or(&image.entrypoint);
     // As Docker does: an ENTRYPOINT given anew drops the image's CMD.
     let default = match service.entrypoint {
@@ -82,16 +89,13 @@ pub(super) fn service<E: Engine>(
         let message = format!("service `{name}`: image {image} has no command; give it `command`");
         return Err(failed(message));
     }
-    let environment = service.environment.iter();
-    Ok(ContainerConfig {
+    let mut config = ContainerConfig {
         name: served.container_of(&service.name),
         labels: labels(served, served.service_role()),
         image: image.id.clone(),
         entrypoint: entrypoint.clone(),
         command: command.to_vec(),
-        environment: environment
-            .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-            .collect(),
+        environment: variables(service),
         working_dir: service.working_dir.clone().unwrap_or_default(),
         user: service.user.clone().unwrap_or_default(),
         host_name: String::new(),
@@ -106,9 +110,21 @@ pub(super) fn service<E: Engine>(
             container: served.pod_name(),
         },
         runtime: served.task.runtime.clone(),
+        stop_signal: image.stop_signal.clone(),
         stop_timeout: Duration::ZERO,
         open_stdin: false,
-    })
+    };
+    if served.role != Role::Setup {
+        return Ok((config, None));
+    }
+    // All words are here: an empty CMD is not taken for that of the image that is made.
+    let entry = ["/bin/sh", "/agent/setup-entry"].map(str::to_owned);
+    let words = config.entrypoint.into_iter().chain(config.command);
+    config.entrypoint = entry.into_iter().chain(words).collect();
+    config.command = Vec::new();
+    config.open_stdin = true;
+    let input = variables_as_input(std::mem::take(&mut config.environment));
+    Ok((config, Some(SecretBytes::new(input.into_bytes()))))
 }
 
 fn labels<E: Engine>(served: Served<'_, E>, role: Role) -> Vec<(String, String)> {

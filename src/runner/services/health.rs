@@ -124,7 +124,13 @@ impl Check {
             How::NotAtAll => Ok(Said::Passed),
             How::Command(words) => {
                 let container = served.container_of(&service.name);
-                self.run(engine, &container, words).await
+                let config = ExecConfig {
+                    command: words.clone(),
+                    environment: served.unknown_variables(service),
+                    working_dir: String::new(),
+                    terminal: None,
+                };
+                self.run(engine, &container, &config).await
             }
             How::All(ports) | How::Any(ports) => {
                 let open = open_ports(engine, &served.pod_name()).await?;
@@ -148,10 +154,10 @@ impl Check {
         &self,
         engine: &E,
         container: &str,
-        words: &[String],
+        config: &ExecConfig,
     ) -> Result<Said, EngineError> {
         let began = Instant::now();
-        let Ok(ran) = timeout(self.timeout, executed(engine, container, words, OUTPUT)).await
+        let Ok(ran) = timeout(self.timeout, executed(engine, container, config, OUTPUT)).await
         else {
             let limit = began.elapsed().as_secs();
             return Ok(Said::Failed(format!(
@@ -186,15 +192,10 @@ impl Check {
 async fn executed<E: Engine>(
     engine: &E,
     container: &str,
-    words: &[String],
+    config: &ExecConfig,
     limit: usize,
 ) -> Result<(i64, Vec<u8>), EngineError> {
-    let config = ExecConfig {
-        command: words.to_vec(),
-        working_dir: String::new(),
-        terminal: None,
-    };
-    let mut session = engine.exec(container, &config).await?;
+    let mut session = engine.exec(container, config).await?;
     drop(session.input);
     let mut output: Vec<u8> = Vec::new();
     while let Some(frame) = session.output.next().await {
@@ -207,8 +208,14 @@ async fn executed<E: Engine>(
 
 /// The TCP ports on which something listens in a pod.
 async fn open_ports<E: Engine>(engine: &E, pod: &str) -> Result<Vec<u16>, EngineError> {
-    let words = ["/bin/cat", "/proc/net/tcp", "/proc/net/tcp6"].map(str::to_owned);
-    let (_, table) = executed(engine, pod, &words, TABLE).await?;
+    let words = ["/bin/cat", "/proc/net/tcp", "/proc/net/tcp6"];
+    let config = ExecConfig {
+        command: words.map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        working_dir: String::new(),
+        terminal: None,
+    };
+    let (_, table) = executed(engine, pod, &config, TABLE).await?;
     Ok(listening(&String::from_utf8_lossy(&table)))
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch as channel;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::health::{Check, Said};
-use super::{Served, ServiceFailure, Services, Up, config, failed, joined, watch};
+use super::{Served, ServiceFailure, Services, Snapshots, Up, config, failed, joined, watch};
 use crate::engine::{Engine, EngineError, ErrorKind, Exit, ImageInfo};
 use crate::id::ServiceName;
 use crate::plan::ServicePlan;
@@ -43,6 +43,7 @@ impl From<StepError> for Stop {
 /// What the starts of a task's services share.
 struct Starting<'a, E: Engine> {
     served: Served<'a, E>,
+    snapshots: &'a Snapshots,
     states: BTreeMap<&'a ServiceName, channel::Sender<State>>,
     deadline: Instant,
     /// Whether one of them has failed.
@@ -56,12 +57,14 @@ struct Starting<'a, E: Engine> {
 /// That of the first one that is not ready.
 pub(super) async fn start<E: Engine>(
     served: Served<'_, E>,
+    snapshots: &Snapshots,
     services: &mut Services<E>,
 ) -> Result<(), ServiceFailure> {
     let task = served.task;
     let waiting = task.services.iter();
     let starting = Starting {
         served,
+        snapshots,
         states: waiting
             .map(|service| (&service.name, channel::channel(State::Waiting).0))
             .collect(),
@@ -119,6 +122,7 @@ impl<'a, E: Engine> Starting<'a, E> {
                 ..error
             })
         })?;
+        let image = self.snapshots.get(&service.name).unwrap_or(&image);
         for on in &service.depends_on {
             let wanted = if on.ready {
                 State::Ready
@@ -128,9 +132,9 @@ impl<'a, E: Engine> Starting<'a, E> {
             self.after(service, &on.service, wanted).await?;
         }
         let started = Instant::now();
-        *up = Some(self.run(service, &image).await?);
+        *up = Some(self.run(service, image).await?);
         self.is(service, State::Started);
-        let check = Check::of(service, &image)?;
+        let check = Check::of(service, image)?;
         self.until_ready(service, &check, started).await?;
         if let Some(up) = up {
             let watch = watch::watch(self.served, service, check, self.closing.clone());
@@ -189,9 +193,9 @@ impl<'a, E: Engine> Starting<'a, E> {
             let message = format!("service `{}`: {message}", service.name);
             StepError { stage, message }
         };
-        let config = config::service(served, service, image)?;
+        let (config, input) = config::service(served, service, image)?;
         engine.create_container(&config).await.map_err(step)?;
-        let output = engine.attach(&config.name, None).await.map_err(step)?;
+        let output = engine.attach(&config.name, input).await.map_err(step)?;
         engine.start(&config.name).await.map_err(step)?;
         Up::new(served, service, output)
     }

@@ -11,6 +11,7 @@ mod life;
 mod pod;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +19,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::{oneshot, watch as channel};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::dispatcher::EndsWithRun;
 use super::prepare::{self, Connection};
 use super::pump::{Ending, Pump, Pumped, read_on};
 use super::setup::SetupFailure;
+use super::stops::Urgency;
 use super::teardown::again;
 use super::{Shared, StepError};
-use crate::engine::config::NetworkAttachment;
-use crate::engine::{Engine, OutputStream};
+use crate::engine::config::{ImageRequest, NetworkAttachment};
+use crate::engine::{Engine, Exit, ImageInfo, OutputStream};
 use crate::event::EventKind;
 use crate::id::{AttemptId, Role, ServiceName};
 use crate::journal::log::LogWriter;
@@ -37,6 +40,9 @@ pub(super) const SERVICES: &str = "services";
 
 /// Why an attempt has no services, with the log of the one that is at fault.
 pub(super) type ServiceFailure = SetupFailure;
+
+/// The images of services with what fills them, by the service.
+pub(super) type Snapshots = BTreeMap<ServiceName, ImageInfo>;
 
 /// Whom the services serve: an attempt's container in a role.
 pub(super) struct Served<'a, E: Engine> {
@@ -79,21 +85,42 @@ impl<E: Engine> Served<'_, E> {
     }
 
     fn pod_name(&self) -> String {
-        let role = match self.role {
+        let role = self.pod_role();
+        match (role, &self.task.services[..]) {
+            // A task may have several services that are filled.
+            (Role::SnapshotPod, [service, ..]) => {
+                self.attempt.service_container_name(role, &service.name)
+            }
+            _ => self.attempt.container_name(role),
+        }
+    }
+
+    fn pod_role(&self) -> Role {
+        match self.role {
             Role::Verify => Role::VerifyPod,
+            Role::Setup => Role::SnapshotPod,
             _ => Role::Pod,
-        };
-        self.attempt.container_name(role)
+        }
     }
 
     fn service_role(&self) -> Role {
         match self.role {
             Role::Verify => Role::VerifyService,
+            Role::Setup => Role::SnapshotService,
             _ => Role::Service,
         }
     }
 
-    fn container_of(&self, service: &ServiceName) -> String {
+    /// The variables of a service that its container's configuration does not have: of what an image is
+    /// made they would be part.
+    fn unknown_variables(&self, service: &ServicePlan) -> Vec<(String, String)> {
+        match self.role {
+            Role::Setup => config::variables(service),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn container_of(&self, service: &ServiceName) -> String {
         let role = self.service_role();
         self.attempt.service_container_name(role, service)
     }
@@ -112,9 +139,11 @@ impl<E: Engine> Served<'_, E> {
 pub(super) use watch::take_up;
 
 /// How a container is attached to the world, and to its services, which are ready then; or are not, if the
-/// task is to stop: its container is not started any more.
+/// task is to stop: its container is not started any more. Of the services that `snapshots` names, those
+/// are the images.
 pub(super) async fn connect<E: Engine>(
     served: Served<'_, E>,
+    snapshots: &Snapshots,
 ) -> Result<(Connection, Services<E>), ServiceFailure> {
     let shared = served.shared;
     let mut services = Services::none(shared);
@@ -124,7 +153,7 @@ pub(super) async fn connect<E: Engine>(
     }
     let connection = pod::start(served, &mut services).await?;
     if let Some(connection) = connection {
-        life::start(served, &mut services).await?;
+        life::start(served, snapshots, &mut services).await?;
         return Ok((connection, services));
     }
     Ok((NetworkAttachment::None.into(), services))
@@ -138,6 +167,20 @@ impl<E: Engine> Services<E> {
             pod: None,
             closing: channel::channel(false).0,
         }
+    }
+
+    /// Asks a service to end, and says how it did; nobody is told of it. The others are watched no more.
+    pub(super) async fn end_cleanly(
+        &mut self,
+        container: &str,
+        grace: Duration,
+    ) -> Result<Exit, StepError> {
+        self.closing.send_replace(true);
+        let engine = &*self.shared.context.engine;
+        let stopped = engine.stop(container, grace).await;
+        stopped.map_err(StepError::engine(SERVICES))?;
+        let exit = engine.wait(container).await;
+        exit.map_err(StepError::engine(SERVICES))
     }
 
     /// Ends and removes them. What cannot be removed now, the teardown tries again.
@@ -193,6 +236,30 @@ impl Up {
             tell,
             watcher: None,
         })
+    }
+}
+
+/// An image, within the time that a start may take; nothing if the task is to stop.
+pub(super) async fn image<E: Engine>(
+    served: Served<'_, E>,
+    request: &ImageRequest,
+) -> Result<Option<ImageInfo>, StepError> {
+    let (shared, task) = (served.shared, served.task);
+    if served.attempt.number > 1 {
+        shared.images.forget_failure(request);
+    }
+    let limit = task.startup_timeout;
+    let mut stops = shared.stops(&task.id);
+    tokio::select! {
+        image = timeout(limit, shared.images.obtain(shared, request)) => match image {
+            Ok(image) => image.map(Some),
+            Err(_) => Err(failed(format!(
+                "image {} was not there within startup_timeout ({} s)",
+                request.reference,
+                limit.as_secs()
+            ))),
+        },
+        () = stops.asked(Urgency::Graceful) => Ok(None),
     }
 }
 

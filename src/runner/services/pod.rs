@@ -1,15 +1,12 @@
 //! The pod: the container that has the network of a task and its services.
 
-use tokio::time::timeout;
-
-use super::{SERVICES, Served, Services, config, failed};
+use super::{SERVICES, Served, Services, config, image};
 use crate::engine::config::{BuildConfig, ImageRequest, NetworkAttachment, PullPolicy};
-use crate::engine::{Engine, EngineError, ImageInfo};
+use crate::engine::{Engine, EngineError};
 use crate::id::ImageRef;
 use crate::runner::StepError;
 use crate::runner::places::started;
 use crate::runner::prepare::{self, Connection};
-use crate::runner::stops::Urgency;
 
 /// Variables whose value names the hosts that are reached without a proxy.
 const WITHOUT_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
@@ -20,7 +17,7 @@ pub(super) async fn start<E: Engine>(
     services: &mut Services<E>,
 ) -> Result<Option<Connection>, StepError> {
     let (shared, task) = (served.shared, served.task);
-    let Some(image) = image(served).await? else {
+    let Some(image) = image(served, &request()).await? else {
         return Ok(None);
     };
     let mut connection = Connection::from(NetworkAttachment::Shared {
@@ -54,28 +51,11 @@ pub(super) async fn start<E: Engine>(
     Ok(Some(connection))
 }
 
-/// Its image, which is that of tasks that name none; nothing if the task is to stop.
-async fn image<E: Engine>(served: Served<'_, E>) -> Result<Option<ImageInfo>, StepError> {
-    let (shared, task) = (served.shared, served.task);
-    let request = ImageRequest {
+/// Its image, which is that of tasks that name none.
+fn request() -> ImageRequest {
+    ImageRequest {
         reference: ImageRef::base(),
         pull_policy: PullPolicy::Missing,
         build: Some(BuildConfig::EmbeddedBase),
-    };
-    if served.attempt.number > 1 {
-        shared.images.forget_failure(&request);
-    }
-    let limit = task.startup_timeout;
-    let mut stops = shared.stops(&task.id);
-    tokio::select! {
-        image = timeout(limit, shared.images.obtain(shared, &request)) => match image {
-            Ok(image) => image.map(Some),
-            Err(_) => Err(failed(format!(
-                "image {} was not there within startup_timeout ({} s)",
-                request.reference,
-                limit.as_secs()
-            ))),
-        },
-        () = stops.asked(Urgency::Graceful) => Ok(None),
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::removal::Removal;
-use super::{Ended, Ready, SetupFailure, failed};
+use super::snapshot::{Serving, Target};
+use super::{Ended, Ready, SetupFailure, failed, variables_as_input};
 use crate::engine::config::{
     CommitConfig, ContainerConfig, ImageRequest, NetworkAttachment, PullPolicy, Trusted,
 };
@@ -27,6 +28,7 @@ use crate::runner::disk::DiskWatch;
 use crate::runner::images::PreparedImage;
 use crate::runner::outcome::{StoppedBy, outcome};
 use crate::runner::places::started;
+use crate::runner::prepare::Connection;
 use crate::runner::probe::facts_of;
 use crate::runner::pump::{Ending, Pump, Pumped, read_on};
 use crate::runner::teardown::again;
@@ -54,10 +56,12 @@ pub(super) struct Job<E: Engine> {
     pub(super) image: Arc<PreparedImage>,
     pub(super) user: ContainerUser,
     pub(super) key: String,
+    /// The service that its script fills, where it does: that is what an image is made of then.
+    pub(super) target: Option<Target>,
 }
 
 /// How far a job came.
-enum Step<T> {
+pub(super) enum Step<T> {
     Done(T),
     Abandoned,
 }
@@ -154,15 +158,20 @@ impl<E: Engine> Job<E> {
             prepared.use_in(&context.state, &context.plan.run)
         });
         noted.await.map_err(|e| StepError::new("setup", &e))?;
-        let image = match image {
-            None => None,
-            Some(info) => {
+        let mut ready = Ready {
+            paths,
+            ..Ready::default()
+        };
+        match (image, &self.target) {
+            (None, _) => {}
+            (server, Some(_)) => ready.server = server,
+            (Some(info), None) => {
                 let prober = self.shared.context.prober_of(&self.task);
                 let facts = facts_of(&prober, &info).await?;
-                Some(Arc::new(PreparedImage { info, facts }))
+                ready.image = Some(Arc::new(PreparedImage { info, facts }));
             }
-        };
-        Ok(Ready { image, paths })
+        }
+        Ok(ready)
     }
 
     fn log(&self) -> PathBuf {
@@ -170,8 +179,10 @@ impl<E: Engine> Job<E> {
         context.state.setup_log(&context.plan.run, &self.key)
     }
 
-    fn tell(&self, status: String) {
+    fn tell(&self, status: &str) {
         let log = self.log();
+        let of = self.target.as_ref().map(Target::word).unwrap_or_default();
+        let status = format!("{of}{status}");
         let kind = EventKind::Setup { status, log };
         self.shared.event(Some(&self.task.id), kind);
     }
@@ -183,11 +194,20 @@ impl<E: Engine> Job<E> {
         (deadline, lock): (Instant, PreparedLock),
     ) -> Result<Step<Ready>, SetupFailure> {
         let began = Instant::now();
-        self.tell("runs".into());
+        self.tell("runs");
         let place = self.on_disk(|request| SetupPlace::make(&request)).await;
         let place = place.map_err(|e| StepError::new("setup", &e))?;
         let container = run_container_name(&self.shared.context.plan.run, Role::Setup, &self.key);
-        let made = self.run(&place, &container, waiting, deadline).await;
+        let made = match &self.target {
+            None => {
+                self.run(&place, &container, None, (waiting, deadline))
+                    .await
+            }
+            Some(target) => {
+                self.fill((target, &place), &container, waiting, deadline)
+                    .await
+            }
+        };
         let context = &self.shared.context;
         let (engine, state) = (context.engine.clone(), context.state.clone());
         let removal = async move {
@@ -201,7 +221,7 @@ impl<E: Engine> Job<E> {
         };
         let removal = Removal::begin(removal);
         if matches!(made, Ok(Step::Done(_))) {
-            self.tell(format!("ready after {:.1?}", began.elapsed()));
+            self.tell(&format!("ready after {:.1?}", began.elapsed()));
             self.shared.setups.leave(removal);
         } else {
             for message in removal.ends().await {
@@ -244,14 +264,15 @@ impl<E: Engine> Job<E> {
     }
 
     /// Runs the container to its end, and keeps what is to be kept.
-    async fn run(
+    pub(super) async fn run(
         &self,
         place: &SetupPlace,
         container: &str,
-        waiting: &mut watch::Receiver<usize>,
-        deadline: Instant,
+        serving: Option<&mut Serving<'_, E>>,
+        (waiting, deadline): (&mut watch::Receiver<usize>, Instant),
     ) -> Result<Step<Ready>, SetupFailure> {
-        let output = self.start(place, container).await?;
+        let connection = serving.as_ref().map(|serving| &serving.connection);
+        let output = self.start(place, container, connection).await?;
         let (tell, told) = oneshot::channel();
         let pump = tokio::spawn(self.pump(container)?.run(output, told));
         let ended = self.watch(place, container, waiting, deadline).await;
@@ -275,7 +296,7 @@ impl<E: Engine> Job<E> {
         if let Some(why) = self.verdict(&outcome(stopped, exit)) {
             return Err(self.failure(&why, &pumped));
         }
-        let kept = self.keep(place, container).await;
+        let kept = self.keep(place, container, serving).await;
         kept.map(Step::Done)
             .map_err(|error| self.failure(&error.message, &pumped))
     }
@@ -291,22 +312,26 @@ impl<E: Engine> Job<E> {
 
     /// Why a setup that ended so has failed, as a clause.
     fn verdict(&self, outcome: &TaskOutcome) -> Option<String> {
+        let what = match self.target {
+            None => "the setup",
+            Some(_) => "the script",
+        };
         Some(match outcome {
             TaskOutcome::Succeeded => return None,
             TaskOutcome::TimedOut => {
                 let limit = self.task.startup_timeout.as_secs();
-                format!("the setup did not end within startup_timeout ({limit} s)")
+                format!("{what} did not end within startup_timeout ({limit} s)")
             }
-            TaskOutcome::OutOfMemory => "the setup ran out of memory (`mem_limit`)".into(),
-            TaskOutcome::OutOfDisk { .. } => "the setup used more than `disk_limit`".into(),
-            TaskOutcome::Killed { signal } => format!("the setup was ended by signal {signal}"),
+            TaskOutcome::OutOfMemory => format!("{what} ran out of memory (`mem_limit`)"),
+            TaskOutcome::OutOfDisk { .. } => format!("{what} used more than `disk_limit`"),
+            TaskOutcome::Killed { signal } => format!("{what} was ended by signal {signal}"),
             TaskOutcome::Failed { exit_code: 125 } => {
-                "the setup could not be started: its image needs `base64` and `/bin/sh`".into()
+                format!("{what} could not be started: its image needs `base64` and `/bin/sh`")
             }
             TaskOutcome::Failed { exit_code } => {
-                format!("the setup ended with exit code {exit_code}")
+                format!("{what} ended with exit code {exit_code}")
             }
-            other => format!("the setup ended as {other:?}"),
+            other => format!("{what} ended as {other:?}"),
         })
     }
 
@@ -320,12 +345,33 @@ impl<E: Engine> Job<E> {
     }
 
     /// Creates the container, attaches to it and starts it.
-    async fn start(&self, place: &SetupPlace, name: &str) -> Result<OutputStream, StepError> {
-        let config = |network| {
-            let (config, input) = self.config(place, name, network);
-            (config, Some(input))
+    async fn start(
+        &self,
+        place: &SetupPlace,
+        name: &str,
+        connection: Option<&Connection>,
+    ) -> Result<OutputStream, StepError> {
+        let Some(connection) = connection else {
+            let config = |network| {
+                let (config, input) = self.config(place, name, network);
+                (config, Some(input))
+            };
+            return started(&self.shared, "setup", config).await;
         };
-        started(&self.shared, "setup", config).await
+        let (mut config, input) = self.config(place, name, connection.attachment.clone());
+        config.mounts.extend_from_slice(&connection.mounts);
+        config
+            .mounts
+            .extend(self.target.iter().flat_map(Target::mounts));
+        config
+            .environment
+            .extend_from_slice(&connection.environment);
+        let engine = &*self.shared.context.engine;
+        let step = |error| self.shared.step_error("setup", error);
+        engine.create_container(&config).await.map_err(step)?;
+        let output = engine.attach(name, Some(input)).await.map_err(step)?;
+        engine.start(name).await.map_err(step)?;
+        Ok(output)
     }
 
     /// The container, and what is written to its standard input.
@@ -345,7 +391,7 @@ impl<E: Engine> Job<E> {
         } else {
             &["/bin/sh", "-eu", "/agent/script"]
         };
-        let entry = ["/bin/sh", "/agent/setup-entry"];
+        let entry = ["/bin/sh", "/agent/setup-entry", "/bin/sh", "/agent/entry"];
         let mut config = ContainerConfig {
             name: name.to_owned(),
             labels,
@@ -374,6 +420,7 @@ impl<E: Engine> Job<E> {
             read_only: false,
             network,
             runtime: self.task.runtime.clone(),
+            stop_signal: None,
             stop_timeout: Duration::ZERO,
             open_stdin: true,
         };
@@ -392,9 +439,7 @@ impl<E: Engine> Job<E> {
         let names: Vec<&str> = as_files.iter().map(|(name, _)| name.as_str()).collect();
         let mut variables = self.variables(names.join(" "));
         variables.extend(as_variables);
-        let line = |(name, value): (&String, &String)| format!("{name} {}\n", BASE64.encode(value));
-        let mut input: String = variables.iter().map(line).collect();
-        input.push('\n');
+        let mut input = variables_as_input(variables);
         for (_, value) in &as_files {
             input += &(BASE64.encode(value) + "\n");
         }
@@ -466,9 +511,18 @@ impl<E: Engine> Job<E> {
     }
 
     /// Keeps the image and the directories, under their names.
-    async fn keep(&self, place: &SetupPlace, container: &str) -> Result<Ready, StepError> {
+    async fn keep(
+        &self,
+        place: &SetupPlace,
+        container: &str,
+        serving: Option<&mut Serving<'_, E>>,
+    ) -> Result<Ready, StepError> {
         let context = &self.shared.context;
-        let image = if self.setup.user == SetupUser::Root {
+        let container = match serving {
+            Some(serving) => Some(serving.end().await?),
+            None => (self.setup.user == SetupUser::Root).then(|| container.to_owned()),
+        };
+        let image = if let Some(container) = container {
             let config = CommitConfig {
                 reference: ImageRef::prepared(&self.key),
                 labels: vec![
@@ -477,7 +531,7 @@ impl<E: Engine> Job<E> {
                     (label::STATE.into(), context.state.key()),
                 ],
             };
-            let made = context.engine.commit(container, &config).await;
+            let made = context.engine.commit(&container, &config).await;
             Some(made.map_err(StepError::engine("setup"))?)
         } else {
             None

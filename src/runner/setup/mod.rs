@@ -8,12 +8,15 @@ mod caches;
 mod copies;
 mod job;
 mod removal;
+mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::AbortHandle;
 
@@ -21,8 +24,8 @@ use super::images::PreparedImage;
 use super::stops::Urgency;
 use super::user::ContainerUser;
 use super::{Shared, StepError, blocking};
-use crate::engine::Engine;
-use crate::git::{TreeEntry, entries};
+use crate::engine::{Engine, ImageInfo};
+use crate::git::{self, TreeEntry};
 use crate::id::hex_hash;
 use crate::plan::{SetupPlan, TaskPlan};
 use crate::workspace::PreparedPath;
@@ -31,15 +34,18 @@ pub(super) use caches::{mounts_of_caches, release_caches, take_caches};
 pub(super) use copies::fill_copies;
 use job::Job;
 use removal::Removal;
+pub(super) use snapshot::snapshots;
 
 /// Part of every key, to be changed with what is made here.
 const FORMAT: u32 = 1;
 
 /// What a setup prepared for a task.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ready {
     /// The image with what the setup wrote in it; none where that is the task's own.
     pub(super) image: Option<Arc<PreparedImage>>,
+    /// The image of the service that was filled, where it was one.
+    server: Option<ImageInfo>,
     /// The directories of the worktree.
     pub(super) paths: Vec<PreparedPath>,
 }
@@ -99,7 +105,7 @@ pub(super) struct Setups {
     known: Mutex<HashMap<String, Known>>,
     /// Whether it was said that there are copies.
     told: AtomicBool,
-    /// What the base has of all files that setups depend on.
+    /// The files of the base; only where something depends on any.
     files: OnceCell<Result<BTreeMap<String, TreeEntry>, StepError>>,
     removals: Mutex<Vec<Removal>>,
 }
@@ -113,21 +119,30 @@ pub(super) async fn ready<E: Engine>(
     anew: bool,
 ) -> Result<Option<Arc<Ready>>, SetupFailure> {
     let Some(setup) = &task.setup else {
-        let (image, paths) = (None, Vec::new());
-        return Ok(Some(Arc::new(Ready { image, paths })));
+        return Ok(Some(Arc::new(Ready::default())));
     };
     let key = key(shared, task, setup, (image, user)).await?;
-    let mut anew = anew;
+    let job = || Job {
+        shared: shared.clone(),
+        task: task.clone(),
+        setup: setup.clone(),
+        image: image.clone(),
+        user,
+        key: key.clone(),
+        target: None,
+    };
+    joined(shared, task, job, anew).await
+}
+
+/// Waits for the end of such a job with all others that do.
+async fn joined<E: Engine>(
+    shared: &Arc<Shared<E>>,
+    task: &TaskPlan,
+    job: impl Fn() -> Job<E>,
+    mut anew: bool,
+) -> Result<Option<Arc<Ready>>, SetupFailure> {
     loop {
-        let job = Job {
-            shared: shared.clone(),
-            task: task.clone(),
-            setup: setup.clone(),
-            image: image.clone(),
-            user,
-            key: key.clone(),
-        };
-        let ended = match shared.setups.join(job, anew) {
+        let ended = match shared.setups.join(job(), anew) {
             Ok(under_way) => under_way.outcome(shared, task).await,
             Err(ended) => Some(ended),
         };
@@ -246,16 +261,17 @@ async fn key<E: Engine>(
     setup: &SetupPlan,
     (image, user): (&PreparedImage, ContainerUser),
 ) -> Result<String, StepError> {
-    let files = shared.setups.files.get_or_init(|| files(shared)).await;
-    let files = files.as_ref().map_err(Clone::clone)?;
     let mut ids = Vec::new();
     for path in &setup.files {
-        let entry = files.get(path.as_str()).ok_or_else(|| {
-            let base = shared.context.plan.repository.base.short();
-            failed(format!(
-                "the base, {base}, has no file `{path}`, which the setup depends on"
-            ))
-        })?;
+        let entry = base_files(shared)
+            .await?
+            .get(path.as_str())
+            .ok_or_else(|| {
+                let base = shared.context.plan.repository.base.short();
+                failed(format!(
+                    "the base, {base}, has no file `{path}`, which the setup depends on"
+                ))
+            })?;
         ids.push((path.as_str(), &entry.id));
     }
     let context = &shared.context;
@@ -275,26 +291,24 @@ async fn key<E: Engine>(
     Ok(hex_hash(text.to_string().as_bytes(), 16))
 }
 
-/// The entries of the base that setups of the run depend on.
-async fn files<E: Engine>(
+/// The files of the base, listed once in a run.
+async fn base_files<E: Engine>(
     shared: &Arc<Shared<E>>,
-) -> Result<BTreeMap<String, TreeEntry>, StepError> {
-    let shared = shared.clone();
-    let listed = blocking(move || {
-        let context = &shared.context;
-        let setups = context
-            .plan
-            .tasks
-            .iter()
-            .filter_map(|task| task.setup.as_ref());
-        let mut paths: Vec<String> = setups
-            .flat_map(|setup| &setup.files)
-            .map(ToString::to_string)
-            .collect();
-        paths.sort_unstable();
-        paths.dedup();
-        let store = &context.store;
-        entries(context.repository.git(), store.path(), store.base(), &paths)
-    });
-    listed.await.map_err(|e| StepError::new("setup", &e))
+) -> Result<&BTreeMap<String, TreeEntry>, StepError> {
+    let list = || {
+        let shared = shared.clone();
+        blocking(move || {
+            let (context, store) = (&shared.context, &shared.context.store);
+            let listed = git::files(context.repository.git(), store.path(), store.base());
+            listed.map_err(|e| StepError::new("setup", &e))
+        })
+    };
+    let files = shared.setups.files.get_or_init(list).await;
+    files.as_ref().map_err(Clone::clone)
+}
+
+/// Variables as `setup-entry.sh` reads them.
+pub(super) fn variables_as_input(variables: impl IntoIterator<Item = (String, String)>) -> String {
+    let line = |(name, value): (String, String)| format!("{name} {}\n", BASE64.encode(value));
+    variables.into_iter().map(line).collect::<String>() + "\n"
 }

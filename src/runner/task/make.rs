@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::Life;
 use crate::engine::Engine;
-use crate::engine::config::ImageRequest;
+use crate::engine::config::{ImageRequest, NetworkAttachment};
 use crate::id::AttemptId;
 use crate::plan::TaskPlan;
 use crate::runner::container::volume_configs;
@@ -15,7 +15,7 @@ use crate::runner::feedback::feedback;
 use crate::runner::images::PreparedImage;
 use crate::runner::prepare::{self, Beginning, Connection, make_workspace};
 use crate::runner::proof::{self, Proof};
-use crate::runner::services::{Served, ServiceFailure, Services};
+use crate::runner::services::{self, Served, ServiceFailure, Services, Snapshots};
 use crate::runner::setup::{self, Ready};
 use crate::runner::stops::Urgency;
 use crate::runner::user::{ContainerUser, account_files};
@@ -108,6 +108,27 @@ impl<E: Engine> Life<'_, E> {
             attempt: &self.attempt,
             role: self.role,
         }
+    }
+
+    /// How its container is attached to the world, and to its services, which hold what their snapshots do.
+    pub(super) async fn connect(
+        &self,
+        (image, user): (&Arc<PreparedImage>, ContainerUser),
+        ready: &Ready,
+    ) -> Result<(Connection, Services<E>), ServiceFailure> {
+        let mut services = self.task.services.iter();
+        if self.snapshots.get().is_none() && services.any(|service| service.snapshot.is_some()) {
+            self.prove_mounts(image, user).await?;
+            let made = setup::snapshots(self.served(), (image, user), ready).await?;
+            let Some(made) = made else {
+                let services = Services::none(self.shared);
+                return Ok((NetworkAttachment::None.into(), services));
+            };
+            self.snapshots.get_or_init(|| made);
+        }
+        let none = Snapshots::new();
+        let snapshots = self.snapshots.get().unwrap_or(&none);
+        services::connect(self.served(), snapshots).await
     }
 
     /// Takes the services, and gives how they are reached; or notes the log of the one at fault.

@@ -107,6 +107,7 @@ impl<E: Engine> Life<'_, E> {
             (self.start, self.course),
         );
         check.role = Role::Verify;
+        check.snapshots = self.snapshots.clone();
         let ended = check.check(&commit, base, self.task).await;
         self.remains
             .containers
@@ -176,7 +177,7 @@ impl<E: Engine> Life<'_, E> {
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),
             self.make((&image, user), (beginning, None), &ready),
-            services::connect(self.served()),
+            self.connect((&image, user), &ready),
         );
         let network = self.take_services(network);
         proof?;

@@ -82,6 +82,9 @@ pub(in super::super) struct ServiceParts {
     depends_on: Option<DependsOnForm>,
     /// `name:/path`, or `/path`: a directory of its own that ends with the task. With `trust` also `HOST:/path`.
     volumes: Option<Vec<String>>,
+    /// What it holds when a task begins: made once, and every task has a copy-on-write branch of it. Not in a
+    /// compose file.
+    snapshot: Option<SnapshotParts>,
     /// Whether it may have something of the host. Not in a compose file. Default: false.
     trust: Option<bool>,
     /// Whether it has all capabilities and devices; only with `trust`.
@@ -92,6 +95,16 @@ pub(in super::super) struct ServiceParts {
     devices: Option<Vec<String>>,
     /// `host`: it sees the host's processes; only with `trust`.
     pid: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(in super::super) struct SnapshotParts {
+    /// What fills the service once it is ready, in the task's image on a checkout of the base.
+    script: String,
+    /// The files of the base that it depends on, as patterns: it is made anew when one of them changes.
+    files: Option<OneOrMany>,
 }
 
 #[derive(JsonSchema)]

@@ -12,7 +12,7 @@ use super::super::task::{PULL_POLICIES, words};
 use super::super::tree::{Entry, Value};
 use super::super::units::{self, BadValue};
 use super::model::{DependsOn, ServiceSpec};
-use super::{refused, trusted};
+use super::{refused, snapshot, trusted};
 use crate::engine::config::Healthcheck;
 use crate::id::ServiceName;
 use crate::secrets::SecretString;
@@ -21,7 +21,7 @@ use crate::secrets::SecretString;
 const MOST_RETRIES: i64 = 1000;
 
 /// Keys that compose does not have.
-pub(super) const OF_A_SPEC: &[&str] = &["template", "trust"];
+pub(super) const OF_A_SPEC: &[&str] = &["template", "snapshot", "trust"];
 
 /// Says of each key that is not taken over why; `also` are keys of the place.
 pub(super) fn check_keys(reader: &mut Reader<'_>, name: &str, entries: &[Entry], also: &[&str]) {
@@ -103,6 +103,9 @@ pub(super) fn service(
             .get("depends_on")
             .map(|f| depends_on(reader, f))
             .unwrap_or_default(),
+        snapshot: fields
+            .get("snapshot")
+            .and_then(|f| snapshot::read(reader, f, fields)),
         trusted,
         mounts,
         image: image??,

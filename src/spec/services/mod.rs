@@ -5,6 +5,7 @@ mod file;
 mod model;
 mod order;
 mod refused;
+mod snapshot;
 mod template;
 mod trusted;
 

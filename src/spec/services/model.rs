@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::model::{NanoCpus, TaskSpec};
 use super::super::source::At;
 use crate::engine::config::{Healthcheck, Mount, PullPolicy, Trusted, Ulimit};
-use crate::id::{ImageRef, ServiceName};
+use crate::id::{ImageRef, PathPattern, ServiceName};
 use crate::secrets::SecretString;
 
 /// What runs beside a task.
@@ -79,10 +79,21 @@ pub struct ServiceSpec {
     pub ports: Vec<At<u16>>,
     /// What must be there before it.
     pub depends_on: Vec<DependsOn>,
+    /// What it holds when a task begins.
+    pub snapshot: Option<SnapshotSpec>,
     /// What it has of the host.
     pub trusted: Trusted,
     /// Its directories and files of the host, absolute.
     pub mounts: Vec<Mount>,
+}
+
+/// What a service holds when a task begins: made once, and every task has a copy-on-write branch of it.
+#[derive(Debug, Clone)]
+pub struct SnapshotSpec {
+    /// What fills the service.
+    pub script: String,
+    /// The files of the base that it depends on; it is made anew when one of them changes.
+    pub files: Vec<At<PathPattern>>,
 }
 
 /// A service that another one depends on.

@@ -43,6 +43,7 @@ mod secrets;
 mod services;
 mod setup;
 mod signals;
+mod snapshots;
 mod stop;
 mod submodules;
 mod terminal;

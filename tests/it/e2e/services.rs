@@ -350,6 +350,23 @@ fn six_tasks_migrate_one_database_and_serve_one_port() {
 }
 
 #[test]
+fn the_guide_fills_a_database_once() {
+    let scene = Scene::new();
+    let seed = "CREATE TABLE item (name text); INSERT INTO item VALUES ('bolt'), ('nut');\n";
+    scene.write("seed.sql", seed);
+    scene.commit("a seed");
+    let (ended, result) = scene.run(example("yaml", 1));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    for (id, count) in [("grow", "3\n"), ("shrink", "1\n")] {
+        let branch = task(&result, id)["branch"]["branch"]
+            .as_str()
+            .expect("a branch");
+        assert_eq!(scene.git(&["show", &format!("{branch}:count.txt")]), count);
+    }
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn a_trusted_one_has_of_the_host_what_the_spec_says_and_everybody_is_told() {
     let scene = Scene::new();
     let place = scene.path().join("shared");

@@ -30,9 +30,11 @@ pub(super) async fn call(engine: &DockerEngine, operation: Operation) -> Result<
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),
         Operation::DiskUse => engine.disk_use(name).await.map(drop),
+        Operation::VolumeContents => engine.volume_contents(name).await.map(drop),
         Operation::Exec => {
             let command = ExecConfig {
                 command: vec!["true".into()],
+                environment: Vec::new(),
                 working_dir: "/".into(),
                 terminal: None,
             };
@@ -57,7 +59,7 @@ pub(super) async fn call(engine: &DockerEngine, operation: Operation) -> Result<
     }
 }
 
-pub(super) const CALLS: [Operation; 19] = [
+pub(super) const CALLS: [Operation; 20] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
@@ -67,6 +69,7 @@ pub(super) const CALLS: [Operation; 19] = [
     Operation::Wait,
     Operation::Usage,
     Operation::DiskUse,
+    Operation::VolumeContents,
     Operation::Exec,
     Operation::Stop,
     Operation::RemoveContainer,

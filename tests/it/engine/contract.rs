@@ -74,6 +74,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
         read_only: false,
         network: NetworkAttachment::None,
         runtime: None,
+        stop_signal: None,
         stop_timeout: Duration::from_secs(5),
         open_stdin: false,
     }

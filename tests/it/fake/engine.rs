@@ -1,5 +1,6 @@
 //! The calls of the fake engine: what an honest engine does, and what a fault leaves of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_run::engine::config::{
@@ -238,6 +239,23 @@ impl Engine for FakeEngine {
             _ if !was_started => Ok(Some(0)),
             _ => Ok(Some(state.script_of(container).writes_bytes)),
         }
+    }
+
+    async fn volume_contents(
+        &self,
+        container: &str,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        const OP: Operation = Operation::VolumeContents;
+        let verdict = self.enter(OP, container).await?;
+        answer(&verdict, OP, container).await?;
+        let mut state = self.state();
+        state.container(OP, container)?;
+        let asked = state.volumes_asked.entry(container.to_owned()).or_default();
+        *asked += 1;
+        let asked = *asked;
+        let volume = state.script_of(container).writes_in_volume.clone();
+        let print = |path| (path, asked.to_string());
+        Ok(volume.map(print).into_iter().collect())
     }
 
     async fn exec(&self, container: &str, config: &ExecConfig) -> Result<ExecSession, EngineError> {

@@ -63,6 +63,8 @@ struct State {
     /// Names whose removal went wrong: they are still taken.
     not_removed: BTreeSet<String>,
     commands: HashMap<Vec<String>, Script>,
+    /// How often somebody asked what is in the volumes of a container.
+    volumes_asked: BTreeMap<String, u32>,
     execs: BTreeMap<String, Exec>,
     calls: Vec<(Operation, String)>,
     cut: Option<Cut>,
@@ -140,6 +142,7 @@ impl FakeEngine {
             never_made: BTreeSet::new(),
             not_removed: BTreeSet::new(),
             commands: HashMap::new(),
+            volumes_asked: BTreeMap::new(),
             execs: BTreeMap::new(),
             calls: Vec::new(),
             cut: None,

@@ -29,6 +29,8 @@ pub struct Script {
     pub(super) uses: ContainerUsage,
     /// What it has written in its own file system, whenever somebody asks.
     pub(super) writes_bytes: u64,
+    /// The volume of its image in which it writes all the time.
+    pub(super) writes_in_volume: Option<String>,
     /// What the engine still hands on after the exit is known, each after a wait.
     pub(super) late: Vec<(Duration, OutputFrame)>,
     /// Whether the output is never ended.
@@ -55,6 +57,7 @@ impl Script {
                 ..ContainerUsage::default()
             },
             writes_bytes: 0,
+            writes_in_volume: None,
             late: Vec::new(),
             holds_output: false,
         }
@@ -116,6 +119,14 @@ impl Script {
     pub fn writes_bytes(self, bytes: u64) -> Self {
         Self {
             writes_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// Its image declares this volume, and it writes in it all the time.
+    pub fn writes_in_volume(self, path: &str) -> Self {
+        Self {
+            writes_in_volume: Some(path.to_owned()),
             ..self
         }
     }

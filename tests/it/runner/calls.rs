@@ -209,8 +209,8 @@ impl Way {
 fn is_of_a_run(operation: Operation) -> bool {
     use Operation as O;
     match operation {
-        // The last two only of one with a `setup`.
-        O::Connect | O::ListImages | O::RemoveImage => false,
+        // The last three only of one with a `setup` or a `snapshot`.
+        O::Connect | O::ListImages | O::RemoveImage | O::VolumeContents => false,
         O::Info
         | O::EnsureImage
         | O::CreateNetwork

@@ -25,6 +25,7 @@ mod runtime;
 mod services;
 mod setup;
 mod shutdown;
+mod snapshots;
 mod stop;
 mod tidy;
 mod usage;

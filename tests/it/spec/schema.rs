@@ -105,6 +105,11 @@ fn every_key_is_read() {
             "}}}}}",
             "HealthcheckParts",
         ),
+        (
+            "tasks: {u: {services: {s: {snapshot: {",
+            "}}}}}",
+            "SnapshotParts",
+        ),
         ("tasks: {u: {services: {s: {", "}}}}", "ServiceParts"),
         ("tasks: {u: {setup: {", "}}}", "SetupParts"),
         ("tasks: {u: {ulimits: {core: {", "}}}}", "UlimitParts"),

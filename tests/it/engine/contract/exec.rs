@@ -11,6 +11,7 @@ use super::{Does, Side, container, launch, read_all, until_ready};
 fn command(side: &impl Side, does: Does) -> ExecConfig {
     ExecConfig {
         command: side.teach_command(does),
+        environment: Vec::new(),
         working_dir: "/".into(),
         terminal: None,
     }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use agent_run::plan::check_snapshots;
 use agent_run::spec::read_files;
 use insta::assert_snapshot;
 
-use super::super::{bad, in_context, read_in, with_task};
+use super::super::{bad, good, in_context, read_in, with_task};
 
 #[test]
 fn templates_and_forms() {
@@ -89,6 +90,36 @@ tasks:
   e: { services: [redis], runtime: runsc }
   f: { services: { proxy: { image: squid, expose: [3128] } }, egress: { allow: [] } }
 "));
+}
+
+#[test]
+fn snapshots() {
+    assert_snapshot!(bad("\
+version: 1
+defaults: { run: x }
+tasks:
+  a: { services: { db: { template: postgres, snapshot: { file: seed.sql } } } }
+  b: { services: { db: { template: postgres, snapshot: { script: ' ', files: [/seed.sql] } } } }
+  c: { services: { db: { image: x, read_only: true, snapshot: { script: x } } } }
+  d: { services: { db: { image: x, depends_on: [of], snapshot: { script: x } }, of: { image: y } } }
+  e: { services: { db: { image: x, snapshot: psql } } }
+"));
+}
+
+#[test]
+fn the_base_has_what_a_snapshot_depends_on() {
+    let of = |files| {
+        let snapshot = format!("{{ script: x, files: {files} }}");
+        format!(
+            "version: 1\ntasks:\n  a: {{ run: x, services: {{ db: {{ image: y, snapshot: {snapshot} }} }} }}\n"
+        )
+    };
+    let base = ["db/1.sql", "readme.md"];
+    let spec = good(&of("['db/**', '*.sql', seed.sql]"));
+    let refused = check_snapshots(&spec, &[], &base.into_iter()).expect_err("accepted");
+    assert_snapshot!(refused.to_string());
+    let spec = good(&of("[db, '*.md']"));
+    check_snapshots(&spec, &[], &base.into_iter()).expect("accepted");
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! Services that are filled once, on the fake engine: whole or not at all, and nothing stays behind.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_run::engine::{ErrorKind, Operation};
+use agent_run::event::{RunSummary, StopReason, TaskOutcome};
+use agent_run::runner::Shutdown;
+
+use super::scene::{Scene, report};
+use crate::fake::{Fault, Script};
+
+const TWO: &str = "\
+version: 1
+max_parallel: 2
+defaults:
+  services:
+    db:
+      image: db
+      command: serve
+      environment: { PASSWORD: hunter2 }
+      healthcheck: { test: [CMD, ready] }
+      snapshot: { script: fill, files: [readme.md] }
+tasks:
+  a: { run: x }
+  b: { run: x }
+";
+
+/// A scene whose services run until they are stopped, and how often one was filled.
+fn scene() -> (Scene, Arc<AtomicUsize>) {
+    let scene = Scene::new();
+    for role in ["pod", "service", "snapshot-pod"] {
+        scene.engine.script(role, Script::runs_forever());
+    }
+    let served = Script::runs_forever().writes_bytes(1).on_start(|config| {
+        assert!(
+            config.environment.is_empty(),
+            "it would be part of the image"
+        );
+        assert!(config.command.is_empty(), "it would be the image's");
+        let words = ["/bin/sh", "/agent/setup-entry", "serve"];
+        assert_eq!(config.entrypoint, words);
+    });
+    scene.engine.script("snapshot-service", served);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let script = Script::exits(0)
+        .after(Duration::from_secs(10))
+        .on_start(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    scene.engine.script("setup", script);
+    scene.engine.script("task", Scene::hands_off(0));
+    scene
+        .engine
+        .command(&["ready".to_owned()], Script::exits(0));
+    (scene, runs)
+}
+
+#[track_caller]
+fn failures(summary: &RunSummary) -> [String; 2] {
+    ["a", "b"].map(|task| match &report(summary, task).outcome {
+        TaskOutcome::Infra { message, .. } => message.clone(),
+        other => panic!("{task}: {other:?}"),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_services_of_all_tasks_are_of_the_image_that_was_made() {
+    let (scene, runs) = scene();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let images = seen.clone();
+    let service = Script::runs_forever().on_start(move |config| {
+        let password = ("PASSWORD".to_owned(), "hunter2".to_owned());
+        assert_eq!(config.environment, [password]);
+        images.lock().unwrap().push(config.image.clone());
+    });
+    scene.engine.script("service", service);
+    let summary = scene.run(TWO).await;
+    assert!(
+        report(&summary, "a").is_good() && report(&summary, "b").is_good(),
+        "{summary:#?}"
+    );
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(scene.engine.made_images().len(), 1);
+    let images = seen.lock().unwrap().clone();
+    assert!(images.len() == 2 && images[0] == images[1], "{images:?}");
+    let commits = scene.engine.calls().into_iter();
+    let commits = commits.filter(|(operation, _)| *operation == Operation::Commit);
+    let names: Vec<String> = commits.map(|(_, name)| name).collect();
+    assert!(
+        names.len() == 1 && names[0].contains("-snapshot-service-db."),
+        "{names:?}"
+    );
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_image_would_have_is_no_snapshot() {
+    for (served, why) in [
+        (
+            Script::runs_forever()
+                .writes_bytes(1)
+                .writes_in_volume("/data"),
+            "the service keeps its data in /data, which its image declares as a VOLUME",
+        ),
+        (
+            Script::runs_forever(),
+            "the service wrote nothing in its file system",
+        ),
+        (
+            Script::runs_forever().writes_bytes(1).ignoring_term(),
+            "it had not ended 60 s after SIGTERM, and was killed",
+        ),
+        (
+            Script::exits(0)
+                .after(Duration::from_secs(5))
+                .writes_bytes(1)
+                .oom_killed(),
+            "the service did not end cleanly, so that its data may not be whole: it ran out of memory",
+        ),
+    ] {
+        let (scene, _) = scene();
+        scene.engine.script("snapshot-service", served);
+        let summary = scene.run(TWO).await;
+        for message in failures(&summary) {
+            assert!(
+                message.starts_with("snapshot of service `db`: "),
+                "{message}"
+            );
+            assert!(message.contains(why), "{message}");
+        }
+        assert_eq!(scene.engine.made_images(), Vec::<String>::new());
+        scene.assert_nothing_left();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_call_fails_leaves_nothing() {
+    use Operation as Op;
+    for (subject, operation) in [
+        ("snapshot-pod", Op::CreateContainer),
+        ("snapshot-service", Op::CreateContainer),
+        ("snapshot-service", Op::Attach),
+        ("snapshot-service", Op::Start),
+        ("snapshot-service", Op::VolumeContents),
+        ("snapshot-service", Op::DiskUse),
+        ("snapshot-service", Op::Commit),
+        ("setup", Op::Start),
+        ("setup", Op::Wait),
+    ] {
+        for fault in [
+            Fault::Fail(ErrorKind::Refused("no".into())),
+            Fault::DoneBut(ErrorKind::Timeout),
+        ] {
+            let (scene, _) = scene();
+            scene.engine.fault(subject, operation, fault);
+            let summary = scene.run(TWO).await;
+            for message in failures(&summary) {
+                assert!(
+                    message.starts_with("snapshot of service `db`: "),
+                    "{message}"
+                );
+            }
+            scene.assert_nothing_left();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_meanwhile_leaves_nothing() {
+    let (scene, _) = scene();
+    let stop = scene.shutdown.clone();
+    let script = Script::runs_forever().on_start(move |_| {
+        stop.send_replace(Shutdown::Graceful(StopReason::Interrupted));
+    });
+    scene.engine.script("setup", script);
+    let summary = scene.run(TWO).await;
+    for task in ["a", "b"] {
+        assert_eq!(report(&summary, task).outcome, TaskOutcome::Cancelled);
+    }
+    assert_eq!(scene.engine.made_images(), Vec::<String>::new());
+    scene.assert_nothing_left();
+}
