@@ -9,6 +9,7 @@
 mod agent;
 mod artifacts;
 mod egress;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 pub use agent::{AgentReport, AgentUsage, Budget};
 pub use artifacts::{ArtifactFile, ArtifactsReport};
 pub use egress::{HostUse, TaskEgress};
+pub use ports::PublishedPort;
 
 /// The version of events and results. Within one, fields and kinds are only added.
 pub const VERSION: u32 = 1;
@@ -137,6 +139,11 @@ pub enum EventKind {
     Usage {
         /// As the engine counts it.
         usage: Usage,
+    },
+    /// Where people reach the ports of the task that its spec publishes, until its container ends.
+    Ports {
+        /// Each of them.
+        ports: Vec<PublishedPort>,
     },
     /// The task runs for longer than its `slow_after`.
     Slow,
@@ -475,6 +482,9 @@ pub struct TaskReport {
     /// What became of its artifacts; none where the spec asks for none, or not after this ending.
     #[serde(default)]
     pub artifacts: Option<ArtifactsReport>,
+    /// Where its ports were published while it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// Its agent and what that used; none where it has none, or has not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentReport>,
@@ -524,6 +534,7 @@ impl TaskReport {
             base: None,
             branch: None,
             artifacts: None,
+            ports: Vec::new(),
             agent: None,
             ran: Duration::ZERO,
             phases: Vec::new(),

@@ -210,7 +210,9 @@ fn task_lines(text: &mut String, run: &Listed, paint: Paint) -> std::fmt::Result
         let number = progress.attempt();
         let attempt = (number > 1).then(|| format!("  try {number}"));
         let (time, attempt) = (time.unwrap_or_default(), attempt.unwrap_or_default());
-        writeln!(text, "{} {task}{time}{attempt}", padded(word))?;
+        let ports = progress.ports.iter();
+        let ports: String = ports.map(|port| format!("  port {port}")).collect();
+        writeln!(text, "{} {task}{time}{attempt}{ports}", padded(word))?;
     }
     Ok(())
 }

@@ -300,6 +300,10 @@ fn resources(shown: &Shown<'_>, report: Option<&TaskReport>) -> Vec<(&'static st
         lines.push(("CPU", format!("{:.2}s", usage.cpu.as_secs_f64())));
         lines.push(("network", format!("{received} received, {sent} sent")));
     }
+    let live = shown.progress.iter().flat_map(|progress| &progress.ports);
+    lines.extend(live.map(|port| ("port", port.to_string())));
+    let before = report.into_iter().flat_map(|report| &report.ports);
+    lines.extend(before.map(|port| ("port", format!("{port} while it ran"))));
     if let Some(agent) = report.and_then(|report| report.agent.as_ref()) {
         lines.push(("agent", crate::report::agent(agent)));
         let transcript = agent.transcript.iter();

@@ -47,6 +47,8 @@ pub struct ContainerConfig {
     pub read_only: bool,
     /// Its network.
     pub network: NetworkAttachment,
+    /// Its ports that the engine publishes, each at a port of the host that is free.
+    pub publish: Vec<Publish>,
     /// What runs it, one of [`super::EngineInfo::runtimes`]; the engine's default where nothing is said.
     pub runtime: Option<String>,
     /// The signal that asks it to end, such as `SIGINT`; TERM where nothing is said.
@@ -178,6 +180,15 @@ pub enum NetworkAttachment {
         /// That container's name.
         container: String,
     },
+}
+
+/// A TCP port of a container that the engine publishes on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// The container's port.
+    pub port: u16,
+    /// The host's address.
+    pub address: Ipv4Addr,
 }
 
 /// A network to create: a bridge whose containers cannot reach each other, with a subnet of ours.

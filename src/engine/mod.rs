@@ -9,6 +9,7 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,6 +83,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a created container. [`ErrorKind::NoNetwork`] if its network has gone,
     /// [`ErrorKind::AddressInUse`] if its address is taken.
     fn start(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Where a running container's ports are published on the engine's host.
+    fn published(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<Vec<PublishedAt>, EngineError>> + Send;
 
     /// Waits until a started container has ended, however long that takes.
     fn wait(&self, container: &str) -> impl Future<Output = Result<Exit, EngineError>> + Send;
@@ -213,6 +220,15 @@ pub struct ContainerUsage {
     pub received: u64,
     /// Sent on all its networks, in bytes.
     pub sent: u64,
+}
+
+/// A container's port on the engine's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishedAt {
+    /// The container's port.
+    pub port: u16,
+    /// The host's address and port.
+    pub at: SocketAddrV4,
 }
 
 /// How a container ended.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{FoundRun, JournalError, JournalReader, RunState, records};
-use crate::event::{self, Event, EventKind, RunSummary, TaskPhase, TaskReport, Usage};
+use crate::event::{
+    self, Event, EventKind, PublishedPort, RunSummary, TaskPhase, TaskReport, Usage,
+};
 use crate::id::TaskId;
 
 /// How far a task has come.
@@ -17,6 +19,9 @@ pub struct TaskProgress {
     pub since: Option<String>,
     /// What its container had used by then, if that was measured.
     pub usage: Option<Usage>,
+    /// Where its ports are published; none once it has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// The attempts at it that have failed and that another follows, the oldest first; empty once it
     /// has ended: then its report tells of them.
     pub earlier_attempts: Vec<TaskReport>,
@@ -31,6 +36,7 @@ impl TaskProgress {
             phase: TaskPhase::Waiting,
             since: None,
             usage: None,
+            ports: Vec::new(),
             earlier_attempts: Vec::new(),
             report: None,
         }
@@ -96,14 +102,17 @@ fn take(tasks: &mut HashMap<TaskId, TaskProgress>, event: Event) {
             entry.since = Some(at);
         }
         EventKind::Usage { usage } => entry.usage = Some(usage),
+        EventKind::Ports { ports } => entry.ports = ports,
         EventKind::Retry { report, .. } => {
             entry.phase = TaskPhase::Waiting;
             entry.since = Some(at);
             entry.usage = None;
+            entry.ports.clear();
             entry.earlier_attempts.push(*report);
         }
         EventKind::TaskFinished { report } => {
             entry.earlier_attempts.clear();
+            entry.ports.clear();
             entry.phase = TaskPhase::Finished;
             entry.since = Some(at);
             entry.usage = report.usage.or(entry.usage);

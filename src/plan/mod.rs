@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::limits::CollectLimits;
-use crate::engine::config::{ImageRequest, Limits};
+use crate::engine::config::{ImageRequest, Limits, Publish};
 use crate::id::{
     BranchName, CellValue, ClaimKey, CommitId, HostPattern, ImageRef, RepoKey, RunId, TaskId,
 };
@@ -233,6 +233,9 @@ pub struct TaskPlan {
     /// What runs beside it, on its network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServicePlan>,
+    /// Its ports that people reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Publish>,
     /// What runs its containers; the engine's default if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,

@@ -104,13 +104,15 @@ pub struct Dependency {
 }
 
 impl TaskPlan {
+    /// Whether its network is that of another container, which its services share and which publishes its
+    /// ports.
+    pub fn has_pod(&self) -> bool {
+        !self.services.is_empty() || !self.ports.is_empty()
+    }
+
     /// The memory that its containers may use at the same time, in bytes.
     pub fn memory(&self) -> i64 {
-        let pod = if self.services.is_empty() {
-            0
-        } else {
-            POD_MEMORY
-        };
+        let pod = if self.has_pod() { POD_MEMORY } else { 0 };
         let all = self.services.iter().map(|service| service.limits.memory);
         let all = all.chain([self.limits.memory, pod]);
         all.fold(0, i64::saturating_add)
@@ -127,10 +129,8 @@ impl TaskPlan {
 pub(super) fn memory_beside(task: &TaskSpec) -> i64 {
     let services = task.services.list.iter();
     let all = services.map(|service| service.mem_limit.unwrap_or(DEFAULT_MEMORY));
-    match all.fold(0, i64::saturating_add) {
-        0 => 0,
-        services => services.saturating_add(POD_MEMORY),
-    }
+    let has_pod = !task.services.list.is_empty() || !task.ports.is_empty();
+    all.fold(if has_pod { POD_MEMORY } else { 0 }, i64::saturating_add)
 }
 
 /// The services of a task, on an engine with so many CPUs.

@@ -81,6 +81,7 @@ impl Planner<'_> {
             network_mode: task.network_mode.unwrap_or_default(),
             egress: task.egress.clone(),
             services: services::services(task, self.engine.cpus),
+            ports: task.ports.clone(),
             runtime,
             timeout,
             startup_timeout: task.startup_timeout.unwrap_or(DEFAULT_STARTUP),

@@ -91,6 +91,11 @@ impl Progress {
             (EventKind::Setup { status, .. }, Some(task)) => {
                 self.print(&format!("{} of {task} {status}", padded("setup")));
             }
+            (EventKind::Ports { ports }, Some(task)) => {
+                for port in ports {
+                    self.print(&format!("{} of {task} {port}", padded("port")));
+                }
+            }
             (EventKind::Warning { message }, task) => {
                 let task = task.as_ref().map(|t| format!("{t}: ")).unwrap_or_default();
                 let word = paint.careful("warning:");
@@ -128,6 +133,7 @@ impl Progress {
                 EventKind::Phase { .. }
                 | EventKind::Slow
                 | EventKind::Setup { .. }
+                | EventKind::Ports { .. }
                 | EventKind::OutOfDisk { .. }
                 | EventKind::OutOfBudget { .. }
                 | EventKind::EgressDenied { .. }

@@ -144,6 +144,7 @@ fn base_config<E: Engine>(
         trusted: Trusted::default(),
         read_only: false,
         network,
+        publish: Vec::new(),
         runtime: task.runtime.clone(),
         stop_signal: None,
         stop_timeout: task.stop_grace_period + task.handoff_timeout,

@@ -51,6 +51,7 @@ impl Masks<'_> {
             EventKind::RunStarted { .. }
             | EventKind::Phase { .. }
             | EventKind::Usage { .. }
+            | EventKind::Ports { .. }
             | EventKind::Slow
             | EventKind::OutOfDisk { .. }
             | EventKind::OutOfBudget { .. }

@@ -184,6 +184,7 @@ impl<E: Engine> Prober<'_, E> {
             trusted: Trusted::default(),
             read_only: false,
             network: NetworkAttachment::None,
+            publish: Vec::new(),
             runtime: self.runtime.map(str::to_owned),
             stop_signal: None,
             stop_timeout: Duration::ZERO,

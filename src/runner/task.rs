@@ -308,7 +308,7 @@ impl<E: Engine> Life<'_, E> {
             }
             let another = places.another(self.shared, &name, error).await;
             another.map_err(StepError::engine("container"))?;
-            if self.task.services.is_empty() {
+            if !self.task.has_pod() {
                 network = prepare::network(self.shared, self.task).await?;
             }
         }
@@ -550,6 +550,7 @@ impl<E: Engine> Life<'_, E> {
             base: self.base(),
             branch: self.branch.take(),
             artifacts: self.artifacts.take(),
+            ports: std::mem::take(&mut self.services.ports),
             agent: self.agent.take(),
             ran: self.ran,
             phases: std::mem::take(&mut self.phases),

@@ -68,6 +68,7 @@ pub const TASK_KEYS: &[&str] = &[
     "network_mode",
     "egress",
     "services",
+    "ports",
     "runtime",
     "timeout",
     "startup_timeout",
@@ -212,7 +213,6 @@ const LATER: &[&str] = &[
     "lfs",
     "platform",
     "cpuset",
-    "ports",
     "on_existing",
 ];
 

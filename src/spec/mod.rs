@@ -15,6 +15,7 @@ mod limits;
 mod matrix;
 mod merge;
 mod model;
+mod ports;
 mod reader;
 mod resolved;
 mod retry;

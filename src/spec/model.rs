@@ -16,7 +16,7 @@ use super::services::ServicesSpec;
 use super::source::{At, SourceFile};
 use super::verify::VerifySpec;
 use crate::agents::Image;
-use crate::engine::config::{PullPolicy, Ulimit};
+use crate::engine::config::{Publish, PullPolicy, Ulimit};
 use crate::id::{
     BranchName, CellValue, ClaimKey, HostPattern, ImageRef, PathPattern, TaskId, WorktreePath,
 };
@@ -175,6 +175,10 @@ pub struct TaskSpec {
     /// What runs beside it, on its network: templates by name, or services, or a compose file.
     #[schemars(with = "Option<schema::ServicesForm>")]
     pub services: ServicesSpec,
+    /// Its TCP ports that people reach, each at a free port of the engine's machine: `3000`, or
+    /// `0.0.0.0::3000` for others than those at that machine. Default: none.
+    #[schemars(with = "Option<Vec<schema::Scalar>>")]
+    pub ports: Vec<Publish>,
     /// What runs its containers: a runtime that the engine has, such as `runsc`. Default: the engine's.
     #[schemars(with = "Option<String>")]
     pub runtime: Option<At<String>>,

@@ -14,6 +14,7 @@ use super::model::{
     Artifacts, BuildContext, BuildSpec, EnvFile, NetworkMode, Prompt, SecretGrant, TaskBase,
     TaskSpec, Touches, When, WorkspaceMode,
 };
+use super::ports::ports;
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
 use super::runtime;
@@ -96,10 +97,7 @@ fn read_keys(
     let setup = fields.get("setup");
     let setup = setup.and_then(|f| setup::setup(reader, f, declared, &environment));
     let run = fields.get("run").and_then(|f| script(reader, f));
-    let mut time = |key| {
-        let field = fields.get(key)?;
-        reader.value(field, "a duration", units::duration)
-    };
+    let mut time = |key| reader.value(fields.get(key)?, "a duration", units::duration);
     let timeout = time("timeout");
     let mut plain = |key| time(key).map(|at| at.value);
     Some(TaskSpec {
@@ -164,6 +162,7 @@ fn read_keys(
         services,
         egress: egress::egress(reader, fields, &applied.hosts),
         agent: applied.agent,
+        ports: ports(reader, fields),
         runtime: runtime::runtime(reader, fields),
         matrix: BTreeMap::new(),
         profiles: fields

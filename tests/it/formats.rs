@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_run::event::{
     AgentReport, AgentUsage, ArtifactFile, ArtifactsReport, BranchReport, BranchResult, Budget,
-    Event, EventKind, FileStat, HostUse, PhaseTime, RunSummary, StopReason, TaskEgress,
-    TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport, Versioned, events_schema,
+    Event, EventKind, FileStat, HostUse, PhaseTime, PublishedPort, RunSummary, StopReason,
+    TaskEgress, TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport, Versioned, events_schema,
     result_schema,
 };
 use agent_run::id::CellValue;
@@ -149,6 +149,14 @@ fn usage() -> Usage {
     }
 }
 
+fn port() -> PublishedPort {
+    PublishedPort {
+        port: 3000,
+        address: "127.0.0.1".parse().unwrap(),
+        host_port: 40_000,
+    }
+}
+
 fn agent_usage() -> AgentUsage {
     AgentUsage {
         turns: Some(3),
@@ -197,6 +205,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
             phase: TaskPhase::Waiting,
             took: Duration::from_millis(5),
         }],
+        ports: vec![port()],
         usage: Some(usage()),
         image: Some("sha256:0".into()),
         image_digest: Some("acme@sha256:1".into()),
@@ -313,6 +322,9 @@ fn every_event_follows_its_schema_and_is_read_again() {
         },
         EventKind::Usage { usage: usage() },
         EventKind::Slow,
+        EventKind::Ports {
+            ports: vec![port()],
+        },
         EventKind::OutOfDisk {
             used_bytes: 11 << 30,
         },

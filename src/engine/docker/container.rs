@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 
 use super::DockerEngine;
 use super::call::{Call, QUICK, WORK};
-use super::verify;
+use super::{publish, verify};
 use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 use crate::engine::{EngineError, ErrorKind, Operation};
 
@@ -160,6 +160,7 @@ fn body(config: &ContainerConfig) -> ContainerCreateBody {
         stop_timeout: Some(whole_seconds(config.stop_timeout).into()),
         host_config: Some(host_config(config)),
         network_disabled: Some(is_disabled(config)),
+        exposed_ports: publish::exposed(&config.publish),
         networking_config: networking(&config.network),
         ..ContainerCreateBody::default()
     }
@@ -220,6 +221,7 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
         }),
         mounts: Some(mounts(config)),
         network_mode: Some(network_mode(&config.network).into_owned()),
+        port_bindings: publish::bindings(&config.publish),
         extra_hosts: Some(
             config
                 .local_names

@@ -17,6 +17,7 @@ mod info;
 mod lifecycle;
 mod network;
 mod own;
+mod publish;
 mod registry;
 mod usage;
 mod verify;
@@ -37,7 +38,7 @@ use super::config::{
 };
 use super::{
     Component, ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit,
-    ImageInfo, Operation, OutputStream, OwnImage, OwnedObject,
+    ImageInfo, Operation, OutputStream, OwnImage, OwnedObject, PublishedAt,
 };
 use crate::secrets::SecretBytes;
 use call::Call;
@@ -203,6 +204,10 @@ impl Engine for DockerEngine {
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
         self.start_container(container).await
+    }
+
+    async fn published(&self, container: &str) -> Result<Vec<PublishedAt>, EngineError> {
+        self.read_published(container).await
     }
 
     async fn wait(&self, container: &str) -> Result<Exit, EngineError> {

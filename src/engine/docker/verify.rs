@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint, NetworkSettings};
 
 use super::container::{OOM_SCORE, network_mode};
+use super::publish;
 use crate::engine::ErrorKind;
 use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment};
 
@@ -37,6 +38,7 @@ pub(super) fn compare(
             host.readonly_rootfs.unwrap_or(false) == config.read_only,
         ),
         ("mounts", mounts_are(config, made)),
+        ("ports", publish::is_as_asked(&config.publish, &host)),
         (
             "network_mode",
             network_is(&config.network, &host, made.network_settings.as_ref()),

@@ -234,6 +234,7 @@ impl<E: Engine> Once<'_, E> {
             read_only: true,
             network,
             // Ours, and no place for what an agent wrote.
+            publish: Vec::new(),
             runtime: None,
             stop_signal: None,
             stop_timeout: GRACE,

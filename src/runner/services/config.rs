@@ -56,6 +56,7 @@ pub(super) fn pod<E: Engine>(
         trusted: Trusted::default(),
         read_only: true,
         network,
+        publish: served.task.ports.clone(),
         runtime: served.task.runtime.clone(),
         stop_signal: None,
         stop_timeout: Duration::ZERO,
@@ -109,6 +110,7 @@ pub(super) fn service<E: Engine>(
         network: NetworkAttachment::Shared {
             container: served.pod_name(),
         },
+        publish: Vec::new(),
         runtime: served.task.runtime.clone(),
         stop_signal: image.stop_signal.clone(),
         stop_timeout: Duration::ZERO,

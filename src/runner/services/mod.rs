@@ -30,7 +30,7 @@ use super::teardown::again;
 use super::{Shared, StepError};
 use crate::engine::config::{ImageRequest, NetworkAttachment};
 use crate::engine::{Engine, Exit, ImageInfo, OutputStream};
-use crate::event::EventKind;
+use crate::event::{EventKind, PublishedPort};
 use crate::id::{AttemptId, Role, ServiceName};
 use crate::journal::log::LogWriter;
 use crate::plan::{ServicePlan, TaskPlan};
@@ -57,6 +57,8 @@ pub(super) struct Services<E: Engine> {
     shared: Arc<Shared<E>>,
     up: Vec<Up>,
     pod: Option<String>,
+    /// Where the task's ports are published.
+    pub(super) ports: Vec<PublishedPort>,
     closing: channel::Sender<bool>,
 }
 
@@ -129,7 +131,7 @@ impl<E: Engine> Served<'_, E> {
     pub(super) fn containers(&self) -> Vec<String> {
         let services = self.task.services.iter();
         let mut names: Vec<String> = services.map(|s| self.container_of(&s.name)).collect();
-        if !names.is_empty() {
+        if self.task.has_pod() {
             names.push(self.pod_name());
         }
         names
@@ -147,7 +149,7 @@ pub(super) async fn connect<E: Engine>(
 ) -> Result<(Connection, Services<E>), ServiceFailure> {
     let shared = served.shared;
     let mut services = Services::none(shared);
-    if served.task.services.is_empty() {
+    if !served.task.has_pod() {
         let connection = prepare::network(shared, served.task).await?;
         return Ok((connection, services));
     }
@@ -165,6 +167,7 @@ impl<E: Engine> Services<E> {
             shared: shared.clone(),
             up: Vec::new(),
             pod: None,
+            ports: Vec::new(),
             closing: channel::channel(false).0,
         }
     }

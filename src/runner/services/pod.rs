@@ -1,9 +1,11 @@
-//! The pod: the container that has the network of a task and its services.
+//! The pod: the container that has the network of a task and its services, and publishes its ports.
 
-use super::{SERVICES, Served, Services, config, image};
-use crate::engine::config::{BuildConfig, ImageRequest, NetworkAttachment, PullPolicy};
-use crate::engine::{Engine, EngineError};
+use super::{SERVICES, Served, Services, config, failed, image};
+use crate::engine::config::{BuildConfig, ImageRequest, NetworkAttachment, Publish, PullPolicy};
+use crate::engine::{Engine, EngineError, PublishedAt};
+use crate::event::{EventKind, PublishedPort};
 use crate::id::ImageRef;
+use crate::plan::TaskPlan;
 use crate::runner::StepError;
 use crate::runner::places::started;
 use crate::runner::prepare::{self, Connection};
@@ -45,8 +47,16 @@ pub(super) async fn start<E: Engine>(
         engine.start(&config.name).await.map_err(step)?;
     } else {
         let config = |network| (config::pod(served, &image, network), None);
+        let output = started(shared, SERVICES, config).await;
         // It says nothing.
-        drop(started(shared, SERVICES, config).await?);
+        drop(output.map_err(|error| without_a_port(task, error))?);
+        services.ports = published(served).await?;
+        connection
+            .environment
+            .extend(services.ports.iter().map(|port| {
+                let name = format!("AGENT_PORT_{}", port.port);
+                (name, port.host_port.to_string())
+            }));
     }
     Ok(Some(connection))
 }
@@ -58,4 +68,55 @@ fn request() -> ImageRequest {
         pull_policy: PullPolicy::Missing,
         build: Some(BuildConfig::EmbeddedBase),
     }
+}
+
+/// Where the ports of the task are published; tells it.
+pub(super) async fn published<E: Engine>(
+    served: Served<'_, E>,
+) -> Result<Vec<PublishedPort>, StepError> {
+    let (shared, task) = (served.shared, served.task);
+    if task.ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = shared.context.engine.published(&served.pod_name()).await;
+    let found = found.map_err(StepError::engine(SERVICES))?;
+    let at = |asked: &Publish| {
+        let is_it = |found: &&PublishedAt| found.port == asked.port;
+        let found = found.iter().find(is_it).ok_or_else(|| {
+            let port = asked.port;
+            failed(format!(
+                "the engine does not say where port {port} is published"
+            ))
+        })?;
+        Ok(PublishedPort {
+            port: asked.port,
+            address: *found.at.ip(),
+            host_port: found.at.port(),
+        })
+    };
+    let ports: Vec<PublishedPort> = task
+        .ports
+        .iter()
+        .map(at)
+        .collect::<Result<_, StepError>>()?;
+    let kind = EventKind::Ports {
+        ports: ports.clone(),
+    };
+    shared.event(Some(&task.id), kind);
+    Ok(ports)
+}
+
+/// Says that the machine has no free port, where the engine does (libnetwork, `portallocator`).
+fn without_a_port(task: &TaskPlan, error: StepError) -> StepError {
+    let lower = error.message.to_lowercase();
+    let is_it =
+        lower.contains("ports are allocated") || lower.contains("port is already allocated");
+    if !is_it || task.ports.is_empty() {
+        return error;
+    }
+    failed(format!(
+        "the engine's machine has no free port for `ports`: end what holds them (`ss -ltnp`), or run fewer \
+         tasks at once with `max_parallel`: {}",
+        error.message
+    ))
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::health::{Check, Said};
-use super::{Served, Services, Up};
+use super::{Served, Services, Up, pod};
 use crate::engine::{Engine, Exit};
 use crate::event::EventKind;
 use crate::id::{AttemptId, Role};
@@ -149,8 +149,10 @@ pub(in crate::runner) async fn take_up<E: Engine>(
             .map(|check| watch(served, service, check, closing));
         services.up.push(up);
     }
-    if !services.up.is_empty() {
+    if served.task.has_pod() {
         services.pod = Some(served.pod_name());
+        // A pod that has gone has none, which its task finds out.
+        services.ports = pod::published(served).await.unwrap_or_default();
     }
     Ok(services)
 }

@@ -419,6 +419,7 @@ impl<E: Engine> Job<E> {
             trusted: Trusted::default(),
             read_only: false,
             network,
+            publish: Vec::new(),
             runtime: self.task.runtime.clone(),
             stop_signal: None,
             stop_timeout: Duration::ZERO,

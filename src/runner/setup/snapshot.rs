@@ -170,6 +170,7 @@ impl Target {
         service.mounts.extend(entry.cloned());
         TaskPlan {
             services: vec![service],
+            ports: Vec::new(),
             ..task.clone()
         }
     }

@@ -130,7 +130,7 @@ impl<E: Engine> Life<'_, E> {
 }
 
 /// The check as a task of its own: what is not the plan's is the task's. It has no caches: whom it
-/// checks has written in them.
+/// checks has written in them; and nobody looks at it.
 fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
     let own = plan.image.as_ref().map(|image| image.request.clone());
     TaskPlan {
@@ -140,6 +140,7 @@ fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
         agent: None,
         prompt: None,
         cache: Vec::new(),
+        ports: Vec::new(),
         secrets: plan.secrets.clone(),
         timeout: plan.timeout,
         slow_after: plan.timeout,

@@ -32,6 +32,7 @@ mod ordinary_user;
 mod others;
 mod patterns;
 mod pipelines;
+mod ports;
 mod outputs;
 mod readme;
 mod repeat;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::config::{
-    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, PullPolicy, Trusted, Ulimit,
+    BuildConfig, ContainerConfig, ImageRequest, Mount, NetworkConfig, Publish, PullPolicy, Trusted,
+    Ulimit,
 };
 use agent_run::engine::{ContainerUsage, Engine, ErrorKind, Exit, Operation};
 use serde_json::{Value, json};
@@ -29,6 +30,10 @@ pub(super) fn config() -> ContainerConfig {
     });
     config.read_only = true;
     config.runtime = Some("other".into());
+    config.publish.push(Publish {
+        port: 3000,
+        address: std::net::Ipv4Addr::LOCALHOST,
+    });
     config
 }
 
@@ -95,6 +100,12 @@ async fn what_the_engine_dropped_is_named_and_the_container_removed() {
         (host("OomScoreAdj"), json!(0), "oom_score_adj"),
         (host("ReadonlyRootfs"), json!(false), "read_only"),
         (host("NetworkMode"), json!("bridge"), "network_mode"),
+        (
+            host("PortBindings/3000~1tcp/0/HostIp"),
+            json!("0.0.0.0"),
+            "ports",
+        ),
+        (host("PortBindings"), json!({}), "ports"),
         (host("Runtime"), json!("runc"), "runtime"),
         (host("Runtime"), Value::Null, "runtime"),
         (

@@ -27,6 +27,7 @@ pub(super) async fn call(engine: &DockerEngine, operation: Operation) -> Result<
         Operation::Attach => engine.attach(name, None).await.map(drop),
         Operation::Logs => engine.logs(name, true).await.map(drop),
         Operation::Start => engine.start(name).await,
+        Operation::Published => engine.published(name).await.map(drop),
         Operation::Wait => engine.wait(name).await.map(drop),
         Operation::Usage => engine.usage(name).await.map(drop),
         Operation::DiskUse => engine.disk_use(name).await.map(drop),
@@ -59,13 +60,14 @@ pub(super) async fn call(engine: &DockerEngine, operation: Operation) -> Result<
     }
 }
 
-pub(super) const CALLS: [Operation; 20] = [
+pub(super) const CALLS: [Operation; 21] = [
     Operation::Info,
     Operation::EnsureImage,
     Operation::CreateNetwork,
     Operation::CreateContainer,
     Operation::Attach,
     Operation::Start,
+    Operation::Published,
     Operation::Wait,
     Operation::Usage,
     Operation::DiskUse,

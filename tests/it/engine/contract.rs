@@ -73,6 +73,7 @@ pub fn plain_container(name: &str, command: Vec<String>) -> ContainerConfig {
         trusted: Trusted::default(),
         read_only: false,
         network: NetworkAttachment::None,
+        publish: Vec::new(),
         runtime: None,
         stop_signal: None,
         stop_timeout: Duration::from_secs(5),

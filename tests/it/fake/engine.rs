@@ -1,15 +1,16 @@
 //! The calls of the fake engine: what an honest engine does, and what a fault leaves of it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use agent_run::engine::config::{
     CommitConfig, ContainerConfig, ExecConfig, ImageRequest, NetworkAttachment, NetworkConfig,
-    TerminalSize, VolumeConfig,
+    Publish, TerminalSize, VolumeConfig,
 };
 use agent_run::engine::{
     ContainerUsage, Engine, EngineError, EngineInfo, ErrorKind, ExecSession, Exit, ImageInfo,
-    Operation, OutputStream, OwnImage, OwnedObject,
+    Operation, OutputStream, OwnImage, OwnedObject, PublishedAt,
 };
 use agent_run::secrets::SecretBytes;
 use futures::StreamExt;
@@ -183,6 +184,22 @@ impl Engine for FakeEngine {
         };
         process.start(config, script);
         answer(&verdict, OP, container).await
+    }
+
+    async fn published(&self, container: &str) -> Result<Vec<PublishedAt>, EngineError> {
+        const OP: Operation = Operation::Published;
+        let verdict = self.enter(OP, container).await?;
+        answer(&verdict, OP, container).await?;
+        let mut state = self.state();
+        let publish = state.container(OP, container)?.config.publish.clone();
+        let place = |port: &Publish| PublishedAt {
+            port: port.port,
+            at: SocketAddrV4::new(port.address, 40_000 + port.port % 10_000),
+        };
+        match verdict {
+            Verdict::Lie => Ok(Vec::new()),
+            _ => Ok(publish.iter().map(place).collect()),
+        }
     }
 
     async fn wait(&self, container: &str) -> Result<Exit, EngineError> {

@@ -209,8 +209,8 @@ impl Way {
 fn is_of_a_run(operation: Operation) -> bool {
     use Operation as O;
     match operation {
-        // The last three only of one with a `setup` or a `snapshot`.
-        O::Connect | O::ListImages | O::RemoveImage | O::VolumeContents => false,
+        // The last four only of one with a `setup`, a `snapshot` or `ports`.
+        O::Connect | O::ListImages | O::RemoveImage | O::VolumeContents | O::Published => false,
         O::Info
         | O::EnsureImage
         | O::CreateNetwork

@@ -9,7 +9,7 @@ use agent_run::event::{EventKind, StopReason, TaskOutcome, TaskReport};
 use agent_run::id::{AttemptId, Role};
 use agent_run::runner::Shutdown;
 
-use super::scene::{Scene, Seen, report};
+use super::scene::{Scene, Seen, report, variable};
 use crate::fake::{Fault, Script};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -421,4 +421,75 @@ async fn the_memory_of_services_counts() {
         "{summary:#?}"
     );
     scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_with_ports_knows_where_they_are_before_it_starts() {
+    let scene = scene();
+    let pod = Script::runs_forever().on_start(|config| {
+        let ports: Vec<_> = config.publish.iter().map(|port| port.port).collect();
+        assert_eq!(ports, [3000, 8080]);
+        assert!(config.publish[0].address.is_loopback());
+        assert!(config.publish[1].address.is_unspecified());
+    });
+    scene.engine.script("pod", pod);
+    let task = Scene::hands_off(0).on_start(|config| {
+        assert!(config.publish.is_empty());
+        assert_eq!(
+            variable(config, "AGENT_PORT_3000").as_deref(),
+            Some("43000")
+        );
+        assert_eq!(
+            variable(config, "AGENT_PORT_8080").as_deref(),
+            Some("48080")
+        );
+    });
+    scene.engine.script("task", task);
+    // Nobody looks at a check.
+    scene.engine.script(
+        "verify",
+        Scene::hands_off(0).on_start(|config| {
+            assert_eq!(variable(config, "AGENT_PORT_3000"), None);
+        }),
+    );
+    let yaml = yaml("ports: [3000, '0.0.0.0::8080'], verify: x");
+    let mut seen = Seen::default();
+    let report = ended(&scene, &yaml, &mut seen).await;
+    assert!(report.is_good(), "{report:#?}");
+    let told = seen.events.iter().find_map(|event| match &event.kind {
+        EventKind::Ports { ports } => Some(ports.clone()),
+        _ => None,
+    });
+    assert_eq!(told.as_ref(), Some(&report.ports));
+    let words: Vec<String> = report.ports.iter().map(ToString::to_string).collect();
+    let links = [
+        "3000 at http://127.0.0.1:43000",
+        "8080 at http://127.0.0.1:48080",
+    ];
+    assert_eq!(words, links);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_without_a_free_port_is_told_of() {
+    let words =
+        "driver failed programming external connectivity on endpoint x: all ports are allocated";
+    for (operation, fault, wanted) in [
+        (
+            Operation::Start,
+            Fault::Fail(ErrorKind::Refused(words.into())),
+            "the engine's machine has no free port for `ports`: end what holds them (`ss -ltnp`), or run \
+             fewer tasks at once with `max_parallel`: ",
+        ),
+        (
+            Operation::Published,
+            Fault::Lie,
+            "the engine does not say where port 3000 is published",
+        ),
+    ] {
+        let scene = scene();
+        scene.engine.fault("pod", operation, fault);
+        let report = ended(&scene, &yaml("ports: [3000]"), &mut Seen::default()).await;
+        let message = failure(&report);
+        assert!(message.starts_with(wanted), "{message}");
+    }
 }

@@ -123,6 +123,21 @@ fn the_base_has_what_a_snapshot_depends_on() {
 }
 
 #[test]
+fn ports_of_a_task() {
+    assert_snapshot!(bad("\
+version: 1
+defaults: { run: x }
+tasks:
+  a: { ports: [0, 70000, http, 53/udp, '8080:3000', '127.0.0.1:8080:3000', 'localhost::3000', '1.2.3.4::'] }
+  b: { ports: [3000, '3000/tcp'] }
+  c: { ports: [3000], network_mode: none }
+  d: { ports: [3000], egress: { allow: [] } }
+  e: { ports: [3000], runtime: runsc }
+  f: { ports: 3000 }
+"));
+}
+
+#[test]
 fn names_of_services() {
     assert_snapshot!(bad("\
 version: 1
