@@ -15,7 +15,7 @@ mod tasks;
 use super::agents::AgentsArgs;
 use super::images::ImagesArgs;
 use super::surroundings;
-use crate::id::{ClaimKey, RunId};
+use crate::id::{ClaimKey, RunId, ServiceName};
 use crate::runner::Pool;
 
 pub use clean::CleanArgs;
@@ -392,6 +392,9 @@ pub struct LogsArgs {
     /// This attempt [default: the last one]
     #[arg(long, value_name = "N", env = "AGENT_RUN_ATTEMPT", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// What this service of the tasks wrote instead
+    #[arg(long, value_name = "NAME", env = "AGENT_RUN_SERVICE")]
+    pub service: Option<ServiceName>,
     /// What the task wrote, byte for byte but for masked secrets: not for a terminal
     #[arg(long, env = "AGENT_RUN_RAW", value_parser = BoolishValueParser::new())]
     pub raw: bool,

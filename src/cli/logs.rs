@@ -14,11 +14,13 @@ use super::exit_code::Exit;
 use super::surroundings::{Surroundings, is_github};
 use super::target::Target;
 use crate::event::{Event, EventKind};
-use crate::id::{AttemptId, TaskId};
+use crate::id::{AttemptId, Role, ServiceName, TaskId};
 use crate::journal::log::{LogReader, LogRecord, LogStream, logged_attempts};
 use crate::journal::{FoundRun, JournalReader, RunState};
+use crate::plan::TaskPlan;
 use crate::report::{Paint, inert};
 use crate::sanitize::{self, LONG_LOOKED_AT};
+use crate::spec::did_you_mean;
 
 /// How often a log that goes on is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,7 +29,10 @@ const NAME_WIDTH: usize = 24;
 
 pub(super) fn logs(surroundings: &Surroundings, arguments: &LogsArgs) -> Result<Exit, Failure> {
     let target = Target::find(surroundings, arguments.run.as_ref())?;
-    let places = places(&target, &arguments.tasks)?;
+    let mut places = places(&target, &arguments.tasks)?;
+    if let Some(service) = &arguments.service {
+        places = with_service(&target, places, service)?;
+    }
     if arguments.raw && places.len() != 1 {
         let error = anyhow!("--raw shows one task, and these are {}", places.len());
         return Err(Failure::new(Exit::Usage, error).hint("name the task"));
@@ -46,7 +51,7 @@ pub(super) fn logs(surroundings: &Surroundings, arguments: &LogsArgs) -> Result<
     };
     let mut views: Vec<View<'_>> = ids()
         .zip(&places)
-        .map(|(task, &place)| View::new(task, place))
+        .map(|(task, &place)| View::new(task, place, arguments.service.as_ref()))
         .collect();
     let shown = show_all(surroundings, arguments, &target, &mut views, &mut screen);
     match shown {
@@ -79,6 +84,25 @@ fn places(target: &Target, words: &[String]) -> Result<Vec<usize>, Failure> {
     Ok(named.filter_map(place).collect())
 }
 
+/// Those of the tasks that have a service of this name.
+fn with_service(
+    target: &Target,
+    places: Vec<usize>,
+    name: &ServiceName,
+) -> Result<Vec<usize>, Failure> {
+    let tasks = || places.iter().map(|&place| &target.plan.tasks[place]);
+    let has = |task: &TaskPlan| task.services.iter().any(|service| service.name == *name);
+    if tasks().any(has) {
+        let has_it = |place: &usize| has(&target.plan.tasks[*place]);
+        return Ok(places.into_iter().filter(has_it).collect());
+    }
+    let known = tasks().flat_map(|task| &task.services);
+    let hint = did_you_mean(name.as_str(), known.map(|service| service.name.as_str()));
+    let run = &target.found.run;
+    let error = anyhow!("no such task of run {run} has a service `{name}`");
+    Err(Failure::new(Exit::Usage, error).hint(hint))
+}
+
 fn no_log(
     surroundings: &Surroundings,
     arguments: &LogsArgs,
@@ -86,7 +110,8 @@ fn no_log(
     task: &TaskId,
 ) -> Failure {
     let run = &target.found.run;
-    let attempts = logged_attempts(&surroundings.state, run, task).unwrap_or_default();
+    let service = arguments.service.as_ref();
+    let attempts = logged_attempts(&surroundings.state, run, (task, service)).unwrap_or_default();
     if let (Some(asked), false) = (arguments.attempt, attempts.is_empty()) {
         let there: Vec<String> = attempts.iter().map(u32::to_string).collect();
         let error = anyhow!("task {task} of run {run} has no log of an attempt {asked}");
@@ -171,6 +196,8 @@ struct View<'a> {
     task: &'a TaskId,
     /// Its place in the spec, which decides its colour.
     place: usize,
+    /// The service of it whose log that is; none where it is its own.
+    service: Option<&'a ServiceName>,
     log: Option<LogReader>,
     /// The attempt that the log is of, and whether it is that of its check.
     attempt: u32,
@@ -181,10 +208,11 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(task: &'a TaskId, place: usize) -> Self {
+    fn new(task: &'a TaskId, place: usize, service: Option<&'a ServiceName>) -> Self {
         Self {
             task,
             place,
+            service,
             log: None,
             attempt: 0,
             is_of_check: false,
@@ -200,7 +228,8 @@ impl<'a> View<'a> {
         arguments: &LogsArgs,
         target: &Target,
     ) -> io::Result<()> {
-        let attempts = logged_attempts(&surroundings.state, &target.found.run, self.task)?;
+        let of = (self.task, self.service);
+        let attempts = logged_attempts(&surroundings.state, &target.found.run, of)?;
         let wanted = |number: &&u32| arguments.attempt.is_none_or(|asked| asked == **number);
         let Some(&number) = attempts.iter().rfind(wanted) else {
             return Ok(());
@@ -222,10 +251,12 @@ impl<'a> View<'a> {
             task: self.task.clone(),
             number,
         };
-        if is_of_check {
-            surroundings.state.verify_log(&attempt)
-        } else {
-            surroundings.state.log(&attempt)
+        let state = &surroundings.state;
+        match (self.service, is_of_check) {
+            (None, false) => state.log(&attempt),
+            (None, true) => state.verify_log(&attempt),
+            (Some(service), false) => state.service_log(&attempt, Role::Service, service),
+            (Some(service), true) => state.service_log(&attempt, Role::VerifyService, service),
         }
     }
 

@@ -122,6 +122,14 @@ impl StateDir {
         rest.strip_suffix(Self::LOG_SUFFIX)?.parse().ok()
     }
 
+    /// The same for the log of a service of it.
+    pub fn attempt_of_service(task: &TaskId, service: &ServiceName, name: &str) -> Option<u32> {
+        let rest = name.strip_prefix(&Self::log_prefix(task))?;
+        let (number, rest) = rest.split_once('.')?;
+        let of_service = format!("{}.{service}{}", Role::Service.as_str(), Self::LOG_SUFFIX);
+        (rest == of_service).then(|| number.parse().ok())?
+    }
+
     const LOG_SUFFIX: &str = ".log";
 
     fn log_prefix(task: &TaskId) -> String {

@@ -544,7 +544,7 @@ fn names(path: PathBuf) -> Vec<String> {
 fn is_last(state: &StateDir, attempt: &AttemptId) -> bool {
     let AttemptId { run, task, number } = attempt;
     let directories = of_task(state, run, task).into_iter().map(|a| a.number);
-    let logs = logged_attempts(state, run, task).unwrap_or_default();
+    let logs = logged_attempts(state, run, (task, None)).unwrap_or_default();
     directories.chain(logs).all(|other| other <= *number)
 }
 

@@ -18,7 +18,7 @@ pub use overlap::{Place, Search, Taken};
 pub use read::LogReader;
 pub use write::{Dropped, LogWriter};
 
-use crate::id::{RunId, StateDir, TaskId};
+use crate::id::{RunId, ServiceName, StateDir, TaskId};
 
 /// The stream that a task wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,9 +85,16 @@ impl<'a> LogRecord<'a> {
     }
 }
 
-/// The numbers of the attempts of a task that have a log, in order.
-pub fn logged_attempts(state: &StateDir, run: &RunId, task: &TaskId) -> io::Result<Vec<u32>> {
-    let number = |name: &str| StateDir::logged_attempt(task, name);
+/// The numbers of the attempts of a task that have a log, or a log of a service, in order.
+pub fn logged_attempts(
+    state: &StateDir,
+    run: &RunId,
+    (task, service): (&TaskId, Option<&ServiceName>),
+) -> io::Result<Vec<u32>> {
+    let number = |name: &str| match service {
+        None => StateDir::logged_attempt(task, name),
+        Some(service) => StateDir::attempt_of_service(task, service, name),
+    };
     let entries = match fs::read_dir(state.logs(run)) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -350,6 +350,41 @@ fn six_tasks_migrate_one_database_and_serve_one_port() {
 }
 
 #[test]
+fn what_a_service_wrote_is_shown() {
+    let scene = Scene::new();
+    let says = |id: &str, rest: &str| {
+        let words = format!("entrypoint: [/bin/sh, -c, 'echo \"$WHO\"; {rest}']");
+        let service = format!("image: '{BASE_IMAGE}', environment: {{ WHO: of-{id} }}, {words}");
+        format!(
+            "  {id}: {{ run: 'true', verify: 'true', services: {{ web: {{ {service}, healthcheck: {{ disable: true }} }} }} }}\n"
+        )
+    };
+    let yaml = format!(
+        "version: 1\ntasks:\n{}{}  bare: {{ run: 'true' }}\n",
+        says("one", "exec sleep infinity"),
+        says("two", "exec sleep infinity"),
+    );
+    let (ended, result) = scene.run(&yaml);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = result["run"].as_str().expect("a run");
+    let logs =
+        |rest: &[&str]| scene.agent_run(&[&["logs", "--run", run, "--service"], rest].concat());
+    // That of the task, and that of its check.
+    let shown = logs(&["web", "one"]);
+    assert_eq!(shown.stdout, "of-one\nof-one\n", "{shown}");
+    let both = logs(&["web"]);
+    for line in ["one | of-one\n", "two | of-two\n"] {
+        assert_eq!(both.stdout.matches(line).count(), 2, "{both}");
+    }
+    let slip = logs(&["wbe"]);
+    assert_eq!(slip.code, Some(2), "{slip}");
+    assert!(
+        slip.stderr.contains("has a service `wbe`") && slip.stderr.contains("did you mean `web`?"),
+        "{slip}"
+    );
+}
+
+#[test]
 fn the_guide_fills_a_database_once() {
     let scene = Scene::new();
     let seed = "CREATE TABLE item (name text); INSERT INTO item VALUES ('bolt'), ('nut');\n";
