@@ -28,6 +28,7 @@ mod memory;
 mod prepared;
 mod rows;
 mod scene;
+mod services;
 mod shell;
 mod sleepers;
 mod terminal;
@@ -64,7 +65,7 @@ struct Options {
 /// A comparison: its name, how many rounds of it count, and what makes it.
 type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
 
-const COMPARISONS: [Comparison; 18] = [
+const COMPARISONS: [Comparison; 20] = [
     ("loop", 4, loops::forty),
     ("one", 8, loops::one),
     ("first", 8, loops::first),
@@ -78,6 +79,8 @@ const COMPARISONS: [Comparison; 18] = [
     ("prepared", 3, prepared::compare),
     ("egress", 6, egress::first),
     ("requests", 2, egress::requests),
+    ("services", 4, services::first),
+    ("seeded", 1, services::seeded),
     ("sleepers", 2, sleepers::compare),
     ("idle", 1, idle::compare),
     ("logs", 3, logs::compare),
