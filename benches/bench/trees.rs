@@ -104,6 +104,7 @@ impl<'a> Checkout<'a> {
             author: ("bench", "bench@localhost"),
             exclude: b"",
             script: Some("true"),
+            session: None,
             prompt: None,
             passwd: "",
             group: "",

@@ -1,6 +1,9 @@
-# What the agent is told: the prompt, and what the check said of the result that it goes on from.
+# What the agent is told: the prompt, and what the check said of the result that it goes on from. In the same
+# conversation it knows the prompt.
 told() {
-    cat /agent/prompt.md
+    if [ -z "${AGENT_FEEDBACK:-}" ] || [ -z "${AGENT_SESSION:-}" ]; then
+        cat /agent/prompt.md
+    fi
     if [ -n "${AGENT_FEEDBACK:-}" ]; then
         printf '\n\n'
         cat "$AGENT_FEEDBACK"

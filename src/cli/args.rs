@@ -13,6 +13,7 @@ mod clean;
 mod tasks;
 
 use super::agents::AgentsArgs;
+use super::go_on::ContinueArgs;
 use super::images::ImagesArgs;
 use super::surroundings;
 use crate::id::{ClaimKey, RunId, ServiceName};
@@ -112,6 +113,8 @@ pub enum Command {
     Stop(StopArgs),
     /// Go on with a run whose process died: what has ended stays, what runs is watched on
     Resume(ResumeArgs),
+    /// Go on with a task after its run: on its branch, in its agent's conversation
+    Continue(ContinueArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// List what tasks claim in this repository, or release a claim

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 pub mod exit_code;
 mod exposure;
+mod go_on;
 mod images;
 mod init;
 mod keys;
@@ -87,6 +88,9 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Clean(arguments) => block_on(clean::clean(&surroundings()?, &arguments)),
         Command::Agents(arguments) => agents::agents(&arguments),
         Command::Images(arguments) => block_on(images::images(&surroundings()?, &arguments)),
+        Command::Continue(arguments) => {
+            block_on(go_on::go_on(&surroundings()?, &directory, &arguments))
+        }
         Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),
         Command::Claims(arguments) => claims::claims(&surroundings()?, &arguments),

@@ -245,6 +245,9 @@ fn agent(agent: &AgentSpec) -> String {
         let parts: Vec<String> = tokens.into_iter().chain(usd).collect();
         text += &format!(", {} at most", parts.join(" and "));
     }
+    if !agent.session.is_empty() {
+        text += ", in a session that is kept";
+    }
     if !agent.args.is_empty() {
         text += &format!(", with {}", one_line(&shell_words::join(&agent.args)));
     }

@@ -42,6 +42,16 @@ pub(super) fn read(here: &Path, file: &Path, arguments: &SpecArgs) -> Result<Rep
     let ids: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
     let select = select::named(&ids, &name, (words, arguments.exact))?;
     let select: Vec<TaskId> = select.into_iter().cloned().collect();
+    of(here, (name, plan), select, spec)
+}
+
+/// A plan with these tasks of it to be repeated, with the values of variables from a spec, if it needs any.
+pub(super) fn of(
+    here: &Path,
+    (name, plan): (String, RunPlan),
+    select: Vec<TaskId>,
+    spec: Option<PathBuf>,
+) -> Result<Repeat, Failure> {
     let chosen = graph::with_needs(&plan.tasks, &select);
     let selected = |task: &&TaskPlan| chosen.contains(&task.id);
     let values = if plan

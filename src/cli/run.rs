@@ -47,11 +47,20 @@ pub(super) async fn run(
 ) -> Result<Exit, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut prepared = prepare::prepare(surroundings, request, arguments.over).await?;
+    let prepared = prepare::prepare(surroundings, request, arguments.over).await?;
     if arguments.dry_run {
         return plan::print(surroundings, prepared, PlanFormat::Text);
     }
-    let ready = Ready::new(surroundings, &mut prepared, &arguments.view)?;
+    Box::pin(start(surroundings, prepared, &arguments.view)).await
+}
+
+/// Begins a run.
+pub(super) async fn start(
+    surroundings: &Surroundings,
+    mut prepared: Prepared,
+    view: &ViewArgs,
+) -> Result<Exit, Failure> {
+    let ready = Ready::new(surroundings, &mut prepared, view)?;
     dead::tell(surroundings)?;
     let directory = RunDirectory::create(&surroundings.state, &prepared.plan.run)?;
     directory.write_json("plan.json", &prepared.plan)?;

@@ -75,6 +75,8 @@ pub struct CollectRequest<'a> {
     pub branch: Option<&'a BranchName>,
     /// A ref and what it must stand for when the branch is made, else the work is set aside.
     pub guard: Option<&'a (String, CommitId)>,
+    /// Where the branch stands, if it is there and is to be moved on.
+    pub moves: Option<&'a CommitId>,
     /// What the task may change; all of it if nothing is said.
     pub ground: Option<Ground<'a>>,
     /// What is taken at most.

@@ -1,5 +1,5 @@
 //! Where a result gets its place in the user's repository: a branch, else a ref of ours. No ref is
-//! ever overwritten.
+//! ever overwritten: one that is moved on stood where the result begins.
 
 use super::error::CollectError;
 use crate::event::BranchResult;
@@ -20,6 +20,8 @@ pub struct Place<'a> {
     pub attempt: &'a AttemptId,
     /// A ref and what it must stand for in the moment in which the branch is made.
     pub guard: Option<&'a (String, CommitId)>,
+    /// Where the branch stands, if it is there and is to be moved on; it must not be checked out.
+    pub moves: Option<&'a CommitId>,
 }
 
 impl Place<'_> {
@@ -36,7 +38,7 @@ impl Place<'_> {
             self.create(&kept_ref, tip)?;
             return Ok(BranchResult::SetAside { commit, kept_ref });
         };
-        let failure = match self.create_if_guarded(&branch.full_ref(), tip) {
+        let failure = match self.make(&branch, tip) {
             Ok(()) => return Ok(BranchResult::Created { branch, commit }),
             Err(GitError::Failed { stderr, .. }) => stderr,
             Err(other) => return Err(other.into()),
@@ -60,12 +62,21 @@ impl Place<'_> {
         self.change(name, format!("create {name} {commit}\n"), commit)
     }
 
-    fn create_if_guarded(&self, name: &str, commit: &CommitId) -> Result<(), GitError> {
+    /// Makes the branch, or moves it on, if the condition holds.
+    fn make(&self, branch: &BranchName, commit: &CommitId) -> Result<(), GitError> {
+        let name = &branch.full_ref();
         let condition = match self.guard {
             Some((guard, stands)) => format!("verify {guard} {stands}\n"),
             None => String::new(),
         };
-        self.change(name, format!("{condition}create {name} {commit}\n"), commit)
+        let change = match self.moves {
+            Some(from) if !self.repository.is_checked_out(branch) => {
+                format!("update {name} {commit} {from}\n")
+            }
+            // Refused where it is there: whoever has it checked out would see it change.
+            _ => format!("create {name} {commit}\n"),
+        };
+        self.change(name, format!("{condition}{change}"), commit)
     }
 
     /// One transaction: all of it or nothing.

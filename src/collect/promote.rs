@@ -83,6 +83,7 @@ pub(super) fn promote(
             repository,
             attempt,
             guard: request.guard,
+            moves: request.moves,
         };
         place.put(request.branch, tip, &mut notes)?
     };
@@ -166,6 +167,7 @@ fn keep_sides(
         repository: request.repository,
         attempt: request.attempt,
         guard: None,
+        moves: None,
     };
     for (index, (id, what)) in sides.iter().enumerate() {
         let name = request.attempt.kept_ref(index + 1);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Git, GitCall, GitError};
-use crate::id::{CommitId, RepoKey, RunId};
+use crate::id::{BranchName, CommitId, RepoKey, RunId};
 use crate::sanitize;
 
 /// Longest `info/exclude` that is copied, in bytes.
@@ -205,6 +205,17 @@ impl Repository {
             .lines()
             .map(str::to_owned)
             .collect())
+    }
+
+    /// Whether a branch is checked out in a worktree; also where that cannot be told.
+    pub fn is_checked_out(&self, branch: &BranchName) -> bool {
+        let words = [
+            "for-each-ref",
+            "--format=%(worktreepath)",
+            &branch.full_ref(),
+        ];
+        let places = self.call(words).run();
+        !places.is_ok_and(|places| places.trim_ascii().is_empty())
     }
 
     /// What is uncommitted in the user's own files, in words; none where nothing is.

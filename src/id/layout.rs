@@ -182,6 +182,14 @@ impl StateDir {
             .join(attempt.number.to_string())
     }
 
+    /// What the agent of one attempt has kept of its conversation.
+    pub fn session(&self, attempt: &AttemptId) -> PathBuf {
+        let sessions = self.run(&attempt.run).join("sessions");
+        sessions
+            .join(&*attempt.task.slug())
+            .join(attempt.number.to_string())
+    }
+
     /// All attempts of one task of a run.
     pub fn task(&self, run: &RunId, task: &TaskId) -> PathBuf {
         task_directory(&self.run(run), task)

@@ -275,8 +275,22 @@ pub struct TaskPlan {
     /// How many attempts at most go on from a result that failed that.
     #[serde(default)]
     pub feedback: u32,
+    /// What it goes on from, where another run has made that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
     /// Where the spec says it.
     pub lines: Lines,
+}
+
+/// The attempt of another run that a task goes on from; the run's base is its result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continues {
+    /// The run.
+    pub run: RunId,
+    /// The attempt at the task of the same name.
+    pub attempt: u32,
+    /// Whether the task's branch is there already, at the run's base, and is moved on.
+    pub moves_branch: bool,
 }
 
 /// A check of a task's result, in a container of its own.
@@ -326,6 +340,12 @@ pub enum Work {
 }
 
 impl TaskPlan {
+    /// Whether its branch is there already, at the run's base, and is moved on.
+    pub fn moves_branch(&self) -> bool {
+        let from = self.continues.as_ref();
+        from.is_some_and(|from| from.moves_branch)
+    }
+
     /// Whether its container has no interface but loopback; where it has a list of hosts, it reaches
     /// them by way of that.
     pub fn has_only_loopback(&self) -> bool {

@@ -90,9 +90,11 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let engine = inputs.engine.beside_proxy(plan.tasks.iter().any(has_list));
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
-        task.branch = renamed(&task.branch, &plan.run, &inputs.run);
+        if !task.moves_branch() {
+            task.branch = renamed(&task.branch, &plan.run, &inputs.run);
+            refuse_taken(&task, inputs.branches)?;
+        }
         task.retry.max = inputs.over.retries.unwrap_or(task.retry.max);
-        refuse_taken(&task, inputs.branches)?;
         if let Some((why, _)) = capacity::never_fits(task.memory(), engine) {
             return Err(RepeatError::NeverFits { task: task.id, why });
         }

@@ -97,6 +97,7 @@ impl Planner<'_> {
             artifacts: task.artifacts.clone(),
             verify: task.verify.as_ref().map(|v| verify(task, v, timeout)),
             feedback: task.feedback.unwrap_or_default(),
+            continues: None,
             lines: self.lines(),
         })
     }

@@ -17,8 +17,8 @@ use crate::collect::{self, ArtifactsRequest, CollectRequest, Ground, Place};
 use crate::engine::config::{BuildConfig, ContainerConfig, ImageRequest, PullPolicy};
 use crate::engine::{Engine, EngineError};
 use crate::event::{ArtifactsReport, BranchReport};
-use crate::id::{AttemptId, BranchName, ImageRef};
-use crate::plan::{TaskPlan, When};
+use crate::id::{AttemptId, BranchName, CommitId, ImageRef};
+use crate::plan::{RunPlan, TaskPlan, When};
 use crate::workspace::Workspace;
 
 /// How many times the task's own `handoff_timeout` a collector may run: nothing else runs beside it.
@@ -163,6 +163,7 @@ pub(super) async fn collect<E: Engine>(
             attempt: &attempt,
             branch: branch.as_ref(),
             guard: guard.as_ref(),
+            moves: moved(&context.plan, &attempt),
             ground: ground(context, &attempt),
             limits: context.plan.collect_limits,
             secrets: &context.needles,
@@ -171,6 +172,12 @@ pub(super) async fn collect<E: Engine>(
         report
     })
     .await
+}
+
+/// Where the branch of an attempt's task stands, if it is there and is to be moved on.
+pub(super) fn moved<'a>(plan: &'a RunPlan, attempt: &AttemptId) -> Option<&'a CommitId> {
+    let task = plan.tasks.iter().find(|task| task.id == attempt.task)?;
+    task.moves_branch().then_some(&plan.repository.base)
 }
 
 /// What the task of an attempt may change, if the spec says.
@@ -237,6 +244,7 @@ pub(super) async fn name_set_aside<E: Engine>(
                 repository,
                 attempt: &attempt,
                 guard: guard.as_ref(),
+                moves: moved(&shared.context.plan, &attempt),
             };
             collect::name_set_aside(state, place, &branch, &mut report);
         }

@@ -40,6 +40,7 @@ mod runtime;
 mod schedule;
 mod secrets;
 mod services;
+mod session;
 mod settle;
 mod setup;
 mod start;

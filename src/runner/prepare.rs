@@ -1,5 +1,6 @@
 //! What a container of a task needs before it can be created: a user, a workspace, a network.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(super) struct Beginning {
     pub(super) start: Option<Start>,
     /// Why the result that it goes on from did not pass.
     pub(super) feedback: Option<String>,
+    /// What its agent goes on with.
+    pub(super) session: Option<PathBuf>,
     /// Whether it is of a check, whose work is not collected.
     pub(super) is_check: bool,
 }
@@ -97,6 +100,7 @@ pub(super) fn make_workspace<E: Engine>(
             shared: view,
             start: beginning.start.as_ref(),
             feedback: beginning.feedback.as_deref(),
+            session: beginning.session.as_deref(),
             is_check: beginning.is_check,
             prepared,
             ..*request
@@ -175,6 +179,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         start: None,
         shared: None,
         feedback: None,
+        session: None,
         is_check: false,
         prepared: PreparedPaths::default(),
         owner: user.owner,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::outcome::bare_report;
 use super::past::Past;
-use super::{StepError, blocking, claim};
+use super::{StepError, blocking, claim, collector};
 use crate::collect::{self, Place};
 use crate::event::{
     AgentUsage, BranchReport, Event, EventKind, RunSummary, StopReason, TaskOutcome, TaskReport,
@@ -40,6 +40,7 @@ pub(super) async fn conclude(
                     repository: &repository,
                     attempt: &attempt,
                     guard: None,
+                    moves: collector::moved(&plan, &attempt),
                 };
                 collect::name_set_aside(&state, place, branch, work);
             };

@@ -35,7 +35,7 @@ use super::setup;
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
-use super::{Shared, StepError, agent, collector, egress, views};
+use super::{Shared, StepError, agent, collector, egress, session, views};
 use crate::engine::{Engine, Exit, OutputStream};
 use crate::event::{
     AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime,
@@ -507,6 +507,8 @@ impl<E: Engine> Life<'_, E> {
             let (shared, attempt) = (self.shared, &self.attempt);
             let mut report = collector::collect(shared, branch, attempt, workspace.clone()).await;
             self.agent = agent::report(shared, self.task, attempt, workspace.clone()).await;
+            let kept = session::keep(shared, self.task, attempt, workspace.clone()).await;
+            report.notes.extend(kept);
             let succeeded = *outcome == TaskOutcome::Succeeded;
             self.artifacts =
                 collector::artifacts(shared, self.task, attempt, workspace, succeeded).await;

@@ -12,6 +12,7 @@ use super::matrix::nearest;
 use super::merge::{container_variable, merge, normalise};
 use super::model::{AgentSpec, SecretGrant};
 use super::reader::{Field, Fields, Reader};
+use super::session;
 use super::source::{At, SourceFile, Span};
 use super::task::{Known, read_task, words};
 use super::tree::{self, Entry, Node, Value};
@@ -26,7 +27,7 @@ const MOST_TURNS: i64 = 100_000;
 const LONGEST_NAME: usize = 48;
 
 /// The keys that only a task with an agent has.
-const OPTIONS: [&str; 4] = ["model", "max_turns", "budget", "args"];
+const OPTIONS: [&str; 5] = ["model", "max_turns", "budget", "session", "args"];
 
 /// What a task runs if it has no agent, and must not say if it has one.
 const WORK: [&str; 3] = ["run", "command", "entrypoint"];
@@ -299,6 +300,9 @@ pub(super) fn check(reader: &mut Reader<'_>, known: Known<'_>) {
         if let Some(field) = fields.get("tells") {
             budget::told(reader, field);
         }
+        if let Some(field) = fields.get("session_files") {
+            session::files(reader, field);
+        }
         if let Some(field) = fields.get("description") {
             reader.line(field);
         }
@@ -400,6 +404,7 @@ fn read_option(reader: &mut Reader<'_>, field: Field<'_>) {
         "model" => drop(reader.line(field)),
         "max_turns" => drop(reader.integer(field, (1, MOST_TURNS))),
         "budget" => drop(budget::budget(reader, field)),
+        "session" => drop(reader.word(field, session::WORDS)),
         _ => drop(words(reader, field)),
     }
 }
@@ -438,6 +443,9 @@ fn read_agent(
     let told = preset.get("tells").map(|f| budget::told(reader, f));
     let told = (name.value.as_str(), &told.unwrap_or_default()[..]);
     let budget = task.get("budget");
+    let files = preset.get("session_files");
+    let files = files.map(|f| session::files(reader, f)).unwrap_or_default();
+    let kept = (name.value.as_str(), files);
     AgentSpec {
         name: name.value.clone(),
         // Known with its image.
@@ -445,6 +453,7 @@ fn read_agent(
         model: model.and_then(|model| model.value),
         max_turns: turns.and_then(|turns| u32::try_from(turns.value).ok()),
         budget: budget.and_then(|f| budget::held(reader, f, told)),
+        session: session::kept(reader, task.get("session"), kept),
         args: task
             .get("args")
             .and_then(|f| words(reader, f))

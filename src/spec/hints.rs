@@ -43,6 +43,7 @@ pub const TASK_KEYS: &[&str] = &[
     "model",
     "max_turns",
     "budget",
+    "session",
     "args",
     "prompt",
     "prompt_file",
@@ -99,6 +100,7 @@ pub const AGENT_KEYS: &[&str] = &[
     "needs_model",
     "has_max_turns",
     "tells",
+    "session_files",
 ];
 
 /// Keys of a task that an entry of `agents` cannot have: they are of one task, or name another agent.

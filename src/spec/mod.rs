@@ -22,6 +22,7 @@ mod retry;
 mod runtime;
 mod schema;
 mod services;
+mod session;
 mod setup;
 mod source;
 mod task;
@@ -49,7 +50,7 @@ pub use resolved::resolved;
 pub use retry::MOST_RETRIES;
 pub use schema::schema;
 pub use services::{ComposeFile, DependsOn, ServiceSpec, ServicesSpec};
-pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError};
+pub use source::{At, SIZE_LIMIT, SourceFile, Span, SpecError, read_text};
 pub use verify::{MOST_FEEDBACK, VerifySpec};
 
 use crate::id::RunId;

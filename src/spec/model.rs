@@ -343,6 +343,9 @@ pub struct AgentSpec {
     /// What it may use of its model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The files of its home that stay from attempt to attempt, so that they are one conversation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session: Vec<PathPattern>,
     /// Further words for its command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,

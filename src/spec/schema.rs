@@ -3,6 +3,7 @@
 //! The forms say how a value may be written; they are never made. Editors use the schema;
 //! agent-run itself reads specs by its readers, and a test holds both to the same keys.
 
+mod agent;
 mod services;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use super::model::{CacheMode, RetryCause, RunSpec, SetupUser, TaskSpec, When};
 use super::source::At;
 use crate::id::ImageRef;
 
+use agent::{AgentForm, OptionsForm};
 pub(super) use services::ServicesForm;
 
 /// The schema of a spec, as `schema/agent-run.v1.json` holds it.
@@ -69,68 +71,6 @@ fn adopt(definition: &mut Value, further: Properties) {
     if let Some(Value::Object(properties)) = definition.get_mut("properties") {
         properties.extend(further);
     }
-}
-
-/// What a task says to its agent, and the short form of a prompt's file.
-#[derive(JsonSchema)]
-#[schemars(transform = object)]
-#[expect(dead_code, reason = "a form of the file")]
-struct OptionsForm {
-    /// The model, as the agent names it. Default: the agent's own.
-    model: Option<String>,
-    /// After how many turns of the model the agent ends. Default: the agent's own.
-    #[schemars(range(min = 1, max = 100_000))]
-    max_turns: Option<u32>,
-    /// What the agent may use of its model in all attempts; then the task is stopped. Default: no limit.
-    budget: Option<BudgetForm>,
-    /// Further words for the agent's command; a text is split into words without a shell.
-    args: Option<WordsForm>,
-    /// The file that the prompt is in: short for `prompt: { file: … }`.
-    prompt_file: Option<String>,
-}
-
-/// An agent: the keys of a task, and these.
-#[derive(JsonSchema)]
-#[schemars(transform = object)]
-#[expect(dead_code, reason = "a form of the file")]
-struct AgentForm {
-    /// The agent whose keys it has where it does not give them: one below it, or one of agent-run's.
-    extends: Option<String>,
-    /// What it is, for people.
-    description: Option<String>,
-    /// The secrets that it can use, by name; a task is granted the first one that the spec declares.
-    credentials: Option<BTreeMap<String, CredentialForm>>,
-    /// The hosts that it needs, with every credential.
-    hosts: Option<OneOrMany>,
-    /// Whether a task has to name a `model`. Default: false.
-    needs_model: Option<bool>,
-    /// Whether a task may have `max_turns`. Default: true.
-    has_max_turns: Option<bool>,
-    /// What its client tells of its use while it works: `tokens`, `usd`. Default: nothing.
-    tells: Option<OneOrMany>,
-}
-
-#[derive(JsonSchema)]
-#[schemars(transform = object)]
-#[expect(dead_code, reason = "a form of the file")]
-struct BudgetForm {
-    /// Tokens, read and written.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
-    tokens: Option<u64>,
-    /// What they cost, in US dollars.
-    usd: Option<UsdForm>,
-}
-
-#[derive(JsonSchema)]
-#[schemars(transform = object)]
-#[expect(dead_code, reason = "a form of the file")]
-struct CredentialForm {
-    /// The variable that it is put into. Default: none, it is a file.
-    environment: Option<String>,
-    /// Whose models it is for: what stands before the `/` of a `model`. Default: all.
-    provider: Option<String>,
-    /// The hosts that are needed with it.
-    hosts: Option<OneOrMany>,
 }
 
 /// What every map with fixed keys has: no other keys but `x-*`; and the alias of `environment`.
@@ -215,15 +155,6 @@ pub(super) struct DurationForm(
 #[expect(dead_code, reason = "a form of the file")]
 pub(super) enum CpusForm {
     Number(#[schemars(range(min = 0.01))] f64),
-    Text(String),
-}
-
-/// US dollars: a decimal number.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "a form of the file")]
-enum UsdForm {
-    Number(#[schemars(range(min = 0.000_001))] f64),
     Text(String),
 }
 

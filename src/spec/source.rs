@@ -139,7 +139,7 @@ impl SourceFile {
 }
 
 /// Reads a regular UTF-8 file of at most [`SIZE_LIMIT`] bytes.
-pub(super) fn read_text(path: &Path) -> Result<String, SpecError> {
+pub fn read_text(path: &Path) -> Result<String, SpecError> {
     let unreadable = |source: std::io::Error| SpecError::Unreadable {
         path: path.to_owned(),
         source,

@@ -14,6 +14,7 @@ mod owner;
 mod prepared;
 mod private_git;
 mod removal;
+mod session;
 mod setup;
 mod shared;
 mod start;
@@ -91,6 +92,8 @@ pub struct WorkspaceRequest<'a> {
     pub exclude: &'a [u8],
     /// The task's script, if it runs one.
     pub script: Option<&'a str>,
+    /// Files of agent-run's own that its home is to have from the beginning.
+    pub session: Option<&'a Path>,
     /// What the task is told, if anything.
     pub prompt: Option<&'a str>,
     /// The container's /etc/passwd.
@@ -202,6 +205,9 @@ impl Workspace {
         workspace.make_inside(request.working_dir)?;
         for mount_point in request.mount_points {
             workspace.make_inside(mount_point)?;
+        }
+        if let Some(session) = request.session {
+            session::restore(session, &workspace.home())?;
         }
         if let Some(owner) = request.owner {
             give_all_away(&workspace.written(), &worktree, owner)?;
@@ -494,9 +500,13 @@ fn environment(request: &WorkspaceRequest<'_>, base: &CommitId) -> Vec<(String, 
     let feedback = request
         .feedback
         .map(|_| ("AGENT_FEEDBACK", FEEDBACK.to_owned()));
+    let session = request
+        .session
+        .map(|_| ("AGENT_SESSION", "kept".to_owned()));
     variables
         .into_iter()
         .chain(feedback)
+        .chain(session)
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
 }

@@ -19,7 +19,7 @@ use crate::runner::services::{self, Served, ServiceFailure, Services, Snapshots}
 use crate::runner::setup::{self, Ready};
 use crate::runner::stops::Urgency;
 use crate::runner::user::{ContainerUser, account_files};
-use crate::runner::{StepError, blocking, views};
+use crate::runner::{StepError, blocking, session, views};
 use crate::workspace::{PreparedPaths, SharedCheckout, Start, Workspace};
 
 impl<E: Engine> Life<'_, E> {
@@ -248,9 +248,11 @@ impl<E: Engine> Life<'_, E> {
                 ),
             });
         }
+        let session = session::of(self.shared, self.task, from);
         let Some(from) = from.cloned() else {
             return Ok(Beginning {
                 start,
+                session,
                 ..Beginning::default()
             });
         };
@@ -261,6 +263,7 @@ impl<E: Engine> Life<'_, E> {
         Ok(Beginning {
             start,
             feedback: Some(blocking(move || feedback(&from, &log)).await),
+            session,
             is_check: false,
         })
     }

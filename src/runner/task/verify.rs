@@ -172,8 +172,8 @@ impl<E: Engine> Life<'_, E> {
         self.remains.containers = self.served().containers();
         let beginning = Beginning {
             start,
-            feedback: None,
             is_check: true,
+            ..Beginning::default()
         };
         let (proof, workspace, network) = tokio::join!(
             self.prove_mounts(&image, user),

@@ -40,6 +40,7 @@ pub fn collect_with(site: &Site, inside: &Inside, task: &str, asked: &Asked<'_>)
         attempt: &attempt(task, 1),
         branch: Some(&format!("agent/{task}").parse().unwrap()),
         guard: asked.guard,
+        moves: None,
         ground: asked.ground,
         limits: asked.limits,
         secrets: &asked.secrets,

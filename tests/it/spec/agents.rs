@@ -315,6 +315,8 @@ tasks:
   l: { agent: shell, prompt: x, model: null, budget: {} }
   m: { agent: shell, prompt: x, model: null, budget: { tokens: 0, usd: free, eur: 1 } }
   n: { run: x, budget: { usd: 1 } }
+  o: { agent: shell, prompt: x, model: null, session: keep }
+  p: { agent: shell, prompt: x, model: null, session: always }
 "));
 }
 

@@ -60,7 +60,7 @@ fn every_key_of_a_task_has_an_example_that_plans() {
         let needs = match row[0] {
             "feedback" => "\nverify: make test",
             "agent" => "\nprompt: x",
-            "model" | "max_turns" | "budget" | "args" => "\nagent: opencode\nprompt: x",
+            "model" | "max_turns" | "budget" | "session" | "args" => "\nagent: opencode\nprompt: x",
             _ => "",
         };
         let lines = format!("{}{needs}", row[3]);

@@ -116,6 +116,7 @@ impl Site {
             author: ("agent-run", "u@example.org"),
             exclude: b"*.ignored\n",
             script: Some("#!/bin/sh\n"),
+            session: None,
             prompt: Some("do it"),
             passwd: "root:x:0:0::/root:/bin/sh\n",
             group: "root:x:0:\n",

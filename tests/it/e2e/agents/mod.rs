@@ -4,6 +4,7 @@
 mod budget;
 mod endpoint;
 mod failures;
+mod session;
 mod shell;
 
 use std::process::Child;
