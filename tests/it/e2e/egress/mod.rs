@@ -25,7 +25,7 @@ tasks:
     egress: { allow: [other.test] }
 ";
 
-/// A client of WebSockets (RFC 6455) at the hosts given as arguments, through the proxy that the environment
+/// A client of `WebSocket` (RFC 6455) at the hosts given as arguments, through the proxy that the environment
 /// names, as such clients go through one: says a text frame, and prints what comes back.
 const WEBSOCKET: &str = r#"
 import base64, hashlib, os, socket, sys, urllib.parse
