@@ -54,7 +54,7 @@ const REPOSITORY_VARIABLES: [&str; 8] = [
     "GIT_PREFIX",
 ];
 
-const OLDEST: (u32, u32) = (2, 38);
+const OLDEST: (u32, u32) = (2, 39);
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(300);
 const DEFAULT_OUTPUT_LIMIT: usize = 64 * 1024 * 1024;
 

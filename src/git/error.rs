@@ -8,10 +8,10 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// No git program was found.
-    #[error("git was not found on PATH: install git 2.38 or newer")]
+    #[error("git was not found on PATH: install git 2.39 or newer")]
     Missing,
     /// The program is older than what agent-run needs.
-    #[error("git {found} is too old: install git 2.38 or newer")]
+    #[error("git {found} is too old: install git 2.39 or newer")]
     TooOld {
         /// The version it gave.
         found: String,

@@ -30,12 +30,12 @@ pub(super) fn git(surroundings: &Surroundings) -> Vec<Finding> {
     let (git, version) = match found {
         Ok(found) => found,
         Err(error) => {
-            let fix = "install git 2.38 or newer, as by: apt-get install git";
+            let fix = "install git 2.39 or newer, as by: apt-get install git";
             return vec![failed("git", &error).fix(fix)];
         }
     };
     vec![
-        Finding::ok("git", format!("{version} (2.38 or newer is needed)")),
+        Finding::ok("git", format!("{version} (2.39 or newer is needed)")),
         repository(surroundings, &git),
     ]
 }
