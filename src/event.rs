@@ -9,6 +9,7 @@
 mod agent;
 mod artifacts;
 mod egress;
+mod forecast;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::id::{BranchName, CellValue, CommitId, RunId, TaskId};
 pub use agent::{AgentReport, AgentUsage, Budget};
 pub use artifacts::{ArtifactFile, ArtifactsReport};
 pub use egress::{HostUse, TaskEgress};
+pub use forecast::{BranchForecast, ConflictLines, FileConflict, Fit, Forecast, PairForecast};
 pub use ports::PublishedPort;
 
 /// The version of events and results. Within one, fields and kinds are only added.
@@ -602,6 +604,10 @@ pub struct RunSummary {
     /// The hosts that tasks with an allow-list asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<TaskEgress>,
+    /// Which of the branches of good tasks fit together and into the base as it was at the end; none
+    /// where there are no such branches, or git could not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Box<Forecast>>,
     /// What could not be removed and belongs to no task, each a sentence.
     pub teardown_errors: Vec<String>,
     /// The run's directory.

@@ -41,6 +41,7 @@ pub mod workspace;
 pub mod journal;
 pub mod claims;
 pub mod collect;
+pub mod forecast;
 pub mod runner;
 pub mod report;
 pub mod cli;

@@ -9,6 +9,7 @@ use clap::{
     ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod branches;
 mod clean;
 mod tasks;
 
@@ -19,6 +20,7 @@ use super::surroundings;
 use crate::id::{ClaimKey, RunId, ServiceName};
 use crate::runner::Pool;
 
+pub use branches::{ForecastArgs, MergeArgs, MergeStrategy, RefreshArgs, RefreshStrategy};
 pub use clean::CleanArgs;
 pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
 
@@ -105,6 +107,12 @@ pub enum Command {
     Show(ShowArgs),
     /// Print what a task's work changes, as a patch
     Diff(TaskArgs),
+    /// Show which results fit together and into the base as it is now, before any is merged
+    Forecast(ForecastArgs),
+    /// Merge results one after the other, in memory, into a branch; what conflicts is left out
+    Merge(MergeArgs),
+    /// Bring a result onto what the base is now, as a new tip of its branch
+    Refresh(RefreshArgs),
     /// Show what tasks have written
     Logs(LogsArgs),
     /// Run a command, or a shell, in the container of a running task

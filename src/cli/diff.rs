@@ -11,7 +11,6 @@ use super::print_result;
 use super::surroundings::{self, Surroundings};
 use super::target::Target;
 use crate::event::BranchResult;
-use crate::git::{Git, Repository};
 use crate::report::quoted;
 use crate::sanitize;
 
@@ -38,11 +37,7 @@ pub(super) fn diff(surroundings: &Surroundings, arguments: &TaskArgs) -> Result<
             return Err(Failure::new(Exit::NothingSelected, error).hint(hint));
         }
     };
-    let git = Git::new(
-        &surroundings.search_path,
-        &surroundings.state.path().join("git"),
-    )?;
-    let repository = Repository::open(&git, &target.plan.repository.path)?;
+    let repository = target.repository(surroundings)?;
     let color = surroundings.result_paint.color;
     let patch = repository.diff(base, &tip, color)?;
     if surroundings::is_read_by_people() {

@@ -80,6 +80,7 @@ mod tests {
             took: Duration::from_secs(1),
             agents: None,
             egress: Vec::new(),
+            forecast: None,
             teardown_errors: Vec::new(),
             directory: "/nowhere".into(),
         }

@@ -15,16 +15,19 @@ mod error;
 mod exec;
 pub mod exit_code;
 mod exposure;
+mod forecast;
 mod go_on;
 mod images;
 mod init;
 mod keys;
 mod logs;
 mod man;
+mod merge;
 mod outputs;
 mod plan;
 mod prepare;
 mod ps;
+mod refresh;
 mod repeat;
 mod resume;
 mod run;
@@ -97,6 +100,9 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
+        Command::Forecast(arguments) => forecast::forecast(&surroundings()?, &arguments),
+        Command::Merge(arguments) => merge::merge(&surroundings()?, &arguments),
+        Command::Refresh(arguments) => refresh::refresh(&surroundings()?, &arguments),
         Command::Logs(arguments) => logs::logs(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),

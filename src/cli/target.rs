@@ -28,6 +28,13 @@ impl Target {
         Ok(Self { found, plan })
     }
 
+    /// The run's repository.
+    pub(super) fn repository(&self, surroundings: &Surroundings) -> Result<Repository, Failure> {
+        let of_git = surroundings.state.path().join("git");
+        let git = Git::new(&surroundings.search_path, &of_git)?;
+        Ok(Repository::open(&git, &self.plan.repository.path)?)
+    }
+
     /// The run's task with this name.
     pub(super) fn task(&self, word: &str) -> Result<&TaskPlan, Failure> {
         let id = select::find_task(&self.ids(), &self.name(), word)?;

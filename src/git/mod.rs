@@ -5,6 +5,7 @@
 //! The other programs of the host that a spec may name are started beside it, by `program`.
 
 mod bare;
+mod branch;
 mod command;
 mod error;
 mod lock;
@@ -15,6 +16,7 @@ mod repository;
 mod tree;
 
 pub use bare::init_bare;
+pub use branch::BranchPlace;
 pub use command::{Git, GitCall};
 pub use error::GitError;
 pub use lock::RepositoryLock;

@@ -224,6 +224,11 @@ impl BranchName {
         Self(format!("agent/{run}/{}", task.slug()))
     }
 
+    /// The branch into which a run's results are merged where none is named.
+    pub fn merged_of(run: &RunId) -> Self {
+        Self(format!("agent/{run}-merged"))
+    }
+
     /// The full ref name.
     pub fn full_ref(&self) -> String {
         format!("refs/heads/{}", self.0)

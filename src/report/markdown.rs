@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use super::egress::denied;
+use super::forecast::{self, is_news};
 use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
 use super::words::{self, allowed, amount, attempt_verdict, cause, time, verdict, work};
 use super::{Hints, Paint};
@@ -16,6 +17,8 @@ use crate::sanitize;
 
 /// Failures are told in full until the text is this long, in bytes: GitHub takes 1 MiB a step.
 const FULL: usize = 512 * 1024;
+/// The most conflicts that are told.
+const CONFLICTS_SHOWN: usize = 50;
 const PLAIN: Paint = Paint { color: false };
 
 /// The summary of a run as Markdown (GitHub's and GitLab's flavour).
@@ -65,6 +68,7 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
             "\nThe failures of {not_told} more tasks are in the table only."
         )?;
     }
+    merging(text, run)?;
     earlier_attempts(text, run, hints)?;
     artifacts(text, run)?;
     to_look_at(text, run)
@@ -82,6 +86,26 @@ fn secrets(text: &mut String, run: &RunSummary) -> std::fmt::Result {
         return Ok(());
     }
     writeln!(text, "\nGranted secrets: {}.", granted.join("; "))
+}
+
+/// Which results fit together, where there is something to say.
+fn merging(text: &mut String, run: &RunSummary) -> std::fmt::Result {
+    let Some(forecast) = run.forecast.as_ref().filter(|found| is_news(found)) else {
+        return Ok(());
+    };
+    let verdict = forecast::verdict(forecast, &code(&forecast.base));
+    if forecast.is_clean() {
+        return writeln!(text, "\nMerging: {verdict}.");
+    }
+    writeln!(text, "\n### Merging\n\nOf the results {verdict}:\n")?;
+    let mut conflicts = forecast::conflicts(forecast);
+    for conflict in conflicts.by_ref().take(CONFLICTS_SHOWN) {
+        writeln!(text, "- {}", code(&conflict))?;
+    }
+    match conflicts.count() {
+        0 => Ok(()),
+        more => writeln!(text, "- and {more} more"),
+    }
 }
 
 /// The attempts before those that decided, and where their work is.

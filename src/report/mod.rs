@@ -5,6 +5,7 @@
 mod area;
 mod ci;
 mod egress;
+mod forecast;
 mod github;
 mod gitlab;
 mod files;
@@ -26,6 +27,7 @@ use ci::Ci;
 pub use ci::Service;
 pub use egress::egress;
 pub use files::{EventLog, WriteError, is_stdout, prepare_whole, write_whole};
+pub use forecast::{conflict, forecast};
 pub use github::{SpecPlaces, TaskLines, inert, inert_json, masks, outputs};
 pub use junit::junit;
 pub use live::Progress;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::Paint;
 use super::egress::denied;
+use super::forecast::brief;
 use super::words::{
     self, Totals, cause, count, ending, gain, padded, quoted, size, time, verdict, verified, work,
 };
@@ -93,6 +94,9 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints, paint: Paint) -> s
         success(text, run, task, hints, paint)?;
     }
     skipped(text, run, paint)?;
+    if let Some(forecast) = &run.forecast {
+        brief(text, forecast, paint)?;
+    }
     let is_skipped = |t: &TaskReport| matches!(t.outcome, TaskOutcome::Skipped { .. });
     let failed = |t: &&TaskReport| !t.is_good() && !is_skipped(t);
     for task in run.tasks.iter().filter(failed) {

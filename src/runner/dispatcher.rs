@@ -17,6 +17,7 @@ use super::claim::HeldClaims;
 use super::egress::{self, Egress};
 use super::failures::Failures;
 use super::floor::Floor;
+use super::forecast;
 use super::images::Images;
 use super::measure::Allowance;
 use super::network::Network;
@@ -489,6 +490,8 @@ impl<E: Engine> Dispatch<E> {
     /// Removes what the tasks shared, and tells of all of them in the order of the spec.
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
+        let tasks: Vec<TaskReport> = self.reports.into_values().collect();
+        let forecast = forecast::of_results(&self.shared, &tasks).await;
         // It is on the network, and knows all that was asked for once it has ended.
         let mut problems = egress::close(&self.shared).await;
         problems.extend(self.shared.setups.close().await);
@@ -510,7 +513,6 @@ impl<E: Engine> Dispatch<E> {
             Shutdown::None => None,
             Shutdown::Graceful(reason) | Shutdown::Forced(reason) => Some(reason),
         };
-        let tasks: Vec<TaskReport> = self.reports.into_values().collect();
         self.shared.masked(RunSummary {
             run: context.plan.run.clone(),
             agents: AgentUsage::of(&tasks),
@@ -518,6 +520,7 @@ impl<E: Engine> Dispatch<E> {
             stopped,
             took: Duration::ZERO,
             egress: self.shared.egress.report(&context.plan),
+            forecast,
             teardown_errors: [not_removed, not_released, not_unpinned]
                 .into_iter()
                 .flatten()

@@ -64,6 +64,9 @@ impl Masks<'_> {
         let hosts = summary.egress.iter_mut().flat_map(|task| &mut task.hosts);
         self.texts(hosts.map(|used| &mut used.host));
         self.texts(&mut summary.teardown_errors);
+        if let Some(forecast) = &mut summary.forecast {
+            self.texts(forecast.paths_mut());
+        }
     }
 
     fn task(&self, report: &mut TaskReport) {
@@ -206,6 +209,7 @@ mod tests {
                 }],
                 others: 0,
             }],
+            forecast: None,
             teardown_errors: vec![words()],
             directory: "/state".into(),
         };

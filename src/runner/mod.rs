@@ -19,6 +19,7 @@ mod examine;
 mod failures;
 mod feedback;
 mod floor;
+mod forecast;
 mod images;
 mod kept;
 mod masked;

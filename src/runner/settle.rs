@@ -85,6 +85,7 @@ fn settle(
         tasks,
         took: Duration::from_millis(last.map_or(0, |event| event.elapsed_ms)),
         egress: Vec::new(),
+        forecast: None,
         teardown_errors: Vec::new(),
         directory: directory.path().to_owned(),
     };

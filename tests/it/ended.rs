@@ -24,6 +24,7 @@ pub fn run(tasks: Vec<TaskReport>) -> RunSummary {
         took: Duration::from_secs(3700),
         agents: None,
         egress: Vec::new(),
+        forecast: None,
         teardown_errors: Vec::new(),
         directory: "/state/runs/261120-101500-abcd".into(),
     }

@@ -244,6 +244,7 @@ fn summary(tasks: Vec<TaskReport>) -> RunSummary {
             }],
             others: 2,
         }],
+        forecast: None,
         teardown_errors: vec!["network".into()],
         directory: "/runs/x".into(),
     }

@@ -30,6 +30,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("journal", &["event"]),
     ("claims", &["git", "journal"]),
     ("collect", &["git", "workspace", "event"]),
+    ("forecast", &["git", "event"]),
     ("publish", &["git", "event"]),
     (
         "runner",
@@ -43,6 +44,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "journal",
             "claims",
             "collect",
+            "forecast",
             "publish",
         ],
     ),
@@ -60,6 +62,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "journal",
             "claims",
             "collect",
+            "forecast",
             "publish",
             "runner",
             "report",

@@ -13,6 +13,7 @@ mod ended;
 mod engine;
 mod fake;
 mod files;
+mod forecast;
 mod formats;
 mod git;
 mod journal;

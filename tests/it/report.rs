@@ -76,6 +76,7 @@ fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
         took: Duration::from_secs(3700),
         agents: None,
         egress: Vec::new(),
+        forecast: None,
         teardown_errors: vec!["network n".into()],
         directory: "/state/runs/261120-101500-abcd".into(),
     };

@@ -7,6 +7,7 @@
 mod agents;
 mod attempts;
 mod bad_input;
+mod branches;
 mod ci;
 mod claims;
 mod clean;

@@ -1,0 +1,215 @@
+//! A repository of its own on the user's objects, in which merges are made: none of the user's
+//! configuration has a part in them, so that no merge driver runs, and nothing of his is written.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::git::{Git, GitCall, GitError, Repository, ResourceLimits, init_bare};
+use crate::id::CommitId;
+
+/// How long one call may take.
+const TIME: Duration = Duration::from_secs(300);
+const LIMITS: ResourceLimits = ResourceLimits {
+    address_space: 6 << 30,
+    cpu_seconds: TIME.as_secs() + 1,
+    file_size: 10 << 30,
+};
+/// Blobs that are read at once, in bytes.
+const READ: usize = 64 << 20;
+/// What `git cat-file` may say beside them.
+const HEADERS: usize = 64 << 20;
+
+/// Where what merges make goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Objects {
+    /// Away with the scratch.
+    Dropped,
+    /// To the user's objects.
+    Kept,
+}
+
+/// The repository; removed when it is dropped.
+pub(super) struct Scratch {
+    git: Git,
+    git_dir: PathBuf,
+    /// Files that git takes for the worktree: attributes.
+    files: PathBuf,
+    _directory: TempDir,
+}
+
+impl Scratch {
+    pub(super) fn new(repository: &Repository, objects: Objects) -> Result<Self, GitError> {
+        let directory = tempfile::Builder::new().prefix("agent-run-").tempdir();
+        let directory = directory.map_err(GitError::io("make a directory"))?;
+        let git_dir = directory.path().join("git");
+        let files = directory.path().join("files");
+        init_bare(&git_dir)?;
+        let of_user = repository.common_dir();
+        let lay = || -> std::io::Result<()> {
+            fs::create_dir(&files)?;
+            let (theirs, ours) = (of_user.join("objects"), git_dir.join("objects"));
+            if objects == Objects::Kept {
+                fs::remove_dir_all(&ours)?;
+                std::os::unix::fs::symlink(&theirs, &ours)?;
+            } else {
+                fs::write(ours.join("info/alternates"), alternate(&theirs))?;
+            }
+            fs::create_dir_all(git_dir.join("info"))?;
+            for name in ["shallow", "info/attributes"] {
+                match fs::copy(of_user.join(name), git_dir.join(name)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        lay().map_err(GitError::io(format!("write {}", git_dir.display())))?;
+        Ok(Self {
+            git: repository.git().clone(),
+            git_dir,
+            files,
+            _directory: directory,
+        })
+    }
+
+    /// A call in it.
+    pub(super) fn call<I>(&self, arguments: I) -> GitCall<'_>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        // Attributes are looked for where git is, not where it is told that the files are.
+        let there = ["-C".into(), self.files.clone().into_os_string()];
+        let arguments = arguments.into_iter().map(|word| word.as_ref().to_owned());
+        self.git
+            .call(there.into_iter().chain(arguments))
+            .git_dir(&self.git_dir)
+            .work_tree(&self.files)
+            .config("core.packedGitLimit=256m")
+            .config("core.packedGitWindowSize=32m")
+            .deadline(TIME)
+            .limits(LIMITS)
+    }
+
+    /// The trees of commits.
+    pub(super) fn trees(&self, commits: &[CommitId]) -> Result<Vec<String>, GitError> {
+        let input: String = commits
+            .iter()
+            .map(|commit| format!("{commit}^{{tree}}\n"))
+            .collect();
+        let call = self.call(["cat-file", "--batch-check=%(objectname)"]);
+        let text = call.input(input.into_bytes()).run_text()?;
+        let trees: Vec<String> = text.lines().map(str::to_owned).collect();
+        if trees.len() == commits.len() && trees.iter().all(|tree| tree.len() == 40) {
+            Ok(trees)
+        } else {
+            Err(unexpected("cat-file"))
+        }
+    }
+
+    /// Lays the files out that give the files of `directories` attributes, as `commit` has them.
+    pub(super) fn lay_attributes(
+        &self,
+        commit: &CommitId,
+        directories: &BTreeSet<Vec<u8>>,
+    ) -> Result<(), GitError> {
+        let path = |directory: &Vec<u8>| match directory.as_slice() {
+            b"" => b".gitattributes".to_vec(),
+            directory => [directory, b"/.gitattributes"].concat(),
+        };
+        let paths: Vec<Vec<u8>> = directories.iter().map(path).collect();
+        let names = paths.iter().map(|path| name(commit.as_str(), path));
+        let found = self.blobs(&names.collect::<Vec<_>>())?;
+        for (path, content) in paths.iter().zip(found) {
+            let Some(content) = content else { continue };
+            let path = self.files.join(OsStr::from_bytes(path));
+            let parent = path.parent().unwrap_or(&self.files);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, content))
+                .map_err(GitError::io(format!("write {}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The contents of blobs with these names, `commit:path` or the like; none for one that is not
+    /// there, is no blob, has a name that cannot be asked for, or is more than is read at once.
+    pub(super) fn blobs(&self, names: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, GitError> {
+        let mut found = vec![None; names.len()];
+        // What is not there is told by its name, in which lines would be taken for others.
+        let is_askable =
+            |name: &&usize| !names[**name].iter().any(|byte| matches!(byte, 0 | b'\n'));
+        let all: Vec<usize> = (0..names.len()).collect();
+        let asked: Vec<usize> = all.iter().filter(is_askable).copied().collect();
+        if asked.is_empty() {
+            return Ok(found);
+        }
+        let input = |asked: &[usize]| {
+            let names = asked.iter().flat_map(|at| [&names[*at][..], b"\0"]);
+            names.collect::<Vec<_>>().concat()
+        };
+        let format = "--batch-check=%(objecttype) %(objectsize)";
+        let sizes = self.call(["cat-file", "-z", format]).input(input(&asked));
+        let sizes = sizes.output_limit(HEADERS).run()?;
+        let sizes = sizes.split(|byte| *byte == b'\n');
+        let mut left = READ;
+        let fits = asked.iter().zip(sizes).filter_map(|(at, line)| {
+            let size = line.strip_prefix(b"blob ")?;
+            let size: usize = std::str::from_utf8(size).ok()?.parse().ok()?;
+            left = left.checked_sub(size)?;
+            Some((*at, size))
+        });
+        let fits: Vec<(usize, usize)> = fits.collect();
+        let asked: Vec<usize> = fits.iter().map(|(at, _)| *at).collect();
+        if asked.is_empty() {
+            return Ok(found);
+        }
+        let contents = self.call(["cat-file", "-z", "--batch=%(objecttype)"]);
+        let contents = contents.input(input(&asked)).output_limit(READ + HEADERS);
+        let contents = contents.run()?;
+        let mut rest = &contents[..];
+        for (at, size) in fits {
+            let body = rest
+                .strip_prefix(b"blob\n")
+                .ok_or_else(|| unexpected("cat-file"))?;
+            let (content, after) = body
+                .split_at_checked(size)
+                .ok_or_else(|| unexpected("cat-file"))?;
+            found[at] = Some(content.to_vec());
+            rest = after.strip_prefix(b"\n").unwrap_or(after);
+        }
+        Ok(found)
+    }
+}
+
+/// `treeish:path`, as git names what is there.
+pub(super) fn name(treeish: &str, path: &[u8]) -> Vec<u8> {
+    [treeish.as_bytes(), b":", path].concat()
+}
+
+/// An answer that cannot be read.
+pub(super) fn unexpected(command: &str) -> GitError {
+    let command = format!("git {command}");
+    GitError::Unexpected { command }
+}
+
+/// A line of `info/alternates`: quoted, whatever is in the path.
+fn alternate(path: &Path) -> Vec<u8> {
+    let mut line = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => line.extend([b'\\', *byte]),
+            b'\n' => line.extend(b"\\n"),
+            _ => line.push(*byte),
+        }
+    }
+    line.extend(b"\"\n");
+    line
+}
