@@ -11,6 +11,7 @@ mod artifacts;
 mod branch;
 mod egress;
 mod forecast;
+mod milliseconds;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -68,21 +69,6 @@ fn schema<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07().for_serialize();
     let generator = settings.into_generator();
     generator.into_root_schema_for::<Versioned<T>>().to_value()
-}
-
-/// Durations as whole milliseconds.
-mod milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
-    }
 }
 
 /// Something that happened in a run. One line of the events file.
