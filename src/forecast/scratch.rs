@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -129,8 +129,15 @@ impl Scratch {
         let names = paths.iter().map(|path| name(commit.as_str(), path));
         let found = self.blobs(&names.collect::<Vec<_>>())?;
         for (path, content) in paths.iter().zip(found) {
-            let Some(content) = content else { continue };
-            let path = self.files.join(OsStr::from_bytes(path));
+            let path = Path::new(OsStr::from_bytes(path));
+            // A tree that git would not check out may say anything.
+            let stays = path
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)));
+            let Some(content) = content.filter(|_| stays) else {
+                continue;
+            };
+            let path = self.files.join(path);
             let parent = path.parent().unwrap_or(&self.files);
             fs::create_dir_all(parent)
                 .and_then(|()| fs::write(&path, content))

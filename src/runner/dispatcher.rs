@@ -491,15 +491,20 @@ impl<E: Engine> Dispatch<E> {
     async fn summary(self) -> RunSummary {
         let context = &self.shared.context;
         let tasks: Vec<TaskReport> = self.reports.into_values().collect();
-        let forecast = forecast::of_results(&self.shared, &tasks).await;
-        // It is on the network, and knows all that was asked for once it has ended.
-        let mut problems = egress::close(&self.shared).await;
-        problems.extend(self.shared.setups.close().await);
-        let (removed, not_released, not_unpinned) = tokio::join!(
-            self.shared.network.release(&*context.engine),
-            views::release(&self.shared),
-            unpin(&self.shared)
-        );
+        let removal = async {
+            // It is on the network, and knows all that was asked for once it has ended.
+            let mut problems = egress::close(&self.shared).await;
+            problems.extend(self.shared.setups.close().await);
+            let removed = tokio::join!(
+                self.shared.network.release(&*context.engine),
+                views::release(&self.shared),
+                unpin(&self.shared)
+            );
+            (problems, removed)
+        };
+        let forecast = forecast::of_results(&self.shared, &tasks);
+        let (forecast, (problems, removed)) = tokio::join!(forecast, removal);
+        let (removed, not_released, not_unpinned) = removed;
         let not_removed = match removed {
             // The next run uses it, and nobody can remove it before the engine is restarted.
             Err(error) if error.kind == ErrorKind::HeldByNobody => {
