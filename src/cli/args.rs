@@ -109,7 +109,7 @@ pub enum Command {
     Diff(TaskArgs),
     /// Show which results fit together and into the base as it is now, before any is merged
     Forecast(ForecastArgs),
-    /// Merge results one after the other, in memory, into a branch; what conflicts is left out
+    /// Merge results one by one, in memory, into a branch; what conflicts is left out
     Merge(MergeArgs),
     /// Bring a result onto what the base is now, as a new tip of its branch
     Refresh(RefreshArgs),
