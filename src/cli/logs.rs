@@ -97,7 +97,10 @@ fn with_service(
         return Ok(places.into_iter().filter(has_it).collect());
     }
     let known = tasks().flat_map(|task| &task.services);
-    let hint = did_you_mean(name.as_str(), known.map(|service| service.name.as_str()));
+    let mut hint = did_you_mean(name.as_str(), known.map(|service| service.name.as_str()));
+    if hint.is_empty() {
+        hint = "`services` in its spec names those that its tasks have".into();
+    }
     let run = &target.found.run;
     let error = anyhow!("no such task of run {run} has a service `{name}`");
     Err(Failure::new(Exit::Usage, error).hint(hint))
