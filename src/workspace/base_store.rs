@@ -106,6 +106,17 @@ impl BaseStore {
         self.store.shallow()
     }
 
+    /// How many files the base has, if that is known already.
+    pub(super) fn known_files(&self) -> Option<u64> {
+        self.files.get().copied()
+    }
+
+    /// Takes in what `ls-tree -r -z` says of the base.
+    pub(super) fn note_files(&self, list: &[u8]) {
+        let files = list.split(|byte| *byte == 0).count() as u64 - 1;
+        let _ = self.files.set(files);
+    }
+
     /// How many files the base has, submodules counted as one. Git lists them the first time.
     pub fn count_files(&self, git: &Git) -> Result<u64, WorkspaceError> {
         if let Some(files) = self.files.get() {

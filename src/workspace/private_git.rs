@@ -239,11 +239,16 @@ impl Private<'_> {
         let (checked_out, settled) = settling.while_git(
             || call(&["read-tree", "--reset", "-u", commit]),
             || {
-                // What one task makes of the base, it has about as many files.
-                let count = |store: &BaseStore| store.count_files(self.git);
-                let is_large = |store| count(store).is_ok_and(|files| files >= MANY_FILES);
-                let list = ["ls-tree", "-r", "-z", "--full-tree", commit];
-                self.store.is_none_or(is_large).then(|| call(&list).ok())?
+                // What tasks make of the base has about as many files.
+                let known = self.store.and_then(BaseStore::known_files);
+                if known.is_some_and(|files| files < MANY_FILES) {
+                    return None;
+                }
+                let list = call(&["ls-tree", "-r", "-z", "--full-tree", commit]).ok()?;
+                if let Some(store) = self.store.filter(|store| store.base() == self.commits.0) {
+                    store.note_files(&list);
+                }
+                Some(list)
             },
         );
         checked_out.map_err(WorkspaceError::git("check the base out"))?;
