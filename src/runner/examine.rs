@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use super::mounts::prove_mounts;
 use super::network::{Network, Pool};
-use super::probe::{Prober, too_late};
+use super::probe::{Prober, answer, too_late};
 use super::user::container_user;
 use super::{RunError, Shutdown, StepError, blocking, views};
 use crate::engine::config::{ContainerConfig, NetworkAttachment};
@@ -22,6 +22,8 @@ use crate::workspace;
 
 /// How long the engine may take for one throw-away container.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Tells a container its own address.
+const SELF: &str = "AGENT_SELF";
 /// How often a container is tried anew whose network another run has just removed.
 const TRIES: usize = 3;
 /// What the container that reads its own limits is given.
@@ -280,10 +282,17 @@ impl<E: Engine> Examiner<E> {
         let prober = self.prober();
         let mut listener = prober.config("listen", &self.image.id, LISTEN);
         let names = [listener.name.clone(), self.client(&prober).name];
+        let making = Mutex::default();
+        let stop = async {
+            stop.await;
+            // The engine makes what it was asked for, also where nobody waits: then it must be there
+            // before it is removed.
+            drop(making.lock().await);
+        };
         let reach = tokio::select! {
             biased;
             () = stop => Ok(None),
-            reach = self.reach_from(&network, &mut listener) => reach.map(Some),
+            reach = self.reach_from((&network, &making), &mut listener) => reach.map(Some),
         };
         let mut removed = Ok(());
         for name in &names {
@@ -306,15 +315,13 @@ impl<E: Engine> Examiner<E> {
     /// One of two containers tries to get out, and to the other.
     async fn reach_from(
         &self,
-        network: &Network,
+        (network, making): (&Network, &Mutex<()>),
         listener: &mut ContainerConfig,
     ) -> Result<Reach, ExamineError> {
         self.unless_stopped()?;
         let prober = self.prober();
-        self.attached(network, listener, async |config| {
-            config.environment = vec![("AGENT_SELF".into(), address(config).to_string())];
-            let ready = timeout(LIMIT, first_words(&*self.engine, config)).await;
-            ready.unwrap_or(Err(too_late(&config.name)))
+        self.attached((network, making), listener, async |name| {
+            first_words(&*self.engine, name).await
         })
         .await?;
         self.unless_stopped()?;
@@ -330,8 +337,8 @@ impl<E: Engine> Examiner<E> {
                 .environment
                 .push(("AGENT_HOST".into(), place.clone()));
         }
-        let answer = self.attached(network, &mut client, async |config| {
-            prober.ask(config).await
+        let answer = self.attached((network, making), &mut client, async |name| {
+            answer(&*self.engine, name).await
         });
         let answer = answer.await?.unwrap_or_default();
         let said = |name: &str| answer.lines().any(|line| line == name);
@@ -347,17 +354,29 @@ impl<E: Engine> Examiner<E> {
         })
     }
 
-    /// Runs something with a container on the network, which another run may just be removing.
+    /// Makes a container on the network, which another run may just be removing, and starts it by `run`.
+    /// Whoever has `making` knows that nothing is being made.
     async fn attached<T>(
         &self,
-        network: &Network,
+        (network, making): (&Network, &Mutex<()>),
         config: &mut ContainerConfig,
-        run: impl AsyncFn(&mut ContainerConfig) -> Result<T, EngineError>,
+        run: impl AsyncFn(&str) -> Result<T, EngineError>,
     ) -> Result<T, ExamineError> {
         for _ in 0..TRIES {
+            let guard = making.lock().await;
             let attachment = timeout(LIMIT, network.attachment(&*self.engine)).await;
             config.network = attachment.unwrap_or_else(|_| Err(too_late("the network")))?;
-            match run(config).await {
+            config.environment.retain(|(name, _)| name != SELF);
+            let own = (SELF.into(), address(config).to_string());
+            config.environment.push(own);
+            let made = timeout(LIMIT, self.engine.create_container(config)).await;
+            drop(guard);
+            let ran = async {
+                made.unwrap_or_else(|_| Err(too_late(&config.name)))?;
+                let ran = timeout(LIMIT, run(&config.name)).await;
+                ran.unwrap_or_else(|_| Err(too_late(&config.name)))
+            };
+            match ran.await {
                 Err(error) if error.kind == ErrorKind::NoNetwork => {
                     self.prober().remove(&config.name).await?;
                     network.has_gone().await;
@@ -382,16 +401,15 @@ fn address(config: &ContainerConfig) -> Ipv4Addr {
     }
 }
 
-/// Starts a container and waits for its first output.
-async fn first_words<E: Engine>(engine: &E, config: &ContainerConfig) -> Result<(), EngineError> {
-    engine.create_container(config).await?;
-    let mut output = engine.attach(&config.name, None).await?;
-    engine.start(&config.name).await?;
+/// Starts a container that was made, and waits for its first output.
+async fn first_words<E: Engine>(engine: &E, container: &str) -> Result<(), EngineError> {
+    let mut output = engine.attach(container, None).await?;
+    engine.start(container).await?;
     match output.next().await {
         Some(frame) => frame.map(drop),
         None => Err(EngineError {
             kind: ErrorKind::Broken("it ended before it could listen".into()),
-            ..too_late(&config.name)
+            ..too_late(container)
         }),
     }
 }

@@ -197,7 +197,11 @@ impl<E: Engine> Prober<'_, E> {
         &self,
         config: &ContainerConfig,
     ) -> Result<Option<String>, EngineError> {
-        let answer = timeout(self.limit, answer(self.engine, config)).await;
+        let answer = async {
+            self.engine.create_container(config).await?;
+            answer(self.engine, &config.name).await
+        };
+        let answer = timeout(self.limit, answer).await;
         // Removed also where the probe failed: creation may have succeeded all the same.
         let removed = self.remove(&config.name).await;
         let answer = answer.unwrap_or(Err(too_late(&config.name)))?;
@@ -236,13 +240,13 @@ fn limits() -> Limits {
     }
 }
 
-async fn answer<E: Engine>(
+/// Starts a container that was made, and gives its output at its end, as [`Prober::ask`] does.
+pub(super) async fn answer<E: Engine>(
     engine: &E,
-    config: &ContainerConfig,
+    container: &str,
 ) -> Result<Option<String>, EngineError> {
-    engine.create_container(config).await?;
-    let mut output = engine.attach(&config.name, None).await?;
-    engine.start(&config.name).await?;
+    let mut output = engine.attach(container, None).await?;
+    engine.start(container).await?;
     let mut bytes = Vec::new();
     while let Some(frame) = output.next().await {
         let frame = frame?;
@@ -251,13 +255,13 @@ async fn answer<E: Engine>(
             bytes.extend_from_slice(&frame.bytes[..frame.bytes.len().min(room)]);
         }
     }
-    match engine.wait(&config.name).await?.code {
+    match engine.wait(container).await?.code {
         0 => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         // The engine's init says so of a program that it cannot start.
         NOT_EXECUTABLE | NOT_FOUND => Ok(None),
         code => Err(EngineError {
             operation: Operation::Wait,
-            subject: config.name.clone(),
+            subject: container.to_owned(),
             kind: ErrorKind::Refused(format!("its /bin/sh ended with exit code {code}")),
             source: None,
         }),

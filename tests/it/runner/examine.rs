@@ -1,6 +1,7 @@
 //! Throw-away containers that ask what an engine does, on one that answers, fails or hangs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
 use agent_run::engine::{Engine as _, ErrorKind, ImageInfo, Operation};
@@ -175,4 +176,21 @@ async fn a_pool_without_a_free_subnet_is_told_apart() {
     assert_eq!(found.reach, Err(ExamineError::PoolTaken));
     assert!(found.limits.is_ok(), "{found:?}");
     scene.engine.assert_no_leaks();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_made_at_a_stop_is_made_and_removed() {
+    for purpose in ["listen", "reach"] {
+        let scene = Scene::new();
+        let slow = Duration::from_secs(5);
+        let create = Operation::CreateContainer;
+        let name = name(&scene, purpose);
+        scene.engine.fault_once(&name, create, Fault::Slow(slow));
+        let began = tokio::time::Instant::now();
+        let examiner = examiner(&scene).await;
+        let reach = examiner.reach(tokio::time::sleep(Duration::from_secs(1)));
+        assert_eq!(reach.await, Ok(None));
+        assert!(began.elapsed() >= slow, "{purpose}: {:?}", began.elapsed());
+        scene.engine.assert_no_leaks();
+    }
 }
