@@ -383,7 +383,7 @@ impl<E: Engine> Cleaner<E> {
                 Err(error) => return Some(StepError::new("remove", &error).message),
             };
             let prober = Prober {
-                engine: &*self.engine,
+                engine: &self.engine,
                 endpoint: &self.info.endpoint,
                 state: &self.state,
                 run,

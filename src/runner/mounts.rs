@@ -36,8 +36,13 @@ pub(super) async fn prove_mounts<E: Engine>(
 ) -> Result<Result<Proof, RunError>, StepError> {
     let place = Place::of(prober);
     let made = blocking({
-        let place = place.clone();
-        move || place.make(user, try_views)
+        // Of a run that is dropped this goes on until it is done: it is not over before.
+        let (engine, place) = (prober.engine.clone(), place.clone());
+        move || {
+            let made = place.make(user, try_views);
+            drop(engine);
+            made
+        }
     });
     made.await.map_err(|e| StepError::new("bind mounts", &e))?;
     let mut config = prober.config("mounts", &image.id, &[USE_VIEW, QUESTIONS].concat());
@@ -50,13 +55,14 @@ pub(super) async fn prove_mounts<E: Engine>(
     }];
     let answer = ask(prober, &place, &config, try_views).await;
     let (received, view_arrived) = blocking({
-        let place = place.clone();
+        let (engine, place) = (prober.engine.clone(), place.clone());
         move || {
             let found = (
                 read_small(&place.shared().join("received")),
                 place.view_arrived(),
             );
             let _ = fs::remove_dir_all(&place.top);
+            drop(engine);
             found
         }
     })

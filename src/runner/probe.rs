@@ -3,6 +3,7 @@
 //! The answers are an image's own words: they decide how its tasks are started, nothing on the host.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -40,7 +41,7 @@ exit 0
 /// What probes are started with.
 #[derive(Debug)]
 pub(super) struct Prober<'a, E: Engine> {
-    pub(super) engine: &'a E,
+    pub(super) engine: &'a Arc<E>,
     /// Where the engine was reached.
     pub(super) endpoint: &'a str,
     pub(super) state: &'a StateDir,
@@ -199,7 +200,7 @@ impl<E: Engine> Prober<'_, E> {
     ) -> Result<Option<String>, EngineError> {
         let answer = async {
             self.engine.create_container(config).await?;
-            answer(self.engine, &config.name).await
+            answer(&**self.engine, &config.name).await
         };
         let answer = timeout(self.limit, answer).await;
         // Removed also where the probe failed: creation may have succeeded all the same.
