@@ -119,14 +119,21 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.answer(code, {"type": "error", "error": error}, **headers)
         return True
 
-    def client(self):
-        return (self.headers.get("user-agent") or "").split("/")[0]
+    def is_answered_again(self, tools):
+        """Whether a client without tools, which tells nothing of its answers, had one of this scene's before."""
+        if tools:
+            return False
+        client = self.scene, (self.headers.get("user-agent") or "").split("/")[0]
+        with lock:
+            was = client in answered
+            answered.add(client)
+        return was
 
     def step(self, done, tools):
         """The next call, or what is said at last; nothing, where the model does not answer any more."""
-        if self.scene == "hang" or self.scene == "stall" and (done > 1 or not tools and self.client() in answered):
+        again = self.is_answered_again(tools)
+        if self.scene == "hang" or self.scene == "stall" and (done > 1 or again):
             forever.wait()
-        answered.add(self.client())
         if self.scene == "endless":
             return shell_call(tools, "true"), "go on"
         work = WORK.get(self.scene, WORK["commit"])
