@@ -31,6 +31,7 @@ pub(super) fn forecast(
         repository: &asked.repository,
         base: (base, &tip),
         candidates: &asked.candidates,
+        patience: None,
     })?;
     match arguments.format {
         Format::Json => print_json(&Versioned::new(found)),
@@ -116,7 +117,8 @@ pub(super) fn named(
         let is_of_run =
             !matching(&tasks, word).is_empty() || of_run.iter().any(|one| one.branch == *word);
         places.extend(meant);
-        if !is_of_run {
+        let is_new = others.iter().all(|other: &Candidate| other.branch != *word);
+        if !is_of_run && is_new {
             let commit = repository.resolve_base(word).map_err(|error| {
                 let shown = sanitize::line(word.as_bytes(), false);
                 let hint = format!("`{shown}` is no task of the run with a branch either");

@@ -55,6 +55,7 @@ pub(super) fn merge(surroundings: &Surroundings, arguments: &MergeArgs) -> Resul
             repository: &repository,
             base: (&into.name, &into.start),
             candidates: &candidates,
+            patience: None,
         },
         &Merging {
             author: (&author.name, &author.email),

@@ -45,6 +45,7 @@ pub(super) fn refresh(
                 commit: place.commit.clone(),
                 needs: Vec::new(),
             }],
+            patience: None,
         },
         (&author.name, &author.email),
         merges.then_some(&*message),

@@ -86,11 +86,11 @@ pub fn integrate(
         .chain(candidates.iter().map(|candidate| &candidate.commit))
         .cloned()
         .collect();
-    let trial = Scratch::new(request.repository, Objects::Dropped)?;
+    let trial = Scratch::new(request, Objects::Dropped)?;
     let study = Study::make(&trial, tips)?;
     let order = settle(&trial, &study, candidates)?.all(candidates.len());
 
-    let scratch = Scratch::new(request.repository, Objects::Kept)?;
+    let scratch = Scratch::new(request, Objects::Kept)?;
     scratch.lay_attributes(request.base.1, &study.directories)?;
     let mut chain = Chain {
         scratch: &scratch,

@@ -18,6 +18,7 @@ enum Side {
 pub(super) fn conflict_lines(merged: &[u8], one: &str, other: &str) -> Vec<ConflictLines> {
     let mut places = Vec::new();
     let mut side = Side::Both;
+    let mut signs = 0;
     let mut at = ConflictLines {
         one: 1,
         one_count: 0,
@@ -27,11 +28,16 @@ pub(super) fn conflict_lines(merged: &[u8], one: &str, other: &str) -> Vec<Confl
     for line in merged.split_inclusive(|byte| *byte == b'\n') {
         let line = line.trim_ascii_end();
         match side {
-            Side::Both if is_mark(line, b'<', one) => side = Side::One,
-            Side::Both => (at.one, at.other) = (at.one + 1, at.other + 1),
-            Side::One if is_divider(line) => side = Side::Other,
+            Side::Both => match mark(line, b'<', one) {
+                0 => (at.one, at.other) = (at.one + 1, at.other + 1),
+                count => (side, signs) = (Side::One, count),
+            },
+            // As long as the marks: a longer row underlines a title.
+            Side::One if line.len() == signs && line.iter().all(|byte| *byte == b'=') => {
+                side = Side::Other;
+            }
             Side::One => at.one_count += 1,
-            Side::Other if is_mark(line, b'>', other) => {
+            Side::Other if mark(line, b'>', other) > 0 => {
                 places.push(at);
                 if places.len() == PLACES {
                     return places;
@@ -50,15 +56,16 @@ pub(super) fn conflict_lines(merged: &[u8], one: &str, other: &str) -> Vec<Confl
     places
 }
 
-/// `<<<<<<< commit` or `<<<<<<< commit:path`.
-fn is_mark(line: &[u8], sign: u8, commit: &str) -> bool {
+/// How many signs `<<<<<<< commit` or `<<<<<<< commit:path` begins with: 7, if no attribute says another
+/// number; 0 where it is no mark.
+fn mark(line: &[u8], sign: u8, commit: &str) -> usize {
     let signs = line.iter().take_while(|byte| **byte == sign).count();
     let rest = line[signs..].strip_prefix(b" ").unwrap_or_default();
-    signs > 0 && rest.starts_with(commit.as_bytes())
-}
-
-fn is_divider(line: &[u8]) -> bool {
-    line.len() >= 7 && line.iter().all(|byte| *byte == b'=')
+    if rest.starts_with(commit.as_bytes()) {
+        signs
+    } else {
+        0
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +85,20 @@ mod tests {
             conflict_lines(merged.as_bytes(), "11", "22"),
             [lines(2, 2, 2, 0), lines(5, 1, 3, 2)]
         );
+    }
+
+    #[test]
+    fn an_underlined_title_is_text_and_marks_have_any_length() {
+        let lines = ConflictLines {
+            one: 1,
+            one_count: 3,
+            other: 1,
+            other_count: 1,
+        };
+        let merged = "<<<<<<< 11\nTitle\n==========\nb\n=======\nc\n>>>>>>> 22\n";
+        assert_eq!(conflict_lines(merged.as_bytes(), "11", "22"), [lines]);
+        let merged = "<<< 11\nTitle\n=======\nb\n===\nc\n>>> 22\n";
+        assert_eq!(conflict_lines(merged.as_bytes(), "11", "22"), [lines]);
     }
 
     #[test]

@@ -16,9 +16,9 @@ const OUTPUT: usize = 256 << 20;
 pub(super) struct Merge {
     /// The merged tree; with marks in its files where they conflict.
     pub(super) tree: String,
-    /// The files that conflict, and what does, in git's words; sorted.
+    /// The files that conflict, or else the directories, and what does, in git's words; sorted.
     pub(super) conflicts: Vec<(Vec<u8>, String)>,
-    /// Whether there is a conflict, maybe of no file.
+    /// Whether there is no conflict.
     pub(super) is_clean: bool,
 }
 
@@ -59,6 +59,7 @@ fn merge_some(
                         for (path, _) in &mut merge.conflicts {
                             *path = own_path(path, [one, other]).to_vec();
                         }
+                        merge.conflicts.sort_by(|one, other| one.0.cmp(&other.0));
                         merge.conflicts.dedup_by(|one, other| one.0 == other.0);
                         merge
                     }),
@@ -104,6 +105,11 @@ fn parse(output: &[u8]) -> Option<Vec<Merge>> {
         } else {
             messages(&mut fields)?
         };
+        if paths.is_empty() {
+            // A directory of which nobody knows where it went: no file of it conflicts.
+            paths.extend(kinds.keys());
+            paths.sort_unstable();
+        }
         let conflicts = paths.into_iter().map(|path| {
             let kind = kinds.get(path).copied().unwrap_or(b"conflict");
             (path.to_vec(), String::from_utf8_lossy(kind).into_owned())
@@ -127,10 +133,10 @@ fn messages<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Option<Kinds<'a>
         let count: usize = std::str::from_utf8(count).ok()?.parse().ok()?;
         let paths: Vec<&[u8]> = fields.by_ref().take(count).collect();
         let (what, _sentence) = (fields.next()?, fields.next()?);
-        let kind = what.strip_prefix(b"CONFLICT (");
-        let Some(kind) = kind.and_then(|kind| kind.strip_suffix(b")")) else {
-            continue;
-        };
+        // Some of git's words have a blank there, some have none.
+        let kind = what.strip_prefix(b"CONFLICT").map(<[u8]>::trim_ascii);
+        let kind = kind.and_then(|kind| kind.strip_prefix(b"(")?.strip_suffix(b")"));
+        let Some(kind) = kind else { continue };
         for path in paths {
             // The first word on a path is the one that says most.
             kinds.entry(path).or_insert(kind);

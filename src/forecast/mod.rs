@@ -18,6 +18,7 @@ mod scratch;
 mod study;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 pub use candidates::Candidate;
 use chain::{Author, Chain, Step};
@@ -47,6 +48,8 @@ pub struct ForecastRequest<'a> {
     pub base: (&'a str, &'a CommitId),
     /// What could be merged.
     pub candidates: &'a [Candidate],
+    /// How long git may take for all of it; where none is given, each call of git has its own limit.
+    pub patience: Option<Duration>,
 }
 
 /// Says which candidates could be merged into the base, and with each other.
@@ -55,7 +58,7 @@ pub struct ForecastRequest<'a> {
 /// Where git fails, or takes too long.
 pub fn forecast(request: &ForecastRequest<'_>) -> Result<Forecast, GitError> {
     let candidates = request.candidates;
-    let scratch = Scratch::new(request.repository, Objects::Dropped)?;
+    let scratch = Scratch::new(request, Objects::Dropped)?;
     let tips = [request.base.1].into_iter();
     let tips = tips.chain(candidates.iter().map(|candidate| &candidate.commit));
     let study = Study::make(&scratch, tips.cloned().collect())?;

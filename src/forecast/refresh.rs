@@ -43,7 +43,7 @@ pub fn refresh(
         return Ok(Refreshed::Same);
     };
     let (onto, tip) = (request.base.1, &candidate.commit);
-    let trial = Scratch::new(request.repository, Objects::Dropped)?;
+    let trial = Scratch::new(request, Objects::Dropped)?;
     let study = Study::make(&trial, vec![onto.clone(), tip.clone()])?;
     match study.fits.get(&(0, 1)) {
         Some(Fit::Same) => return Ok(Refreshed::Merged),
@@ -54,7 +54,7 @@ pub fn refresh(
     if trial.call(words).run_bool()? {
         return Ok(Refreshed::Same);
     }
-    let scratch = Scratch::new(request.repository, Objects::Kept)?;
+    let scratch = Scratch::new(request, Objects::Kept)?;
     scratch.lay_attributes(onto, &study.directories)?;
     let author = Author { name, email };
     match message {

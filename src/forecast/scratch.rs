@@ -6,11 +6,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::git::{Git, GitCall, GitError, Repository, ResourceLimits, init_bare};
+use super::ForecastRequest;
+use crate::git::{Git, GitCall, GitError, ResourceLimits, init_bare};
 use crate::id::CommitId;
 
 /// How long one call may take.
@@ -40,11 +41,14 @@ pub(super) struct Scratch {
     git_dir: PathBuf,
     /// Files that git takes for the worktree: attributes.
     files: PathBuf,
+    /// When nothing is begun any more.
+    until: Option<Instant>,
     _directory: TempDir,
 }
 
 impl Scratch {
-    pub(super) fn new(repository: &Repository, objects: Objects) -> Result<Self, GitError> {
+    pub(super) fn new(request: &ForecastRequest<'_>, objects: Objects) -> Result<Self, GitError> {
+        let repository = request.repository;
         let directory = tempfile::Builder::new().prefix("agent-run-").tempdir();
         let directory = directory.map_err(GitError::io("make a directory"))?;
         let git_dir = directory.path().join("git");
@@ -76,6 +80,7 @@ impl Scratch {
             git: repository.git().clone(),
             git_dir,
             files,
+            until: request.patience.map(|patience| Instant::now() + patience),
             _directory: directory,
         })
     }
@@ -86,6 +91,9 @@ impl Scratch {
         I: IntoIterator,
         I::Item: AsRef<OsStr>,
     {
+        let left = self
+            .until
+            .map(|until| until.saturating_duration_since(Instant::now()));
         // Attributes are looked for where git is, not where it is told that the files are.
         let there = ["-C".into(), self.files.clone().into_os_string()];
         let arguments = arguments.into_iter().map(|word| word.as_ref().to_owned());
@@ -95,7 +103,7 @@ impl Scratch {
             .work_tree(&self.files)
             .config("core.packedGitLimit=256m")
             .config("core.packedGitWindowSize=32m")
-            .deadline(TIME)
+            .deadline(left.map_or(TIME, |left| left.min(TIME)))
             .limits(LIMITS)
     }
 

@@ -14,6 +14,8 @@ use crate::sanitize;
 
 /// The most files of a pair that are told.
 const FILES: usize = 20;
+/// The most files that are told where there are many pairs, beside the first of each.
+const ALL_FILES: usize = 4000;
 
 /// Places of two tips, the smaller one first.
 pub(super) type Pair = (usize, usize);
@@ -190,9 +192,11 @@ pub(super) fn tell(
     scratch: &Scratch,
     merges: &[(&Merge, &CommitId, &CommitId)],
 ) -> Result<Vec<Fit>, GitError> {
+    // 200 results that all conflict are 19,900 pairs, and all that is told stays in memory and reports.
+    let most = FILES.min(1 + ALL_FILES / merges.len().max(1));
     let is_text = |(_, kind): &&(Vec<u8>, String)| kind == "contents";
     let texts = |merge: &Merge| {
-        let shown = merge.conflicts.iter().take(FILES).filter(is_text);
+        let shown = merge.conflicts.iter().take(most).filter(is_text);
         let names = shown.map(|(path, _)| scratch::name(&merge.tree, path));
         names.collect::<Vec<_>>()
     };
@@ -201,7 +205,7 @@ pub(super) fn tell(
     let mut fits = Vec::with_capacity(merges.len());
     for (merge, one, other) in merges {
         let mut told = Vec::new();
-        for conflict in merge.conflicts.iter().take(FILES) {
+        for conflict in merge.conflicts.iter().take(most) {
             let (path, kind) = conflict;
             let mut lines = Vec::new();
             if is_text(&conflict) {

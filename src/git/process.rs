@@ -85,6 +85,13 @@ impl Job {
     pub(super) fn run(self, mut command: Command) -> Result<Ended, GitError> {
         let name = self.name;
         let until = Instant::now() + self.deadline;
+        let after = self.deadline;
+        if after.is_zero() {
+            return Err(GitError::TimedOut {
+                command: name,
+                after,
+            });
+        }
         let mut child = spawn(&mut command, &self.input, &name)?;
         if let Some(limits) = self.limits {
             limits.apply(&child).map_err(|source| {
@@ -106,7 +113,6 @@ impl Job {
         }
         let waited = waited.map_err(GitError::io(format!("wait for `{name}`")))?;
         let Some((status, (stdout, stderr))) = waited else {
-            let after = self.deadline;
             return Err(GitError::TimedOut {
                 command: name,
                 after,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, Shutdown, StepError, blocking};
+use super::{Shared, Shutdown, StepError, asked_to_kill, blocking};
 use crate::engine::Engine;
 use crate::event::{EventKind, Forecast, TaskReport};
 use crate::forecast::{Candidate, ForecastRequest, forecast};
@@ -26,10 +26,15 @@ pub(super) async fn of_results<E: Engine>(
     }
     let held = shared.clone();
     let found = blocking(move || find(&held, &good));
-    let message = match tokio::time::timeout(PATIENCE, found).await {
-        Ok(Ok(forecast)) => return forecast.map(Box::new),
-        Ok(Err(error)) => StepError::new("forecast", &error).message,
-        Err(_) => format!("it takes longer than {PATIENCE:?}"),
+    let mut shutdown = shared.shutdown.clone();
+    let found = tokio::select! {
+        found = found => found,
+        () = asked_to_kill(&mut shutdown) => return None,
+    };
+    let message = match found {
+        Ok(forecast) => return forecast.map(Box::new),
+        Err(GitError::TimedOut { .. }) => format!("it takes longer than {PATIENCE:?}"),
+        Err(error) => StepError::new("forecast", &error).message,
     };
     let message = format!(
         "whether the results fit together was not found out: {message}; `agent-run forecast` tries again"
@@ -58,6 +63,7 @@ fn find<E: Engine>(shared: &Shared<E>, good: &[TaskReport]) -> Result<Option<For
         repository: &context.repository,
         base: (name, &tip),
         candidates: &candidates,
+        patience: Some(PATIENCE),
     };
     forecast(&request).map(Some)
 }

@@ -116,8 +116,11 @@ impl Masks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ArtifactFile, FileStat, HostUse, TaskEgress};
-    use crate::id::{RunId, TaskId};
+    use crate::event::{
+        ArtifactFile, BranchForecast, FileConflict, FileStat, Fit, Forecast, HostUse, PairForecast,
+        TaskEgress,
+    };
+    use crate::id::{CommitId, RunId, TaskId};
     use crate::secrets::SecretString;
 
     const VALUE: &str = "hunter2-hunter2";
@@ -180,6 +183,36 @@ mod tests {
         vec![nested, report(rejected, skipped)]
     }
 
+    fn forecast() -> Forecast {
+        let conflict = || Fit::Conflict {
+            files: 1,
+            conflicts: vec![FileConflict {
+                path: words(),
+                kind: "contents".into(),
+                lines: Vec::new(),
+            }],
+        };
+        let commit: CommitId = "0".repeat(40).parse().unwrap();
+        Forecast {
+            base: "main".into(),
+            base_commit: commit.clone(),
+            branches: vec![BranchForecast {
+                branch: "a".into(),
+                task: None,
+                commit,
+                fit: conflict(),
+            }],
+            pairs: vec![PairForecast {
+                one: "a".into(),
+                other: "b".into(),
+                fit: conflict(),
+            }],
+            order: Vec::new(),
+            together: Vec::new(),
+            is_largest: true,
+        }
+    }
+
     #[test]
     fn whatever_is_told_names_no_secret() {
         let (needles, _) = Needles::new([&SecretString::new(VALUE.into())]);
@@ -209,7 +242,7 @@ mod tests {
                 }],
                 others: 0,
             }],
-            forecast: None,
+            forecast: Some(Box::new(forecast())),
             teardown_errors: vec![words()],
             directory: "/state".into(),
         };

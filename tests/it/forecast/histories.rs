@@ -257,6 +257,14 @@ fn check(history: &History) {
             let real = really(&dir, &tips[one], &tips[other]);
             let context = format!("{one} and {other} of {history:?} at {tips:?}");
             match (real, told) {
+                // A directory that went to several others conflicts by itself.
+                (Err(paths), Fit::Conflict { conflicts, .. }) if paths.is_empty() => {
+                    let mut kinds = conflicts.iter().map(|conflict| &conflict.kind);
+                    assert!(
+                        kinds.all(|kind| kind.starts_with("directory rename")),
+                        "{context}"
+                    );
+                }
                 (Err(paths), Fit::Conflict { files, conflicts }) => {
                     let told = conflicts.iter().map(|conflict| conflict.path.clone());
                     assert_eq!(told.collect::<BTreeSet<_>>(), paths, "{context}");

@@ -23,6 +23,7 @@ fn merged(
         repository: &repository,
         base: ("main", &base.parse().unwrap()),
         candidates,
+        patience: None,
     };
     let merging = Merging {
         author: ("A", "a@example.org"),

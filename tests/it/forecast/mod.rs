@@ -6,9 +6,11 @@ mod refresh;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use agent_run::event::{ConflictLines, FileConflict, Fit, Forecast};
 use agent_run::forecast::{Candidate, ForecastRequest, forecast};
+use agent_run::git::GitError;
 
 use crate::git::fixture::{Scratch, commit, git};
 
@@ -27,6 +29,7 @@ fn forecast_of(scratch: &Scratch, dir: &Path, base: &str, candidates: &[Candidat
         repository: &repository,
         base: ("main", &base.parse().unwrap()),
         candidates,
+        patience: None,
     };
     forecast(&request).unwrap()
 }
@@ -83,6 +86,27 @@ fn a_conflict_names_its_files_and_lines() {
     assert_eq!(forecast.together, ["one", "more"]);
     assert_eq!(forecast.order, ["one", "more", "other"]);
     assert!(forecast.is_largest && !forecast.is_clean());
+}
+
+#[test]
+fn a_directory_that_went_to_two_others_is_named() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repository");
+    let base = branch(&dir, "HEAD", &[("d/1", "first\n"), ("d/2", "second\n")]);
+    for (file, to) in [("d/1", "e"), ("d/2", "f")] {
+        fs::create_dir(dir.join(to)).unwrap();
+        git(&dir, &["mv", file, to]);
+    }
+    git(&dir, &["commit", "-qm", "split"]);
+    let split = git(&dir, &["rev-parse", "HEAD"]);
+    let new = branch(&dir, &base, &[("d/3", "third\n")]);
+    let candidates = [candidate("split", &split, &[]), candidate("new", &new, &[])];
+    let forecast = forecast_of(&scratch, &dir, &base, &candidates);
+    let Fit::Conflict { conflicts, .. } = fit_of(&forecast, "split", "new") else {
+        panic!("{forecast:?}");
+    };
+    let told: Vec<_> = conflicts.iter().map(|c| (&*c.path, &*c.kind)).collect();
+    assert_eq!(told, [("d", "directory rename unclear split")]);
 }
 
 #[test]
@@ -208,6 +232,42 @@ fn nothing_of_the_users_is_written() {
 }
 
 #[test]
+fn git_is_given_only_the_time_that_is_left() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repository");
+    let base = git(&dir, &["rev-parse", "HEAD"]);
+    let tip = branch(&dir, &base, &[("x", "\n")]);
+    let repository = scratch.open(&dir);
+    let request = ForecastRequest {
+        repository: &repository,
+        base: ("main", &base.parse().unwrap()),
+        candidates: &[candidate("x", &tip, &[])],
+        patience: Some(Duration::ZERO),
+    };
+    let error = forecast(&request).unwrap_err();
+    assert!(matches!(error, GitError::TimedOut { .. }), "{error}");
+}
+
+/// Makes commits and branches of what git-fast-import(1) reads.
+fn import(scratch: &Scratch, dir: &Path, input: &str) {
+    let file = scratch.path("import");
+    fs::write(&file, input).unwrap();
+    let import = format!("git fast-import --quiet < '{}'", file.display());
+    let done = crate::git::fixture::program("sh")
+        .args(["-c", &import])
+        .current_dir(dir)
+        .status();
+    assert!(done.unwrap().success());
+}
+
+/// The branches `t0` and so on.
+fn imported(dir: &Path, count: usize) -> Vec<Candidate> {
+    let tip = |task: usize| git(dir, &["rev-parse", &format!("t{task}")]);
+    let tasks = (0..count).map(|task| candidate(&format!("t{task}"), &tip(task), &[]));
+    tasks.collect()
+}
+
+#[test]
 fn two_hundred_results_and_one_of_ten_thousand_files() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repository");
@@ -223,23 +283,35 @@ fn two_hundred_results_and_one_of_ten_thousand_files() {
             input += &format!("M 644 inline big{task}/{file}\ndata 0\n\n");
         }
     }
-    fs::write(scratch.path("import"), input).unwrap();
-    let import = format!(
-        "git fast-import --quiet < '{}'",
-        scratch.path("import").display()
-    );
-    let done = crate::git::fixture::program("sh")
-        .args(["-c", &import])
-        .current_dir(&dir)
-        .status();
-    assert!(done.unwrap().success());
-    let tip = |task: usize| git(&dir, &["rev-parse", &format!("t{task}")]);
-    let candidates: Vec<_> = (0..200)
-        .map(|task| candidate(&format!("t{task}"), &tip(task), &[]))
-        .collect();
-    let forecast = forecast_of(&scratch, &dir, &base, &candidates);
+    import(&scratch, &dir, &input);
+    let forecast = forecast_of(&scratch, &dir, &base, &imported(&dir, 200));
     assert_eq!(forecast.pairs.len(), 100);
     assert!(forecast.pairs.iter().all(|pair| pair.fit.is_conflict()));
     assert_eq!((forecast.order.len(), forecast.together.len()), (200, 100));
     assert!(forecast.is_largest);
+}
+
+#[test]
+fn fewer_files_of_each_pair_are_told_where_many_conflict() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repository");
+    let base = git(&dir, &["rev-parse", "HEAD"]);
+    let mut input = String::new();
+    for task in 0..33 {
+        input +=
+            &format!("commit refs/heads/t{task}\ncommitter U <u@x> 1 +0000\ndata 0\nfrom {base}\n");
+        for file in 0..10 {
+            input += &format!("M 644 inline p{file}\ndata 3\n{task:02}\n");
+        }
+    }
+    import(&scratch, &dir, &input);
+    let forecast = forecast_of(&scratch, &dir, &base, &imported(&dir, 33));
+    assert_eq!(forecast.pairs.len(), 33 * 32 / 2);
+    for pair in &forecast.pairs {
+        let Fit::Conflict { files, conflicts } = &pair.fit else {
+            panic!("{pair:?}");
+        };
+        // Of 528 pairs at most 4000 files, and the first of each.
+        assert_eq!((*files, conflicts.len()), (10, 8), "{pair:?}");
+    }
 }

@@ -15,6 +15,7 @@ fn refreshed(scratch: &Scratch, dir: &Path, base: &str, tip: &str, merge: bool) 
         repository: &repository,
         base: ("main", &base.parse().unwrap()),
         candidates: &[candidate("result", tip, &[])],
+        patience: None,
     };
     let message = merge.then_some("Merge the base\n");
     refresh(&request, ("A", "a@example.org"), message).unwrap()
