@@ -131,17 +131,10 @@ impl Into {
     }
 
     fn move_to(&self, repository: &Repository, commit: &CommitId) -> Result<(), Failure> {
-        let from = self.place.as_ref().map(|place| &place.commit);
-        if from == Some(commit) {
-            return Ok(());
-        }
-        let worktree = self
-            .place
-            .as_ref()
-            .and_then(|place| place.worktree.as_deref());
-        let moved = match worktree {
-            Some(worktree) => repository.fast_forward(worktree, commit),
-            None => repository.move_branch(&self.name, from, commit),
+        let moved = match &self.place {
+            Some(place) if place.commit == *commit => return Ok(()),
+            Some(place) => repository.fast_forward(&self.name, place, commit),
+            None => repository.move_branch(&self.name, None, commit),
         };
         moved.map_err(|error| {
             let hint = format!(

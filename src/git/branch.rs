@@ -59,15 +59,30 @@ impl Repository {
         Ok(!self.git().as_user(worktree, words).run()?.is_empty())
     }
 
-    /// Moves the branch that is checked out in a worktree forward to a commit that builds on it, with its
-    /// files. No hook runs; attributes and filters are the user's, as with his own `git merge`.
+    /// Moves a branch forward to a commit that builds on it, with its files where it is checked out. No
+    /// hook runs; attributes and filters are the user's, as with his own `git merge`.
     ///
     /// # Errors
-    /// Where the commit does not build on it, or a file that is not committed is in the way: all is as
-    /// it was then.
-    pub fn fast_forward(&self, worktree: &Path, to: &CommitId) -> Result<(), GitError> {
+    /// Where it does not stand as it is said to, the commit does not build on it, or files are changed or
+    /// in the way: all is as it was then.
+    pub fn fast_forward(
+        &self,
+        name: &str,
+        from: &BranchPlace,
+        to: &CommitId,
+    ) -> Result<(), GitError> {
+        let Some(worktree) = &from.worktree else {
+            return self.move_branch(name, Some(&from.commit), to);
+        };
+        // The merge below moves whatever is checked out there, from wherever it stands.
+        if self.branch(name)?.as_ref() != Some(from) || self.has_changes(worktree)? {
+            let branch = name.to_owned();
+            return Err(GitError::BranchChanged { branch });
+        }
         let hooks = ["-c", "core.hooksPath=/dev/null"].into_iter();
-        let words = hooks.chain(["merge", "-q", "--ff-only", to.as_str()]);
+        // The last two in case the user's configuration has their contrary.
+        let merge = ["merge", "-q", "--ff-only", "--no-squash", "--no-autostash"];
+        let words = hooks.chain(merge).chain([to.as_str()]);
         self.git().as_user(worktree, words).run().map(drop)
     }
 }

@@ -99,6 +99,14 @@ pub enum GitError {
         /// The directory that was looked at.
         path: PathBuf,
     },
+    /// A branch is not what it was seen to be.
+    #[error(
+        "the branch {branch} was moved or checked out elsewhere meanwhile, or its files were changed"
+    )]
+    BranchChanged {
+        /// The branch, without `refs/heads/`.
+        branch: String,
+    },
     /// A partial clone lacks files of the base.
     #[error("the repository at {} is a partial clone and lacks {missing} objects of {base}: run `git checkout {base}` there once, or clone without --filter", path.display())]
     PartialClone {

@@ -190,23 +190,52 @@ fn files_come_with_a_branch_that_is_checked_out_and_hooks_do_not_run() {
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&hook, executable).unwrap();
     let repository = scratch.open(&dir);
-    let worktree = repository
-        .branch("main")
-        .unwrap()
-        .unwrap()
-        .worktree
-        .unwrap();
-    assert!(!repository.has_changes(&worktree).unwrap());
+    let place = repository.branch("main").unwrap().unwrap();
+    assert!(!repository.has_changes(&dir).unwrap());
     // A file of the user's is in the way: nothing is done.
     fs::write(dir.join("next"), "mine\n").unwrap();
-    repository.fast_forward(&worktree, &next).unwrap_err();
+    repository.fast_forward("main", &place, &next).unwrap_err();
     assert_eq!(git(&dir, &["rev-parse", "HEAD"]), base);
     assert_eq!(fs::read_to_string(dir.join("next")).unwrap(), "mine\n");
     fs::remove_file(dir.join("next")).unwrap();
-    repository.fast_forward(&worktree, &next).unwrap();
+    repository.fast_forward("main", &place, &next).unwrap();
     assert_eq!(git(&dir, &["symbolic-ref", "HEAD"]), "refs/heads/main");
     assert_eq!(git(&dir, &["rev-parse", "HEAD"]), next.to_string());
     assert!(dir.join("next").exists() && !dir.join("ran").exists());
     fs::write(dir.join("a.txt"), "changed\n").unwrap();
-    assert!(repository.has_changes(&worktree).unwrap());
+    assert!(repository.has_changes(&dir).unwrap());
+}
+
+#[test]
+fn a_branch_that_is_checked_out_moves_only_from_where_it_was_seen() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repository");
+    let base = git(&dir, &["rev-parse", "HEAD"]);
+    let seen = branch(&dir, &base, &[("seen", "\n")]);
+    let next = branch(&dir, &seen, &[("next", "\n")]).parse().unwrap();
+    git(&dir, &["checkout", "-qf", "main"]);
+    git(&dir, &["merge", "-q", &seen]);
+    let repository = scratch.open(&dir);
+    let place = repository.branch("main").unwrap().unwrap();
+    let refused = |what: &str| {
+        let refs = git(&dir, &["for-each-ref"]);
+        let error = repository
+            .fast_forward("main", &place, &next)
+            .expect_err(what);
+        assert!(error.to_string().contains("meanwhile"), "{error}");
+        assert_eq!(git(&dir, &["for-each-ref"]), refs, "{what}");
+    };
+    git(&dir, &["reset", "-q", "--hard", &base]);
+    refused("the user took a commit back");
+    git(&dir, &["reset", "-q", "--hard", &seen]);
+    git(&dir, &["checkout", "-q", "-b", "another"]);
+    refused("the user went to another branch");
+    git(&dir, &["checkout", "-q", "main"]);
+    fs::write(dir.join("a.txt"), "changed\n").unwrap();
+    refused("the user changed a file");
+    git(&dir, &["checkout", "-q", "--", "a.txt"]);
+    // Not as the user's configuration has it.
+    git(&dir, &["config", "branch.main.mergeOptions", "--squash"]);
+    repository.fast_forward("main", &place, &next).unwrap();
+    assert_eq!(git(&dir, &["rev-parse", "main"]), next.to_string());
 }
