@@ -23,8 +23,8 @@ note() {
 
 # Makes lines for people of a client's events, one JSON object in a line; what is none stays as it is.
 # The program of jq in $1 defines `event`, which makes of one any number of objects with `line`, `turn`
-# (its id), `part` (an id, with the `tokens` and `usd` of that), or `tokens` and `usd` (both in all). The numbers
-# go to standard error whenever they change, as JSON.
+# (its id), `part` (an id, with the `tokens` and `usd` of that), or `tokens` and `usd` (both in all); of an event
+# that it fails at, nothing. The numbers go to standard error whenever they change, as JSON.
 events() {
     jq -nRr --unbuffered --argjson most "${AGENT_MAX_TURNS:-0}" '
         def short: tostring | split("\n")[0] | .[0:300];
@@ -40,11 +40,11 @@ events() {
             | .is_over = ($raw == null or $most > 0 and (.seen | length) > $most)
             | if .is_over then .say = [numbers | told] else
                 reduce ($raw | (fromjson? | objects) // null
-                    | if . then event else { line: $raw } end) as $e (.;
+                    | if . then event? else { line: $raw } end) as $e (.;
                     if $e.line then .say += [$e.line] else . end
-                    | if $e.turn then .seen[$e.turn] = true else . end
+                    | if $e.turn then .seen[$e.turn | tostring] = true else . end
                     | if $e.part then
-                        .parts[$e.part] = $e
+                        .parts[$e.part | tostring] = $e
                         | .tokens = ([.parts[].tokens | values] | add)
                         | .usd = ([.parts[].usd | values] | add)
                       else
@@ -76,11 +76,17 @@ client() {
     } 3>&1 | {
         if [ -z "$program" ]; then
             cat
-        elif ! tee "$state/transcript.jsonl" | events "$program" 2>"$state/numbers"; then
-            # All of its turns are used.
-            touch "$state/over"
-            kill "$(cat "$state/pid")" 2>/dev/null
-            cat >/dev/null
+        else
+            shown=0
+            tee "$state/transcript.jsonl" | events "$program" 2>"$state/numbers" || shown=$?
+            if [ "$shown" -eq 79 ]; then
+                # All of its turns are used.
+                touch "$state/over"
+                kill "$(cat "$state/pid")" 2>/dev/null
+                cat >/dev/null
+            fi
+            # What is left where that has failed; else nothing.
+            tee -a "$state/transcript.jsonl"
         fi
     } | tee "$state/said"
     kill "$noting" 2>/dev/null || true

@@ -121,6 +121,36 @@ tasks:
 }
 
 #[test]
+fn an_event_that_a_preset_does_not_understand_ends_nothing() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run(
+        r#"
+version: 1
+agents:
+  odd:
+    extends: shell
+    run: |
+      client 'def event: if .number then { line: (.number + 1 | tostring) } else { turn: .id, line } end;' cat /agent/prompt.md
+tasks:
+  odd:
+    agent: odd
+    prompt: |
+      {"number":"none"}
+      {"id":5,"line":"one"}
+      no event
+      {"id":{"a":"b"},"line":"two"}
+      {"number":2}
+"#,
+    );
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert_eq!(task(&result, "odd")["agent"]["turns"], 2, "{ended}");
+    let log = scene.agent_run(&["-C", "repo", "logs", "odd"]).stdout;
+    let lines = ["one", "no event", "two", "3", "agent-run: turns: 2"];
+    let at = lines.map(|line| log.find(line).unwrap_or_else(|| panic!("{line}: {log}")));
+    assert!(at.is_sorted(), "{log}");
+}
+
+#[test]
 fn a_limited_rate_is_tried_again_where_the_spec_says_so() {
     let scene = Scene::new();
     let (ended, result) = scene.run(
