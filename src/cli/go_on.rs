@@ -61,9 +61,9 @@ pub(super) async fn go_on(
     let target = Target::find(surroundings, arguments.run.as_ref())?;
     let task = target.task(&arguments.task)?.clone();
     let name = format!("task {} of run {}", task.id, target.found.run);
-    if task.agent.is_none() {
+    let Some(agent) = &task.agent else {
         return Err(refused(&name, "it has no agent", "run the spec anew"));
-    }
+    };
     let report = report(&target, &task)?;
     let attempt = AttemptId {
         run: target.found.run.clone(),
@@ -71,7 +71,11 @@ pub(super) async fn go_on(
         number: report.attempt,
     };
     if !surroundings.state.session(&attempt).is_dir() {
-        let hint = "give it `session: keep` in the spec, and run that";
+        let hint = if agent.session.is_empty() {
+            "give it `session: keep` in the spec, and run that"
+        } else {
+            "its client left none of that attempt: run the spec anew"
+        };
         return Err(refused(&name, "nothing of its session was kept", hint));
     }
     let git = Git::new(

@@ -50,7 +50,14 @@ pub(super) async fn keep<E: Engine>(
             hurry: &|| matches!(*shutdown.borrow(), Shutdown::Forced(_)),
         })
     });
-    let why = report.await.incomplete?;
+    let report = report.await;
+    let skipped = report.skipped_paths.into_iter().next();
+    let skipped = skipped.map(|(path, why)| match report.skipped {
+        1 => format!("{path} {why}"),
+        2 => format!("{path} {why}, and 1 more was skipped"),
+        all => format!("{path} {why}, and {} more were skipped", all - 1),
+    });
+    let why = report.incomplete.or(skipped)?;
     Some(format!("its session is not kept as a whole: {why}"))
 }
 

@@ -58,6 +58,9 @@ fn an_attempt_that_goes_on_does_so_in_the_same_conversation() {
     assert_eq!(said.matches("look here").count(), 1, "{said}");
     // Neither links nor pipes are anybody's conversation.
     assert_eq!(show(&scene, task(&result, "kept"), "left.txt"), "said\n");
+    let notes = task(&result, "kept")["branch"]["notes"].to_string();
+    let told = "its session is not kept as a whole: .notes/link is a symbolic link, and 1 more was skipped";
+    assert!(notes.contains(told), "{notes}");
     let said = show(&scene, task(&result, "anew"), "said.txt");
     assert!(said.starts_with("first words\n"), "{said}");
     assert!(said.ends_with("-- new\n"), "{said}");
@@ -215,6 +218,8 @@ fn clients_go_on_in_the_same_conversation() {
             "{id}: {log}\n{}",
             told[0]
         );
+        let notes = report["branch"]["notes"].to_string();
+        assert!(!notes.contains("session"), "{id}: {notes}");
         // Each attempt has used its own.
         let earlier = &report["earlier_attempts"][0]["agent"];
         let tokens = |agent: &Value| agent["tokens"].as_u64();
