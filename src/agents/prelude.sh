@@ -1,3 +1,6 @@
+# Whoever is asked to end has a grace for it: this shell ends after what it waits for.
+trap 'exit 143' TERM
+
 # What the agent is told: the prompt, and what the check said of the result that it goes on from. In the same
 # conversation it knows the prompt.
 told() {
@@ -62,18 +65,23 @@ events() {
 client() {
     program=$1
     shift
+    # Where it is asked to end, the client alone is: what it writes until then is heard. No subshell inherits a trap.
+    trap : TERM
     state=$HOME/.agent-run
     mkdir -p "$state"
     : >"$state/numbers"
     { while sleep 2; do note so-far || true; done; } >/dev/null 2>&1 &
     noting=$!
     {
+        trap : TERM
         # shellcheck disable=SC2016 # for the inner shell
         {
+            trap : TERM
             sh -c 'echo $$ >"$0/pid"; exec "$@"' "$state" "$@" && code=0 || code=$?
             echo "$code" >"$state/code"
-        } 2>&1 >&3 3>&- | tee "$state/errors" >&2
+        } 2>&1 >&3 3>&- | (trap '' TERM && tee "$state/errors" >&2)
     } 3>&1 | {
+        trap '' TERM
         if [ -z "$program" ]; then
             cat
         else
@@ -88,7 +96,7 @@ client() {
             # What is left where that has failed; else nothing.
             tee -a "$state/transcript.jsonl"
         fi
-    } | tee "$state/said"
+    } | (trap '' TERM && tee "$state/said")
     kill "$noting" 2>/dev/null || true
     note at-last 2>/dev/null || true
     ending "$(cat "$state/code")"

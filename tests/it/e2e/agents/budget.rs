@@ -28,7 +28,7 @@ tasks:
   tokens:
     prompt: |{USED}
       echo work >work.txt
-      trap 'echo last words >words.txt; exit 0' TERM
+      trap 'sleep 1; echo last words >words.txt; exit 0' TERM
       used '{{\"tokens\":999,\"usd\":0.49}}'
       until [ -e ~/go ]; do sleep 2; touch ~/go; done
       used '{{\"turns\":4,\"tokens\":1200}}'
@@ -73,6 +73,40 @@ tasks:
     let events = scene.events();
     let is_told = |event: &&Value| event["kind"]["type"] == "out_of_budget";
     assert_eq!(events.iter().filter(is_told).count(), 2);
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_has_its_grace_and_what_it_says_in_it_is_heard() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run(
+        r#"
+version: 1
+agents:
+  slow:
+    extends: shell
+    run: |
+      told | client 'def event: .;' sh /agent/prompt.md
+tasks:
+  a:
+    agent: slow
+    budget: { tokens: 1000 }
+    prompt: |
+      trap 'sleep 1; echo last words >words.txt; echo "{\"tokens\":1300,\"line\":\"the last\"}"; exit 0' TERM
+      echo '{"tokens":1200}'
+      sleep 600 & wait $!
+"#,
+    );
+    assert_eq!(ended.code, Some(100), "{ended}");
+    let report = task(&result, "a");
+    assert_eq!(report["outcome"]["outcome"], "out_of_budget", "{ended}");
+    assert_eq!(usage(report)["tokens"], 1200);
+    assert_eq!(report["agent"]["tokens"], 1300, "{ended}");
+    let branch = report["branch"]["branch"].as_str().expect("a branch");
+    let words = scene.git(&["show", &format!("{branch}:words.txt")]);
+    assert_eq!(words, "last words\n");
+    let log = scene.agent_run(&["-C", "repo", "logs", "a"]).stdout;
+    assert!(log.contains("the last"), "{log}");
     assert_eq!(scene.left(), Vec::<String>::new());
 }
 
