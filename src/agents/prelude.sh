@@ -40,8 +40,7 @@ events() {
         foreach (inputs, null) as $raw ({ seen: {}, parts: {}, say: [] };
             .say = []
             | .before = numbers
-            | .is_over = ($raw == null or $most > 0 and (.seen | length) > $most)
-            | if .is_over then .say = [numbers | told] else
+            | if $raw then
                 reduce ($raw | (fromjson? | objects) // null
                     | if . then event? else { line: $raw } end) as $e (.;
                     if $e.line then .say += [$e.line] else . end
@@ -54,7 +53,9 @@ events() {
                         if $e.tokens then .tokens = $e.tokens else . end
                         | if $e.usd then .usd = $e.usd else . end
                       end)
-              end;
+              else . end
+            | .is_over = ($raw == null or $most > 0 and (.seen | length) > $most)
+            | if .is_over then .say += [numbers | told] else . end;
             (if numbers == .before then empty else numbers | stderr | empty end),
             .say[], if .is_over and $raw != null then "" | halt_error(79) else empty end)'
 }
@@ -65,41 +66,49 @@ events() {
 client() {
     program=$1
     shift
-    # Where it is asked to end, the client alone is: what it writes until then is heard. No subshell inherits a trap.
-    trap : TERM
     state=$HOME/.agent-run
     mkdir -p "$state"
     : >"$state/numbers"
+    pipes=$(mktemp -d)
+    mkfifo "$pipes/said" "$pipes/errors"
     { while sleep 2; do note so-far || true; done; } >/dev/null 2>&1 &
     noting=$!
-    {
-        trap : TERM
-        # shellcheck disable=SC2016 # for the inner shell
-        {
-            trap : TERM
-            sh -c 'echo $$ >"$0/pid"; exec "$@"' "$state" "$@" && code=0 || code=$?
-            echo "$code" >"$state/code"
-        } 2>&1 >&3 3>&- | (trap '' TERM && tee "$state/errors" >&2)
-    } 3>&1 | {
-        trap '' TERM
-        if [ -z "$program" ]; then
-            cat
-        else
+    # Where all are asked to end, the client alone does so: what it writes until then is heard.
+    (trap '' TERM && show <"$pipes/said") &
+    showing=$!
+    (trap '' TERM && tee "$state/errors" <"$pipes/errors" >&2) &
+    telling=$!
+    trap : TERM
+    code=0
+    # shellcheck disable=SC2016 # for the inner shell
+    sh -c 'echo $$ >"$0/pid"; exec "$@"' "$state" "$@" >"$pipes/said" 2>"$pipes/errors" || code=$?
+    trap '' TERM
+    # What it has left running may hold them open for ever.
+    { sleep 5 && kill -s KILL "$showing" "$telling"; } >/dev/null 2>&1 &
+    wait "$showing" "$telling" 2>/dev/null || true
+    kill "$noting" 2>/dev/null || true
+    note at-last 2>/dev/null || true
+    ending "$code"
+}
+
+# Keeps and shows what the client says, and ends it when it has used all of its turns.
+show() {
+    if [ -z "$program" ]; then
+        cat
+    else
+        tee "$state/transcript.jsonl" | {
             shown=0
-            tee "$state/transcript.jsonl" | events "$program" 2>"$state/numbers" || shown=$?
+            events "$program" 2>"$state/numbers" || shown=$?
             if [ "$shown" -eq 79 ]; then
-                # All of its turns are used.
                 touch "$state/over"
-                kill "$(cat "$state/pid")" 2>/dev/null
+                kill "$(cat "$state/pid")" 2>/dev/null || true
+                { sleep 10 && kill -s KILL "$(cat "$state/pid")"; } >/dev/null 2>&1 &
                 cat >/dev/null
             fi
             # What is left where that has failed; else nothing.
-            tee -a "$state/transcript.jsonl"
-        fi
-    } | (trap '' TERM && tee "$state/said")
-    kill "$noting" 2>/dev/null || true
-    note at-last 2>/dev/null || true
-    ending "$(cat "$state/code")"
+            cat
+        }
+    fi | tee "$state/said"
 }
 
 # Ends with the code that says why the client ended with that one.
@@ -109,7 +118,7 @@ ending() {
     fi
     [ "$1" -ne 0 ] || exit 0
     # What an allow-list refuses is no answer of the model.
-    last=$({ tail -n 100 "$state/said"; tail -n 100 "$state/errors"; } | tr -d '\000' | sed '/Tunnel connection failed/d')
+    last=$({ tail -n 100 "$state/said"; tail -n 100 "$state/errors"; } | tail -c 100000 | tr -d '\000' | sed '/Tunnel connection failed/d')
     if says 'unknown (option|argument|flag)|unexpected argument|unrecognized argument|no such option|-h, +--help'; then
         because 78 "its client does not know an option of the preset, which is for version ${AGENT_VERSION:-?}"
     elif says 'max(imum)?[ _](session )?turns|LimitsExceeded'; then

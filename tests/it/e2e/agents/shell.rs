@@ -151,6 +151,47 @@ tasks:
 }
 
 #[test]
+fn a_client_that_leaves_something_running_or_is_deaf_holds_nothing_up() {
+    let scene = Scene::new();
+    let (ended, result) = scene.run(
+        r#"
+version: 1
+agents:
+  own:
+    extends: shell
+    has_max_turns: true
+    run: "client 'def event: .;' sh /agent/prompt.md"
+defaults: { agent: own, timeout: 2m }
+tasks:
+  leaves:
+    prompt: |
+      echo '{"line":"the last"}'
+      echo "no event" >&2
+      sleep 600 &
+      exit 3
+  deaf:
+    max_turns: 2
+    prompt: |
+      trap '' TERM
+      for turn in 1 2 3; do echo "{\"turn\":$turn}"; done
+      until sleep 600; do :; done
+"#,
+    );
+    let outcome = |id: &str| task(&result, id)["outcome"]["exit_code"].clone();
+    assert_eq!(
+        (outcome("leaves"), outcome("deaf")),
+        (json!(3), json!(79)),
+        "{ended}"
+    );
+    let log = scene.agent_run(&["-C", "repo", "logs", "leaves"]).stdout;
+    assert!(
+        log.contains("the last") && log.contains("no event"),
+        "{log}"
+    );
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
 fn a_limited_rate_is_tried_again_where_the_spec_says_so() {
     let scene = Scene::new();
     let (ended, result) = scene.run(
