@@ -104,8 +104,9 @@ fn ended(mut command: Command) -> Ended {
     command.output().expect("a shell").into()
 }
 
+/// A script passes the checker of scripts.
 #[track_caller]
-fn shellcheck(dialect: &str, script: &str) {
+pub fn shellcheck(dialect: &str, script: &str) {
     let mut child = Command::new("shellcheck")
         .args(["--shell", dialect, "-"])
         .stdin(Stdio::piped())

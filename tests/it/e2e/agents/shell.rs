@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::pipelines::shellcheck;
 use super::super::scene::{Scene, task};
 
 #[test]
@@ -189,6 +190,21 @@ tasks:
         "{log}"
     );
     assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn what_agents_run_is_sound() {
+    for preset in agent_run::agents::PRESETS {
+        let (_, run) = preset.text.split_once("\nrun: |\n").expect("a script");
+        let script: Vec<&str> = run
+            .lines()
+            .map(|line| line.get(2..).unwrap_or(""))
+            .collect();
+        let prelude = agent_run::agents::PRELUDE;
+        // Programs of jq and inner shells are in single quotes; a preset's functions stand for the prelude's.
+        let own = "# shellcheck disable=SC2016,SC2317";
+        shellcheck("sh", &format!("{own}\n{prelude}{}\n", script.join("\n")));
+    }
 }
 
 #[test]
