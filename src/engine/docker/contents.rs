@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bollard::errors::Error as BollardError;
 use bollard::models::MountPoint;
 use bollard::query_parameters::{DownloadFromContainerOptions, InspectContainerOptions};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
 use super::DockerEngine;
@@ -29,14 +30,14 @@ impl DockerEngine {
         let volumes = points.into_iter().flatten().filter(is_volume);
         let mut contents = BTreeMap::new();
         for path in volumes.filter_map(|point| point.destination) {
-            let read = async { Ok(self.fingerprint(container, &path).await) };
-            let print = call.within(READ, read).await?;
+            let print = call.within(READ, self.fingerprint(container, &path));
+            let print = print.await?;
             contents.insert(path, print);
         }
         Ok(contents)
     }
 
-    async fn fingerprint(&self, container: &str, path: &str) -> String {
+    async fn fingerprint(&self, container: &str, path: &str) -> Result<String, BollardError> {
         let options = DownloadFromContainerOptions {
             path: path.to_owned(),
         };
@@ -45,10 +46,12 @@ impl DockerEngine {
             .download_from_container(container, Some(options))
             .boxed();
         let mut hash = Sha256::new();
-        // A file that grows meanwhile breaks the archive off, which is another fingerprint.
-        while let Some(Ok(bytes)) = archive.next().await {
+        let mut next = archive.try_next().await?;
+        while let Some(bytes) = next {
             hash.update(&bytes);
+            // A file that grows meanwhile breaks the archive off, which is another fingerprint.
+            next = archive.try_next().await.unwrap_or_default();
         }
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 }

@@ -95,3 +95,35 @@ async fn a_directory_that_a_mount_cannot_name_is_refused_before_it_is_made() {
     }
     assert!(!server.was_asked("POST /volumes/create"));
 }
+
+#[tokio::test]
+async fn what_is_in_a_volume_that_cannot_be_read_is_not_known() {
+    let mounts = json!([
+        {"Type": "volume", "Name": "x", "Destination": "/data", "RW": true},
+        {"Type": "bind", "Source": "/x", "Destination": "/etc/x", "RW": false},
+    ]);
+    let server = |archive: fn() -> Reply| {
+        let mounts = mounts.clone();
+        Server::engine(move |request: &Request| match request.what.as_str() {
+            "GET /containers/it/json" => Reply::Json(200, json!({"Mounts": mounts})),
+            "GET /containers/it/archive" => archive(),
+            other => panic!("{other}"),
+        })
+    };
+    let readable = server(|| Reply::Json(200, json!("an archive")));
+    let contents = readable
+        .connect()
+        .await
+        .unwrap()
+        .volume_contents("it")
+        .await;
+    let paths: Vec<String> = contents.unwrap().into_keys().collect();
+    assert_eq!(paths, ["/data"]);
+    let broken = server(|| Reply::Json(500, json!({"message": "an input/output error"})));
+    let error = broken.connect().await.unwrap().volume_contents("it").await;
+    let error = error.unwrap_err();
+    assert_eq!(
+        error.kind,
+        ErrorKind::Refused("an input/output error".into())
+    );
+}
