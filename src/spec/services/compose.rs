@@ -72,6 +72,8 @@ pub(super) fn service(
         reader.problem(name.span, title, hint);
     }
     let cpus = fields.get("cpus").and_then(|f| limits::cpus(reader, f));
+    let tmpfs = fields.get("tmpfs").map(|f| limits::tmpfs(reader, f));
+    let tmpfs = tmpfs.unwrap_or_default();
     Some(ServiceSpec {
         pull_policy: fields
             .get("pull_policy")
@@ -93,10 +95,6 @@ pub(super) fn service(
             .get("ulimits")
             .map(|f| limits::ulimits(reader, f))
             .unwrap_or_default(),
-        tmpfs: fields
-            .get("tmpfs")
-            .map(|f| limits::tmpfs(reader, f))
-            .unwrap_or_default(),
         healthcheck: healthcheck.unwrap_or_default(),
         ports,
         depends_on: fields
@@ -105,7 +103,8 @@ pub(super) fn service(
             .unwrap_or_default(),
         snapshot: fields
             .get("snapshot")
-            .and_then(|f| snapshot::read(reader, f, fields)),
+            .and_then(|f| snapshot::read(reader, f, (fields, &tmpfs))),
+        tmpfs,
         trusted,
         mounts,
         image: image??,

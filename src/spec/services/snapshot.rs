@@ -1,5 +1,8 @@
 //! Reads the snapshot of a service: what fills it once, for all tasks.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use super::super::hints::SNAPSHOT_KEYS;
 use super::super::reader::{Field, Fields, Reader};
 use super::super::setup::script;
@@ -7,11 +10,14 @@ use super::super::task::placed_patterns;
 use super::super::tree::Value;
 use super::model::SnapshotSpec;
 
+/// Where nobody keeps data (Filesystem Hierarchy Standard 3.0: /run, /tmp, /var/run, /var/tmp).
+const PASSING: [&str; 5] = ["/dev/shm", "/run", "/tmp", "/var/run", "/var/tmp"];
+
 /// Reads it, and says what a service cannot have beside it.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     field: Field<'_>,
-    service: Fields<'_>,
+    (service, tmpfs): (Fields<'_>, &BTreeMap<String, String>),
 ) -> Option<SnapshotSpec> {
     let fields = reader.fields(field, "a map with `script` and `files`", SNAPSHOT_KEYS)?;
     let is_on = |key| {
@@ -26,6 +32,13 @@ pub(super) fn read(
     if is_on("read_only") {
         let title = "`snapshot` of a service whose file system is read-only";
         let hint = "take out `read_only`: a snapshot is what the service wrote in its file system";
+        reader.problem(field.span(), title, hint);
+    }
+    let is_for_data = |path: &&String| !PASSING.iter().any(|top| Path::new(path).starts_with(top));
+    if let Some(path) = tmpfs.keys().find(is_for_data) {
+        let title = format!("`snapshot` of a service with a `tmpfs` at {path}");
+        let hint =
+            "take it out of `tmpfs`: a snapshot has nothing of what the service writes there";
         reader.problem(field.span(), title, hint);
     }
     let files = fields.get("files");

@@ -103,6 +103,7 @@ tasks:
   c: { services: { db: { image: x, read_only: true, snapshot: { script: x } } } }
   d: { services: { db: { image: x, depends_on: [of], snapshot: { script: x } }, of: { image: y } } }
   e: { services: { db: { image: x, snapshot: psql } } }
+  f: { services: { db: { template: postgres, tmpfs: [/run/postgresql, '/var/lib/postgresql:size=1g'], snapshot: { script: x } } } }
 "));
 }
 
