@@ -68,7 +68,7 @@ pub(super) enum Step<T> {
 
 impl<E: Engine> Job<E> {
     /// Carries it out, as long as anybody waits for it.
-    pub(super) async fn carry_out(self, mut waiting: watch::Receiver<usize>) -> Ended {
+    pub(super) async fn carry_out(&self, mut waiting: watch::Receiver<usize>) -> Ended {
         match self.find_or_make(&mut waiting).await {
             Ok(Step::Done(ready)) => Ended::Ready(Arc::new(ready)),
             Ok(Step::Abandoned) => Ended::Abandoned,
@@ -296,7 +296,17 @@ impl<E: Engine> Job<E> {
         if let Some(why) = self.verdict(&outcome(stopped, exit)) {
             return Err(self.failure(&why, &pumped));
         }
-        let kept = self.keep(place, container, serving).await;
+        let of = match serving {
+            Some(serving) => tokio::select! {
+                ended = serving.end() => ended.map(Some),
+                () = abandoned(waiting) => return Ok(Step::Abandoned),
+            },
+            None => Ok((self.setup.user == SetupUser::Root).then(|| container.to_owned())),
+        };
+        let kept = match of {
+            Ok(of) => self.keep(place, of).await,
+            Err(error) => Err(error),
+        };
         kept.map(Step::Done)
             .map_err(|error| self.failure(&error.message, &pumped))
     }
@@ -511,18 +521,13 @@ impl<E: Engine> Job<E> {
         }
     }
 
-    /// Keeps the image and the directories, under their names.
+    /// Keeps an image of the container, if one is given, and the directories, under their names.
     async fn keep(
         &self,
         place: &SetupPlace,
-        container: &str,
-        serving: Option<&mut Serving<'_, E>>,
+        container: Option<String>,
     ) -> Result<Ready, StepError> {
         let context = &self.shared.context;
-        let container = match serving {
-            Some(serving) => Some(serving.end().await?),
-            None => (self.setup.user == SetupUser::Root).then(|| container.to_owned()),
-        };
         let image = if let Some(container) = container {
             let config = CommitConfig {
                 reference: ImageRef::prepared(&self.key),
@@ -549,7 +554,7 @@ impl<E: Engine> Job<E> {
 }
 
 /// Returns once nobody waits any more.
-async fn abandoned(waiting: &mut watch::Receiver<usize>) {
+pub(super) async fn abandoned(waiting: &mut watch::Receiver<usize>) {
     if waiting.wait_for(|waiting| *waiting == 0).await.is_err() {
         std::future::pending::<()>().await;
     }

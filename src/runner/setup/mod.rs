@@ -121,29 +121,27 @@ pub(super) async fn ready<E: Engine>(
     let Some(setup) = &task.setup else {
         return Ok(Some(Arc::new(Ready::default())));
     };
-    let key = key(shared, task, setup, (image, user)).await?;
-    let job = || Job {
+    let job = Job {
         shared: shared.clone(),
         task: task.clone(),
         setup: setup.clone(),
         image: image.clone(),
         user,
-        key: key.clone(),
+        key: key(shared, task, setup, (image, user)).await?,
         target: None,
     };
-    joined(shared, task, job, anew).await
+    joined(job, anew).await
 }
 
 /// Waits for the end of such a job with all others that do.
 async fn joined<E: Engine>(
-    shared: &Arc<Shared<E>>,
-    task: &TaskPlan,
-    job: impl Fn() -> Job<E>,
+    job: Job<E>,
     mut anew: bool,
 ) -> Result<Option<Arc<Ready>>, SetupFailure> {
+    let job = Arc::new(job);
     loop {
-        let ended = match shared.setups.join(job(), anew) {
-            Ok(under_way) => under_way.outcome(shared, task).await,
+        let ended = match job.shared.setups.join(&job, anew) {
+            Ok(under_way) => under_way.outcome(&job.shared, &job.task).await,
             Err(ended) => Some(ended),
         };
         match ended {
@@ -158,7 +156,7 @@ async fn joined<E: Engine>(
 
 impl Setups {
     /// Joins those that wait for a job, which is started where nobody has; or says how it ended.
-    fn join<E: Engine>(&self, job: Job<E>, anew: bool) -> Result<Arc<UnderWay>, Ended> {
+    fn join<E: Engine>(&self, job: &Arc<Job<E>>, anew: bool) -> Result<Arc<UnderWay>, Ended> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&job.key) {
             Some(Known::Over(Ended::Failed(_))) if anew => {}
@@ -174,16 +172,17 @@ impl Setups {
         let key = job.key.clone();
         let (waiting, waits) = watch::channel(1);
         let (end, ended) = watch::channel(None);
-        let job = tokio::spawn(async move {
-            let (shared, key) = (job.shared.clone(), job.key.clone());
+        let job = job.clone();
+        let work = tokio::spawn(async move {
             let ended = job.carry_out(waits).await;
-            shared.setups.note(key, Known::Over(ended.clone()));
+            let known = Known::Over(ended.clone());
+            job.shared.setups.note(job.key.clone(), known);
             end.send_replace(Some(ended));
         });
         let under_way = Arc::new(UnderWay {
             waiting,
             ended,
-            job: job.abort_handle(),
+            job: work.abort_handle(),
         });
         known.insert(key, Known::UnderWay(Arc::downgrade(&under_way)));
         Ok(under_way)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::job::{Job, Step};
+use super::job::{Job, Step, abandoned};
 use super::{Ready, SetupFailure, base_files, failed, joined};
 use crate::engine::config::Mount;
 use crate::engine::{Engine, Exit, ImageInfo};
@@ -88,17 +88,16 @@ pub(in crate::runner) async fn snapshots<E: Engine>(
             secrets: Vec::new(),
         };
         let key = key(shared, task, (snapshot, &target), (image, user)).await;
-        let key = key.map_err(|error| target.at_fault(error.into()))?;
-        let job = || Job {
+        let job = Job {
             shared: shared.clone(),
             task: task.clone(),
-            setup: setup.clone(),
+            setup,
             image: image.clone(),
             user,
-            key: key.clone(),
+            key: key.map_err(|error| target.at_fault(error.into()))?,
             target: Some(target.clone()),
         };
-        match joined(shared, task, job, attempt.number > 1).await {
+        match joined(job, attempt.number > 1).await {
             Ok(Some(ready)) => {
                 let made = ready.server.clone();
                 all.extend(made.map(|image| (service.name.clone(), image)));
@@ -132,6 +131,8 @@ async fn key<E: Engine>(
     let paths: Vec<_> = paths
         .map(|path| (path.path.as_str(), &path.source))
         .collect();
+    let tmpfs: Vec<_> = service.limits.tmpfs.keys().collect();
+    let mounts: Vec<_> = service.mounts.iter().map(|mount| &mount.target).collect();
     let context = &shared.context;
     let text = serde_json::json!({
         "format": FORMAT,
@@ -142,6 +143,8 @@ async fn key<E: Engine>(
         "service": [&service.name.to_string(), &target.image.id],
         "command": [&service.entrypoint, &service.command],
         "runs": [&service.user, &service.working_dir],
+        // What is in these directories is not in the image.
+        "elsewhere": [tmpfs, mounts],
         "values": values,
         "image": image.info.id,
         "user": [user.uid, user.gid],
@@ -238,10 +241,19 @@ impl<E: Engine> Job<E> {
         let filled = if self.shared.stops(&self.task.id).now() == Urgency::None {
             let name = served.container_of(&target.service.name);
             let engine = &*self.shared.context.engine;
-            let volumes = engine.volume_contents(&name).await;
-            serving.volumes = volumes.map_err(StepError::engine("setup"))?;
-            let (serving, waits) = (Some(&mut serving), (waiting, deadline));
-            self.run(place, container, serving, waits).await
+            let volumes = tokio::select! {
+                volumes = engine.volume_contents(&name) => Some(volumes),
+                () = abandoned(waiting) => None,
+            };
+            match volumes {
+                Some(Ok(volumes)) => {
+                    serving.volumes = volumes;
+                    let (serving, waits) = (Some(&mut serving), (waiting, deadline));
+                    self.run(place, container, serving, waits).await
+                }
+                Some(Err(error)) => Err(StepError::engine("setup")(error).into()),
+                None => Ok(Step::Abandoned),
+            }
         } else {
             Ok(Step::Abandoned)
         };

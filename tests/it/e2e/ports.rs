@@ -86,6 +86,7 @@ fn two_tasks_serve_one_port_and_people_reach_both() {
     let result: Value = serde_json::from_str(&result.expect("a result")).expect("JSON");
     let two = &task(&result, "two")["ports"];
     assert_eq!(two[0]["host_port"], ports[1], "{two}");
+    assert_eq!(two[0]["address"], "127.0.0.1", "{two}");
     assert_eq!(two[1]["address"], "0.0.0.0", "{two}");
     assert!(get(ports[0]).is_err() && get(ports[1]).is_err());
     assert_eq!(scene.left(), Vec::<String>::new());

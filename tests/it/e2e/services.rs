@@ -314,7 +314,7 @@ fn compose_accepts_every_template() {
 const GUIDE: &str = include_str!("../../../docs/services.md");
 
 /// The `nth` example in a language.
-fn example(language: &str, nth: usize) -> &'static str {
+pub fn example(language: &str, nth: usize) -> &'static str {
     let fence = format!("```{language}\n");
     let rest = GUIDE.split(fence.as_str()).nth(nth + 1);
     let (example, _) = rest
@@ -376,6 +376,8 @@ fn what_a_service_wrote_is_shown() {
     for line in ["one | of-one\n", "two | of-two\n"] {
         assert_eq!(both.stdout.matches(line).count(), 2, "{both}");
     }
+    // The task that has no such service is none of those.
+    assert_eq!(both.stderr, "", "{both}");
     let slip = logs(&["wbe"]);
     assert_eq!(slip.code, Some(2), "{slip}");
     assert!(

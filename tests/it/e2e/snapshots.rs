@@ -114,7 +114,10 @@ fn a_snapshot_that_cannot_be_made_says_why() {
     let idle = shell("date > /srv.txt; exec sleep infinity");
     let mut yaml =
         "version: 1\nmax_parallel: 3\ndefaults: { image: 'postgres:15' }\ntasks:\n".to_owned();
-    yaml += &failing("fails", &idle, "echo no such table; exit 3");
+    // Its healthcheck sees its variables, which its container's configuration does not have.
+    let asked = idle.replace("{ disable: true }", "{ test: [CMD, printenv, READY] }");
+    let asked = format!("{asked}, environment: {{ READY: 'yes' }}");
+    yaml += &failing("fails", &asked, "echo no such table; exit 3");
     yaml += &failing(
         "volume",
         in_volume,

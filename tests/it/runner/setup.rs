@@ -344,6 +344,20 @@ async fn a_setup_of_root_makes_an_image_that_its_tasks_run_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_setup_ran_in_goes_beside_the_tasks_and_before_the_run() {
+    let (scene, _) = scene();
+    let hour = Duration::from_secs(3600);
+    let removal = Operation::RemoveContainer;
+    scene.engine.fault("setup", removal, Fault::Slow(hour));
+    let began = tokio::time::Instant::now();
+    let summary = scene.run(TWO).await;
+    all_good(&summary);
+    assert!(report(&summary, "a").ran < hour);
+    assert!(began.elapsed() >= hour);
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_call_fails_leaves_nothing_that_is_believed() {
     use Operation as Op;
     for operation in [

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_run::engine::{ErrorKind, Operation};
+use agent_run::engine::{ErrorKind, ImageInfo, Operation};
 use agent_run::event::{RunSummary, StopReason, TaskOutcome};
 use agent_run::runner::Shutdown;
+use tokio::sync::Notify;
 
 use super::scene::{Scene, report};
 use crate::fake::{Fault, Script};
@@ -15,6 +16,7 @@ const TWO: &str = "\
 version: 1
 max_parallel: 2
 defaults:
+  ports: [3000]
   services:
     db:
       image: db
@@ -30,9 +32,16 @@ tasks:
 /// A scene whose services run until they are stopped, and how often one was filled.
 fn scene() -> (Scene, Arc<AtomicUsize>) {
     let scene = Scene::new();
-    for role in ["pod", "service", "snapshot-pod"] {
+    let image = ImageInfo {
+        id: "sha256:db".into(),
+        stop_signal: Some("SIGINT".into()),
+        ..ImageInfo::default()
+    };
+    scene.engine.set_image("db", image);
+    for role in ["pod", "service"] {
         scene.engine.script(role, Script::runs_forever());
     }
+    scene.engine.script("snapshot-pod", Script::runs_forever());
     let served = Script::runs_forever().writes_bytes(1).on_start(|config| {
         assert!(
             config.environment.is_empty(),
@@ -41,6 +50,7 @@ fn scene() -> (Scene, Arc<AtomicUsize>) {
         assert!(config.command.is_empty(), "it would be the image's");
         let words = ["/bin/sh", "/agent/setup-entry", "serve"];
         assert_eq!(config.entrypoint, words);
+        assert_eq!(config.stop_signal.as_deref(), Some("SIGINT"));
     });
     scene.engine.script("snapshot-service", served);
     let runs = Arc::new(AtomicUsize::new(0));
@@ -77,7 +87,15 @@ async fn the_services_of_all_tasks_are_of_the_image_that_was_made() {
         images.lock().unwrap().push(config.image.clone());
     });
     scene.engine.script("service", service);
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let ports = published.clone();
+    let pod = Script::runs_forever().on_start(move |config| {
+        ports.lock().unwrap().push(config.publish.clone());
+    });
+    scene.engine.script("snapshot-pod", pod);
     let summary = scene.run(TWO).await;
+    // Nobody looks at it.
+    assert_eq!(*published.lock().unwrap(), [vec![]]);
     assert!(
         report(&summary, "a").is_good() && report(&summary, "b").is_good(),
         "{summary:#?}"
@@ -111,7 +129,7 @@ async fn what_no_image_would_have_is_no_snapshot() {
         ),
         (
             Script::runs_forever().writes_bytes(1).ignoring_term(),
-            "it had not ended 60 s after SIGTERM, and was killed",
+            "it had not ended 60 s after SIGINT, and was killed",
         ),
         (
             Script::exits(0)
@@ -181,5 +199,46 @@ async fn a_run_that_is_stopped_meanwhile_leaves_nothing() {
         assert_eq!(report(&summary, task).outcome, TaskOutcome::Cancelled);
     }
     assert_eq!(scene.engine.made_images(), Vec::<String>::new());
+    scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_does_not_wait_for_the_service_to_be_kept() {
+    use Operation as Op;
+    for operation in [Op::VolumeContents, Op::Stop] {
+        let (scene, _) = scene();
+        let reached = Arc::new(Notify::new());
+        let fault = Fault::Tell(reached.clone());
+        scene
+            .engine
+            .fault_once("snapshot-service", operation, fault);
+        let stopped = async {
+            reached.notified().await;
+            let stop = Shutdown::Graceful(StopReason::Interrupted);
+            scene.shutdown.send_replace(stop);
+        };
+        let (summary, ()) = tokio::join!(scene.run(TWO), stopped);
+        for task in ["a", "b"] {
+            assert_eq!(report(&summary, task).outcome, TaskOutcome::Cancelled);
+        }
+        assert_eq!(scene.engine.made_images(), Vec::<String>::new());
+        scene.assert_nothing_left();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_data_is_not_in_the_image_tells_snapshots_apart() {
+    let (scene, runs) = scene();
+    let task = |id: &str, tmpfs: &str| {
+        format!(
+            "  {id}: {{ run: x, services: {{ db: {{ image: db, command: serve, tmpfs: {tmpfs}, \
+             healthcheck: {{ test: [CMD, ready] }}, snapshot: {{ script: fill }} }} }} }}\n"
+        )
+    };
+    let tasks = task("a", "[]") + &task("b", "[/run]");
+    let summary = scene.run(&format!("version: 1\ntasks:\n{tasks}")).await;
+    let is_good = |task| report(&summary, task).is_good();
+    assert!(is_good("a") && is_good("b"), "{summary:#?}");
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
     scene.assert_nothing_left();
 }
