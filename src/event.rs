@@ -135,6 +135,11 @@ pub enum EventKind {
         /// Each of them.
         ports: Vec<PublishedPort>,
     },
+    /// People reach the port of a preview.
+    Answers {
+        /// Where.
+        port: PublishedPort,
+    },
     /// The task runs for longer than its `slow_after`.
     Slow,
     /// The task uses more disk than its `disk_limit`: its container is killed.
@@ -309,7 +314,7 @@ pub enum TaskOutcome {
     /// We could not do our part.
     Infra {
         /// What we were doing, as a noun: `workspace`, `image`, `secrets`, `setup`, `network`, `container`,
-        /// `collect`, `verify`; `interrupted` where the engine went away meanwhile.
+        /// `collect`, `verify`, `preview`; `interrupted` where the engine went away meanwhile.
         stage: String,
         /// What went wrong.
         message: String,

@@ -1,6 +1,6 @@
 //! How much of a core a terminal costs on which 200 tasks run and write ten lines a second each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::IsTerminal as _;
 use std::process::Stdio;
@@ -73,6 +73,7 @@ fn percent_of_a_core(output: Output) -> f64 {
     let hints = Hints {
         base: "main".into(),
         limits: HashMap::new(),
+        previews: HashSet::new(),
     };
     let mut reporter = Reporter::new(look, &tasks, &hints, None, EventLog::default());
     for (seq, task) in (0..).zip(&tasks) {

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_run::git::{Git, Repository};
-use agent_run::id::{AttemptId, BranchName, RunId, StateDir};
+use agent_run::id::{AttemptId, BranchName, Role, RunId, StateDir};
 use agent_run::workspace::{self, BaseStore, PreparedPaths, Timing, Workspace, WorkspaceRequest};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -98,7 +98,7 @@ impl<'a> Checkout<'a> {
             start: None,
             shared: None,
             feedback: None,
-            is_check: false,
+            role: Role::Task,
             prepared: PreparedPaths::default(),
             owner: rustix::process::geteuid().is_root().then_some(OWNER),
             author: ("bench", "bench@localhost"),

@@ -1,6 +1,7 @@
 //! The command line. Every flag has an `AGENT_RUN_*` variable; the flag wins.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
@@ -10,17 +11,21 @@ use clap::{
 };
 
 mod branches;
+mod claims;
 mod clean;
 mod tasks;
 
 use super::agents::AgentsArgs;
 use super::go_on::ContinueArgs;
 use super::images::ImagesArgs;
+use super::preview::PreviewArgs;
 use super::surroundings;
-use crate::id::{ClaimKey, RunId, ServiceName};
+use crate::id::{RunId, ServiceName};
 use crate::runner::Pool;
+use crate::spec::units;
 
 pub use branches::{ForecastArgs, MergeArgs, MergeStrategy, RefreshArgs, RefreshStrategy};
+pub use claims::{ClaimsAction, ClaimsArgs};
 pub use clean::CleanArgs;
 pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
 
@@ -90,6 +95,12 @@ fn flag_of_run(matches: &ArgMatches) -> Option<String> {
     flags.next().map(str::to_owned)
 }
 
+/// A length of time, as the spec writes it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let told = |bad: units::BadValue| format!("it {}: {}", bad.problem, bad.hint);
+    units::duration(text).map_err(told)
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -123,6 +134,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Go on with a task after its run: on its branch, in its agent's conversation
     Continue(ContinueArgs),
+    /// Start what a task has made again, with services of its own, to look at it
+    Preview(PreviewArgs),
     /// Remove what dead runs left behind; work that was not collected is collected first
     Clean(CleanArgs),
     /// List what tasks claim in this repository, or release a claim
@@ -323,39 +336,6 @@ pub struct PsArgs {
         env = "AGENT_RUN_FORMAT"
     )]
     pub format: Format,
-}
-
-/// What `claims` takes.
-#[derive(Debug, Args)]
-pub struct ClaimsArgs {
-    /// What to do; they are listed if nothing is said
-    #[command(subcommand)]
-    pub action: Option<ClaimsAction>,
-    /// Those on this remote of the repository, not those here
-    #[arg(long, value_name = "REMOTE", env = "AGENT_RUN_REMOTE", global = true)]
-    pub remote: Option<String>,
-    /// How they are printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
-}
-
-/// What `claims` does.
-#[derive(Debug, Subcommand)]
-pub enum ClaimsAction {
-    /// Release a claim whose holder is gone
-    Release {
-        /// What is claimed
-        key: ClaimKey,
-        /// Also where its holder may still work on it: his work gets no branch then
-        #[arg(long)]
-        force: bool,
-    },
 }
 
 /// Which task.

@@ -15,9 +15,9 @@ use crate::secrets::SecretString;
 /// The most that GitHub takes as the summary of a step, in bytes.
 const SUMMARY_LIMIT: usize = 1 << 20;
 
-/// The CI system whose log standard error goes to.
+/// The CI system whose log standard error goes to; a preview is no run that it knows to show.
 pub(super) fn service(plan: &RunPlan, directory: &Path) -> Option<Service> {
-    if surroundings::has_terminal() {
+    if surroundings::has_terminal() || plan.previews.is_some() {
         return None;
     }
     if surroundings::is_github() {
@@ -61,8 +61,8 @@ pub(super) fn mask<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) {
 }
 
 /// Gives a step of GitHub's its outputs and its summary.
-pub(super) fn tell(run: &RunSummary, hints: &Hints) -> anyhow::Result<()> {
-    if !surroundings::is_github() {
+pub(super) fn tell(plan: &RunPlan, run: &RunSummary, hints: &Hints) -> anyhow::Result<()> {
+    if !surroundings::is_github() || plan.previews.is_some() {
         return Ok(());
     }
     append("GITHUB_OUTPUT", |_| report::outputs(run))?;

@@ -30,6 +30,7 @@ pub(super) fn begin(
 pub(super) fn tell(surroundings: &Surroundings) -> Result<(), JournalError> {
     let mut dead = FoundRun::all(&surroundings.state)?;
     dead.retain(|run| run.state == RunState::Interrupted && run.holds_work());
+    dead.retain(|run| !run.is_preview());
     if let Some(last) = dead.last() {
         let runs = count(dead.len() as u64, "interrupted run");
         print_error(&format!(

@@ -88,7 +88,9 @@ async fn container(
         object.kind == OwnedKind::Container
             && has(label::RUN, run.as_str())
             && has(label::TASK, task.id.as_str())
-            && has(label::ROLE, Role::Task.as_str())
+            && [Role::Task, Role::Preview]
+                .iter()
+                .any(|role| has(label::ROLE, role.as_str()))
     };
     let attempt =
         |object: &OwnedObject| -> Option<u32> { object.labels.get(label::ATTEMPT)?.parse().ok() };

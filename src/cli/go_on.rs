@@ -9,12 +9,11 @@ use super::args::{OverArgs, ViewArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
-use super::target::Target;
+use super::target::{self, Target};
 use super::{repeat, run};
-use crate::event::{BranchResult, RunSummary, TaskReport};
-use crate::git::{Git, Repository};
+use crate::event::{BranchResult, TaskReport};
+use crate::git::Repository;
 use crate::id::{AttemptId, CommitId, RunId};
-use crate::journal::RunState;
 use crate::plan::{Continues, RunPlan, TaskPlan};
 use crate::spec::{SIZE_LIMIT, read_text};
 
@@ -61,10 +60,14 @@ pub(super) async fn go_on(
     let target = Target::find(surroundings, arguments.run.as_ref())?;
     let task = target.task(&arguments.task)?.clone();
     let name = format!("task {} of run {}", task.id, target.found.run);
-    let Some(agent) = &task.agent else {
-        return Err(refused(&name, "it has no agent", "run the spec anew"));
+    let refused = |why: &str, hint: &str| {
+        let error = anyhow!("{name} cannot go on: {why}");
+        Failure::new(Exit::EnvironmentUnusable, error).hint(hint)
     };
-    let report = report(&target, &task)?;
+    let Some(agent) = &task.agent else {
+        return Err(refused("it has no agent", "run the spec anew"));
+    };
+    let report = target.ended(&task, refused)?;
     let attempt = AttemptId {
         run: target.found.run.clone(),
         task: task.id.clone(),
@@ -76,15 +79,11 @@ pub(super) async fn go_on(
         } else {
             "its client left none of that attempt: run the spec anew"
         };
-        return Err(refused(&name, "nothing of its session was kept", hint));
+        return Err(refused("nothing of its session was kept", hint));
     }
-    let git = Git::new(
-        &surroundings.search_path,
-        &surroundings.state.path().join("git"),
-    )?;
-    let repository = Repository::open(&git, &target.plan.repository.path)?;
-    let start = start(&repository, &target.plan, &report)
-        .map_err(|(why, hint)| refused(&name, &why, hint))?;
+    let repository = target.repository(surroundings)?;
+    let start = start(&repository, &target.plan, &report);
+    let start = start.map_err(|(why, hint)| refused(&why, hint))?;
     let task = TaskPlan {
         prompt: Some(prompt),
         needs: Vec::new(),
@@ -123,11 +122,7 @@ fn start(
     let work = report.branch.as_ref().map(|branch| &branch.result);
     match work {
         Some(BranchResult::Created { branch, .. }) => {
-            let name = branch.full_ref();
-            let commit = repository.resolve_base(&name).map_err(|_| {
-                let why = format!("its branch {branch} is not there any more");
-                (why, "make it again: `agent-run show` has its commit")
-            })?;
+            let (name, commit) = target::tip(repository, branch)?;
             if repository.is_checked_out(branch) {
                 let why =
                     format!("its branch {branch} is checked out, and would change beneath you");
@@ -154,23 +149,6 @@ fn start(
     }
 }
 
-fn report(target: &Target, task: &TaskPlan) -> Result<TaskReport, Failure> {
-    let run = &target.found.run;
-    let name = format!("task {} of run {run}", task.id);
-    if target.found.state != RunState::Finished {
-        let hint = "wait for it, or end it: agent-run stop, agent-run resume";
-        return Err(refused(&name, "its run has not finished", hint));
-    }
-    let ended: RunSummary = target
-        .found
-        .read_json("result.json", crate::event::VERSION)?;
-    let report = ended
-        .tasks
-        .into_iter()
-        .find(|report| report.task == task.id);
-    report.ok_or_else(|| refused(&name, "its run has no report of it", "run the spec anew"))
-}
-
 fn prompt(here: &Path, arguments: &ContinueArgs) -> Result<String, Failure> {
     let text = match (&arguments.prompt, &arguments.prompt_file) {
         (Some(text), _) => text.clone(),
@@ -189,9 +167,4 @@ fn prompt(here: &Path, arguments: &ContinueArgs) -> Result<String, Failure> {
     };
     Err(Failure::new(Exit::Usage, anyhow!(problem))
         .hint("say what is to be done: --prompt TEXT or --prompt-file FILE"))
-}
-
-fn refused(name: &str, why: &str, hint: &str) -> Failure {
-    let error = anyhow!("{name} cannot go on: {why}");
-    Failure::new(Exit::EnvironmentUnusable, error).hint(hint)
 }

@@ -26,6 +26,7 @@ mod merge;
 mod outputs;
 mod plan;
 mod prepare;
+mod preview;
 mod ps;
 mod refresh;
 mod repeat;
@@ -93,6 +94,9 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Images(arguments) => block_on(images::images(&surroundings()?, &arguments)),
         Command::Continue(arguments) => {
             block_on(go_on::go_on(&surroundings()?, &directory, &arguments))
+        }
+        Command::Preview(arguments) => {
+            block_on(preview::preview(&surroundings()?, &directory, &arguments))
         }
         Command::Resume(arguments) => block_on(resume::resume(&surroundings()?, &arguments)),
         Command::Stop(arguments) => stop::stop(&surroundings()?, &arguments),

@@ -31,6 +31,9 @@ struct Listed {
     run: RunId,
     state: RunState,
     name: Option<String>,
+    /// The run that it is a preview of, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previews: Option<RunId>,
     repository: Option<PathBuf>,
     /// RFC 3339 in UTC.
     started: Option<String>,
@@ -113,6 +116,7 @@ fn listed(found: &FoundRun) -> Listed {
         directory: found.path.clone(),
         holds_work: found.holds_work(),
         name: plan.as_ref().ok().and_then(|plan| plan.name.clone()),
+        previews: plan.as_ref().ok().and_then(|plan| plan.previews.clone()),
         repository: plan.ok().map(|plan| plan.repository.path),
     }
 }
@@ -184,6 +188,9 @@ fn head(text: &mut String, run: &Listed, of_all: bool, paint: Paint) -> std::fmt
     }
     if let Some(name) = &run.name {
         write!(text, "  {}", sanitize::line(name.as_bytes(), false))?;
+    }
+    if let Some(of) = &run.previews {
+        write!(text, "  preview of {of}")?;
     }
     if let Some(repository) = run.repository.as_ref().filter(|_| of_all) {
         write!(text, "  {}", paint.faint(&repository.display().to_string()))?;

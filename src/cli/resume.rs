@@ -23,6 +23,11 @@ pub(super) async fn resume(
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let found = find(surroundings, arguments)?;
     let run = &found.run;
+    if found.is_preview() {
+        let error = anyhow!("run {run} was a preview, and nothing of it is to be gone on with");
+        let hint = "start it again: agent-run preview; `agent-run clean` removes what it left";
+        return Err(Failure::new(Exit::EnvironmentUnusable, error).hint(hint));
+    }
     let directory = RunDirectory::take_over(&surroundings.state, run)?;
     if found.path.join("result.json").exists() {
         print_result(&format!(
@@ -43,7 +48,8 @@ pub(super) async fn resume(
         events,
         owned,
     };
-    carry_out(surroundings, prepared, ready, (directory, record)).await
+    let carried_out = carry_out(surroundings, prepared, ready, (directory, record));
+    Box::pin(carried_out).await
 }
 
 /// The run that is named, else the latest interrupted one of the repository around here.
@@ -55,6 +61,7 @@ fn find(surroundings: &Surroundings, arguments: &ResumeArgs) -> Result<FoundRun,
     let key = here.as_ref().map(Repository::key);
     let mut all = FoundRun::all(&surroundings.state)?;
     all.retain(|run| run.state == RunState::Interrupted && run.repo().as_ref() == key);
+    all.retain(|run| !run.is_preview());
     all.pop().ok_or_else(|| {
         let error = anyhow!("no run of the repository around here was interrupted");
         Failure::new(Exit::NothingSelected, error).hint("`agent-run ps --all` lists all runs")

@@ -19,13 +19,13 @@ use super::stop::Requests;
 use super::surroundings::{self, Surroundings};
 use super::{ci, dead, exposure, plan, print_error, print_result};
 use crate::engine::docker::DockerEngine;
-use crate::event::{Event, RunSummary, Versioned};
+use crate::event::{Event, EventKind, RunSummary, Versioned};
 use crate::git::Repository;
 use crate::id::StateDir;
 use crate::journal::{self, JournalError, RunDirectory};
 use crate::plan::{History, RepositoryPlan, RunPlan};
 use crate::report::{
-    EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
+    self, EventLog, Hints, Limit, Limits, Look, Mode, Output, Paint, Reporter, limit, summary,
 };
 use crate::runner::{
     self, LogLine, Observer, Patience, Pool, Record, RunContext, Shutdown, TaskStops,
@@ -65,7 +65,8 @@ pub(super) async fn start(
     let directory = RunDirectory::create(&surroundings.state, &prepared.plan.run)?;
     directory.write_json("plan.json", &prepared.plan)?;
     let record = directory.journal()?.into();
-    carry_out(surroundings, prepared, ready, (directory, record)).await
+    let carried_out = carry_out(surroundings, prepared, ready, (directory, record));
+    Box::pin(carried_out).await
 }
 
 /// What a run needs that can be looked at before anything is made.
@@ -125,9 +126,10 @@ pub(super) async fn carry_out(
     prepared.plan.warnings.extend_from_slice(store.notes());
     let paint = surroundings.paint;
     let tasks: Vec<_> = prepared.plan.tasks.iter().map(|t| t.id.clone()).collect();
+    let is_preview = prepared.plan.previews.is_some();
     let service = ci::service(&prepared.plan, &surroundings.directory);
     let hints = hints(&prepared.plan, &surroundings.directory);
-    let look = look(arguments, service.is_some(), paint);
+    let look = look(arguments, (service.is_some(), is_preview), paint);
     let reporter = Reporter::new(look, &tasks, &hints, service, events);
     let plan = prepared.plan.clone();
     let (stop_tasks, stops) = watch::channel(TaskStops::new());
@@ -143,6 +145,7 @@ pub(super) async fn carry_out(
     let requests = Requests::open(&directory)?.forward(sender.clone(), stop_tasks);
     let mut view = View {
         reporter,
+        prints_link: !outputs.take_stdout() && !surroundings::is_read_by_people(),
         secrets: secrets.further,
     };
     let (controls, guard) = controls(&view.reporter, look.mode, sender);
@@ -163,7 +166,7 @@ pub(super) async fn carry_out(
     let result = directory.write_json("result.json", &Versioned::new(&ended));
     failed.extend(result.err().map(Into::into));
     failed.extend(outputs.write(&ended, &hints).into_iter().map(Into::into));
-    failed.extend(ci::tell(&ended, &hints).err());
+    failed.extend(ci::tell(&plan, &ended, &hints).err());
     // The run has ended well or badly by now: a plan that is less exact changes nothing of it.
     let _ = directory.write_json("plan.json", &pinned(plan, &ended));
     let patience = match ended.stopped {
@@ -175,10 +178,10 @@ pub(super) async fn carry_out(
         print_error(&dead::told(&tidied));
         print_error(&exposure::told(exposed, paint));
     }
-    if outputs.take_stdout() {
-        print_error(&summary(&ended, &hints, paint));
-    } else {
-        print_result(&summary(&ended, &hints, surroundings.result_paint));
+    match (is_preview, outputs.take_stdout()) {
+        (true, _) => print_error(&report::preview(&ended, paint)),
+        (false, true) => print_error(&summary(&ended, &hints, paint)),
+        (false, false) => print_result(&summary(&ended, &hints, surroundings.result_paint)),
     }
     Ok(told(failed, of_run(&ended), paint))
 }
@@ -240,9 +243,11 @@ fn hints(plan: &RunPlan, here: &Path) -> Hints {
         };
         (task.id.clone(), limits)
     });
+    let previews = plan.tasks.iter().filter(|task| task.preview.is_some());
     Hints {
         base: plan.repository.base_ref.clone(),
         limits: limits.collect(),
+        previews: previews.map(|task| task.id.clone()).collect(),
     }
 }
 
@@ -270,6 +275,8 @@ fn controls(
 /// Bridges the runner's observer to the reporter: neither knows the other.
 struct View {
     reporter: Reporter,
+    /// Whether the link of a preview goes to standard output, too: for a program that reads that.
+    prints_link: bool,
     secrets: Receiver<SecretString>,
 }
 
@@ -286,6 +293,11 @@ impl Observer for View {
     fn event(&mut self, event: &Event) {
         self.mask();
         self.reporter.event(event);
+        if let EventKind::Answers { port } = &event.kind
+            && self.prints_link
+        {
+            print_result(&format!("{}\n", port.link()));
+        }
     }
 
     fn line(&mut self, line: &LogLine) {
@@ -341,11 +353,12 @@ fn base_store(
     Ok(store)
 }
 
-fn look(arguments: &ViewArgs, is_ci: bool, paint: Paint) -> Look {
+fn look(arguments: &ViewArgs, (is_ci, is_preview): (bool, bool), paint: Paint) -> Look {
     let mode = mode(arguments);
     let output = match arguments.output {
         Some(OutputWhich::Group) => Output::Group,
         Some(OutputWhich::None) => Output::None,
+        None if is_preview => Output::Prefixed,
         None if mode == Mode::Terminal => Output::None,
         None if is_ci => Output::Group,
         Some(OutputWhich::Prefixed) | None => Output::Prefixed,

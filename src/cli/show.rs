@@ -360,6 +360,9 @@ fn next(
     match result {
         Some(BranchResult::Created { branch, .. }) => {
             writeln!(text, "  git log -p {base}..{branch}")?;
+            if shown.plan.preview.is_some() {
+                writeln!(text, "  agent-run preview {task} --run {run}")?;
+            }
             if report.is_some_and(TaskReport::is_good) {
                 writeln!(text, "  git merge {branch}")?;
             }

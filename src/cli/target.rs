@@ -6,9 +6,10 @@ use super::error::Failure;
 use super::exit_code::Exit;
 use super::select;
 use super::surroundings::Surroundings;
+use crate::event::{self, RunSummary, TaskReport};
 use crate::git::{Git, GitError, Repository};
-use crate::id::{RunId, TaskId};
-use crate::journal::FoundRun;
+use crate::id::{BranchName, CommitId, RunId, TaskId};
+use crate::journal::{FoundRun, RunState};
 use crate::plan::{self, RunPlan, TaskPlan};
 
 /// A run that a command is about.
@@ -47,12 +48,44 @@ impl Target {
         select::find_tasks(&self.ids(), &self.name(), words)
     }
 
+    /// What became of a task of it, once it has finished.
+    pub(super) fn ended(
+        &self,
+        task: &TaskPlan,
+        refused: impl Fn(&str, &str) -> Failure,
+    ) -> Result<TaskReport, Failure> {
+        if self.found.state != RunState::Finished {
+            let hint = "wait for it, or end it: agent-run stop, agent-run resume";
+            return Err(refused("its run has not finished", hint));
+        }
+        let ended: RunSummary = self.found.read_json("result.json", event::VERSION)?;
+        let mut reports = ended.tasks.into_iter();
+        let report = reports.find(|report| report.task == task.id);
+        report.ok_or_else(|| refused("its run has no report of it", "run the spec anew"))
+    }
+
     fn ids(&self) -> Vec<&TaskId> {
         self.plan.tasks.iter().map(|task| &task.id).collect()
     }
 
     fn name(&self) -> String {
         format!("run {}", self.found.run)
+    }
+}
+
+/// The tip of a branch that a task has made, also where somebody has added to it: what it is called, and its
+/// commit. Else why there is none, and what to do.
+pub(super) fn tip(
+    repository: &Repository,
+    branch: &BranchName,
+) -> Result<(String, CommitId), (String, &'static str)> {
+    let name = branch.full_ref();
+    match repository.resolve_base(&name) {
+        Ok(commit) => Ok((name, commit)),
+        Err(_) => Err((
+            format!("its branch {branch} is not there any more"),
+            "make it again: `agent-run show` has its commit",
+        )),
     }
 }
 

@@ -17,13 +17,19 @@ pub struct PublishedPort {
     pub host_port: u16,
 }
 
-impl fmt::Display for PublishedPort {
-    /// As a link, which may or may not be one of HTTP.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl PublishedPort {
+    /// Where people at the engine's machine reach it, which may or may not be by HTTP.
+    pub fn link(&self) -> String {
         let address = match self.address {
             Ipv4Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST,
             address => address,
         };
-        write!(f, "{} at http://{address}:{}", self.port, self.host_port)
+        format!("http://{address}:{}", self.host_port)
+    }
+}
+
+impl fmt::Display for PublishedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.port, self.link())
     }
 }

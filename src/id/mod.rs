@@ -427,6 +427,8 @@ pub enum Role {
     Collector,
     /// Runs the spec's `verify` on the result of an attempt.
     Verify,
+    /// Runs the spec's `preview` of what a task of another run has made.
+    Preview,
     /// Asks an image what it holds, or the engine what it honours; sweeps for root.
     Probe,
     /// Lets tasks out, and none to another.
@@ -458,6 +460,7 @@ impl Role {
             Self::Task => "task",
             Self::Collector => "collector",
             Self::Verify => "verify",
+            Self::Preview => "preview",
             Self::Probe => "probe",
             Self::Network => "network",
             Self::View => "view",

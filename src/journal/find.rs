@@ -60,10 +60,11 @@ impl FoundRun {
         directories.map(|run| Self::of(state, run)).collect()
     }
 
-    /// The newest run of a repository, if it has any.
+    /// The newest run of a repository, if it has any; a preview is none.
     pub fn latest(state: &StateDir, repo: &RepoKey) -> Result<Option<Self>, JournalError> {
         for run in runs(state)?.iter().rev() {
-            if repo_of(&state.run(run)).as_ref() == Some(repo) {
+            let whose = whose(&state.run(run));
+            if whose.is_some_and(|its| its.previews.is_none() && its.repository.key == *repo) {
                 return Self::of(state, run).map(Some);
             }
         }
@@ -77,7 +78,12 @@ impl FoundRun {
 
     /// The repository that it works on; none where its plan says none, or cannot be read.
     pub fn repo(&self) -> Option<RepoKey> {
-        repo_of(&self.path)
+        whose(&self.path).map(|its| its.repository.key)
+    }
+
+    /// Whether it only shows what a task of another run has made: nobody misses it.
+    pub fn is_preview(&self) -> bool {
+        whose(&self.path).is_some_and(|its| its.previews.is_some())
     }
 
     /// Reads a JSON file of its directory, of version `newest` or older.
@@ -118,18 +124,21 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, newest: u32) -> Result<T, Jou
     }
 }
 
-fn repo_of(directory: &Path) -> Option<RepoKey> {
-    #[derive(Deserialize)]
-    struct Plan {
-        repository: Repository,
-    }
-    #[derive(Deserialize)]
-    struct Repository {
-        key: RepoKey,
-    }
+/// What of its plan says whose a run is.
+#[derive(Deserialize)]
+struct Whose {
+    repository: Repository,
+    previews: Option<RunId>,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    key: RepoKey,
+}
+
+fn whose(directory: &Path) -> Option<Whose> {
     let text = fs::read(directory.join("plan.json")).ok()?;
-    let plan: Plan = serde_json::from_slice(&text).ok()?;
-    Some(plan.repository.key)
+    serde_json::from_slice(&text).ok()
 }
 
 /// The lock is shared for the moment of looking, so that those who look do not see each other.

@@ -103,6 +103,7 @@ fn take(tasks: &mut HashMap<TaskId, TaskProgress>, event: Event) {
         }
         EventKind::Usage { usage } => entry.usage = Some(usage),
         EventKind::Ports { ports } => entry.ports = ports,
+        EventKind::Answers { port } => entry.ports = vec![port],
         EventKind::Retry { report, .. } => {
             entry.phase = TaskPhase::Waiting;
             entry.since = Some(at);

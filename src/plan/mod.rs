@@ -8,6 +8,7 @@ mod capacity;
 pub mod graph;
 mod ground;
 pub mod image;
+mod preview;
 mod repeat;
 pub mod runtime;
 pub mod select;
@@ -30,6 +31,7 @@ use crate::secrets::SecretString;
 use crate::spec::{CollectLimitsSpec, Diagnostic, Diagnostics, RunSpec, TaskSpec, did_you_mean};
 
 pub use graph::OrderPlan;
+pub use preview::PreviewPlan;
 pub use repeat::{RepeatError, RepeatInputs, fill, has_runtime, repeat};
 pub use services::{
     Dependency, POD_MEMORY, ServicePlan, SnapshotPlan, check_snapshots, has_snapshots,
@@ -136,6 +138,9 @@ pub struct RunPlan {
     /// The remote on which claims are taken too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims_remote: Option<String>,
+    /// The run whose result its task only shows, see [`Self::preview_of`]: nothing of it is collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previews: Option<RunId>,
     /// The tasks, in the order of the spec.
     pub tasks: Vec<TaskPlan>,
     /// In which order they can run.
@@ -275,6 +280,9 @@ pub struct TaskPlan {
     /// How many attempts at most go on from a result that failed that.
     #[serde(default)]
     pub feedback: u32,
+    /// How people start what it has made, to look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewPlan>,
     /// What it goes on from, where another run has made that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continues>,
@@ -469,6 +477,7 @@ pub fn plan(spec: &RunSpec, inputs: PlanInputs<'_>) -> Result<RunPlan, Diagnosti
         secrets: secrets.collect(),
         collect_limits: collect_limits(&spec.collect.limits),
         claims_remote: spec.claims.remote.clone(),
+        previews: None,
         run: inputs.run,
         repository: inputs.repository,
         tasks,

@@ -90,7 +90,7 @@ pub fn repeat(plan: RunPlan, inputs: RepeatInputs<'_>) -> Result<RunPlan, Repeat
     let engine = inputs.engine.beside_proxy(plan.tasks.iter().any(has_list));
     let mut tasks = Vec::new();
     for mut task in plan.tasks.into_iter().filter(selected) {
-        if !task.moves_branch() {
+        if plan.previews.is_none() && !task.moves_branch() {
             task.branch = renamed(&task.branch, &plan.run, &inputs.run);
             refuse_taken(&task, inputs.branches)?;
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    EngineCapacity, Lines, TaskPlan, VerifyImage, VerifyPlan, Work, branches, capacity, image,
-    runtime, services,
+    EngineCapacity, Lines, PreviewPlan, TaskPlan, VerifyImage, VerifyPlan, Work, branches,
+    capacity, image, runtime, services,
 };
 use crate::engine::config::{ImageRequest, Limits, PullPolicy};
 use crate::id::{ImageRef, RunId};
@@ -97,6 +97,10 @@ impl Planner<'_> {
             artifacts: task.artifacts.clone(),
             verify: task.verify.as_ref().map(|v| verify(task, v, timeout)),
             feedback: task.feedback.unwrap_or_default(),
+            preview: task.preview.as_ref().map(|preview| PreviewPlan {
+                run: preview.run.value.clone(),
+                port: preview.port,
+            }),
             continues: None,
             lines: self.lines(),
         })

@@ -96,6 +96,10 @@ impl Progress {
                     self.print(&format!("{} of {task} {port}", padded("port")));
                 }
             }
+            (EventKind::Answers { port }, Some(task)) => {
+                let (word, link) = (paint.good(&padded("preview")), port.link());
+                self.note(&format!("{word} of {task} at {}", paint.strong(&link)));
+            }
             (EventKind::Warning { message }, task) => {
                 let task = task.as_ref().map(|t| format!("{t}: ")).unwrap_or_default();
                 let word = paint.careful("warning:");
@@ -134,6 +138,7 @@ impl Progress {
                 | EventKind::Slow
                 | EventKind::Setup { .. }
                 | EventKind::Ports { .. }
+                | EventKind::Answers { .. }
                 | EventKind::OutOfDisk { .. }
                 | EventKind::OutOfBudget { .. }
                 | EventKind::EgressDenied { .. }

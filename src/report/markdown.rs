@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use super::egress::denied;
 use super::forecast::{self, is_news};
-use super::summary::{SKIPPED_PATHS_SHOWN, limit, peak, totals};
-use super::words::{self, allowed, amount, attempt_verdict, cause, time, verdict, work};
+use super::summary::{SKIPPED_PATHS_SHOWN, is_created, limit, peak, totals};
+use super::words::{self, allowed, amount, attempt_verdict, cause, quoted, time, verdict, work};
 use super::{Hints, Paint};
 use crate::event::{BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport};
 use crate::id::task_directory;
@@ -54,6 +54,8 @@ fn render(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Resul
         row(text, task, hints)?;
     }
     secrets(text, run)?;
+    ports(text, run)?;
+    previews(text, run, hints)?;
     let mut failed = run.tasks.iter().filter(|task| !task.is_good());
     for task in failed.by_ref() {
         failure(text, task, hints)?;
@@ -86,6 +88,38 @@ fn secrets(text: &mut String, run: &RunSummary) -> std::fmt::Result {
         return Ok(());
     }
     writeln!(text, "\nGranted secrets: {}.", granted.join("; "))
+}
+
+/// Where people reached what tasks served.
+fn ports(text: &mut String, run: &RunSummary) -> std::fmt::Result {
+    let served = run.tasks.iter().filter(|task| !task.ports.is_empty());
+    let served = served.map(|task| {
+        let ports: Vec<String> = task.ports.iter().map(ToString::to_string).collect();
+        format!("{} {}", code(task.task.as_str()), code(&ports.join(", ")))
+    });
+    let served: Vec<String> = served.collect();
+    if served.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nPorts, while they ran: {}.", served.join("; "))
+}
+
+/// What starts results again.
+fn previews(text: &mut String, run: &RunSummary, hints: &Hints) -> std::fmt::Result {
+    let created = |task: &&TaskReport| task.branch.as_ref().is_some_and(is_created);
+    let shown = run
+        .tasks
+        .iter()
+        .filter(|task| hints.previews.contains(&task.task));
+    let commands = shown.filter(created).map(|task| {
+        let command = format!("agent-run preview {} --run {}", quoted(&task.task), run.run);
+        code(&command)
+    });
+    let commands: Vec<String> = commands.collect();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nA look at results: {}.", commands.join("; "))
 }
 
 /// Which results fit together, where there is something to say.

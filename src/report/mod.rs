@@ -13,6 +13,7 @@ mod junit;
 mod live;
 mod markdown;
 mod paint;
+mod preview;
 mod summary;
 mod table;
 mod tail;
@@ -33,6 +34,7 @@ pub use junit::junit;
 pub use live::Progress;
 pub use markdown::markdown;
 pub use paint::Paint;
+pub use preview::preview;
 pub use summary::{Hints, Limit, Limits, summary};
 pub use table::Table;
 pub use words::{

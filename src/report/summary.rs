@@ -1,6 +1,6 @@
 //! What became of a run, and what to type next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use super::Paint;
@@ -28,6 +28,8 @@ pub struct Hints {
     pub base: String,
     /// The limits of the tasks.
     pub limits: HashMap<TaskId, Limits>,
+    /// The tasks whose work `agent-run preview` starts again.
+    pub previews: HashSet<TaskId>,
 }
 
 /// Limits of a task, as the spec would write them.
@@ -179,7 +181,7 @@ fn logs(text: &mut String, attempt: &TaskReport) -> std::fmt::Result {
     Ok(())
 }
 
-fn is_created(report: &BranchReport) -> bool {
+pub(super) fn is_created(report: &BranchReport) -> bool {
     matches!(report.result, BranchResult::Created { .. })
 }
 
@@ -435,6 +437,9 @@ fn next(
     {
         let base = task.base.as_ref().map_or(&*hints.base, |base| base.short());
         writeln!(text, "  git log -p {base}..{branch}")?;
+        if hints.previews.contains(&task.task) {
+            writeln!(text, "  agent-run preview {}", quoted(&task.task))?;
+        }
         if task.is_good() {
             writeln!(text, "  git merge {branch}")?;
         }

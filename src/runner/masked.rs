@@ -52,6 +52,7 @@ impl Masks<'_> {
             | EventKind::Phase { .. }
             | EventKind::Usage { .. }
             | EventKind::Ports { .. }
+            | EventKind::Answers { .. }
             | EventKind::Slow
             | EventKind::OutOfDisk { .. }
             | EventKind::OutOfBudget { .. }

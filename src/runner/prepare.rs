@@ -10,7 +10,7 @@ use crate::collect::{self, ExtentError};
 use crate::engine::config::{Mount, NetworkAttachment};
 use crate::engine::{Engine, EngineInfo};
 use crate::git::GitError;
-use crate::id::{AttemptId, CommitId};
+use crate::id::{AttemptId, CommitId, Role};
 use crate::plan::{NetworkMode, TaskPlan, Work};
 use crate::workspace::{PreparedPaths, SharedCheckout, Start, Timing, Workspace, WorkspaceRequest};
 
@@ -82,8 +82,8 @@ pub(super) struct Beginning {
     pub(super) feedback: Option<String>,
     /// What its agent goes on with.
     pub(super) session: Option<PathBuf>,
-    /// Whether it is of a check, whose work is not collected.
-    pub(super) is_check: bool,
+    /// What its container is for; the task itself where that is not said.
+    pub(super) role: Option<Role>,
 }
 
 /// Pins the run's base, then makes the attempt's directories, or those of its check.
@@ -101,7 +101,7 @@ pub(super) fn make_workspace<E: Engine>(
             start: beginning.start.as_ref(),
             feedback: beginning.feedback.as_deref(),
             session: beginning.session.as_deref(),
-            is_check: beginning.is_check,
+            role: beginning.role.unwrap_or(request.role),
             prepared,
             ..*request
         })
@@ -180,7 +180,7 @@ pub(super) fn workspace_request<E: Engine, T>(
         shared: None,
         feedback: None,
         session: None,
-        is_check: false,
+        role: Role::Task,
         prepared: PreparedPaths::default(),
         owner: user.owner,
         author: (&author.name, &author.email),

@@ -5,6 +5,7 @@
 
 mod budget;
 mod make;
+mod preview;
 mod stop;
 mod take_up;
 mod verify;
@@ -112,6 +113,8 @@ struct Life<'a, E: Engine> {
     services: Services<E>,
     /// What its services hold when it begins.
     snapshots: OnceLock<Snapshots>,
+    /// Whether people reach a preview; else why they never did.
+    reached: OnceLock<Result<(), String>>,
     branch: Option<BranchReport>,
     artifacts: Option<ArtifactsReport>,
     agent: Option<AgentReport>,
@@ -161,6 +164,7 @@ impl<'a, E: Engine> Life<'a, E> {
             setup_log: None,
             services: Services::none(shared),
             snapshots: OnceLock::new(),
+            reached: OnceLock::new(),
             branch: None,
             artifacts: None,
             agent: None,
@@ -172,6 +176,9 @@ impl<'a, E: Engine> Life<'a, E> {
 
 impl<E: Engine> Life<'_, E> {
     async fn live(&mut self) -> Result<TaskOutcome, StepError> {
+        if self.shared.context.plan.previews.is_some() {
+            return self.preview().await;
+        }
         if let Some(left) = self.shared.past.left.get(&self.task.id)
             && left.attempt == self.attempt.number
             && let Some(outcome) = self.take_up(left).await?
@@ -251,8 +258,13 @@ impl<E: Engine> Life<'_, E> {
 
     /// Enters a phase; what is done in it is done once that is on the disk.
     async fn enter(&mut self, phase: TaskPhase) -> Result<(), StepError> {
-        if self.role != Role::Task {
+        let is_one = match self.role {
             // All of a check is one phase of its task.
+            Role::Verify => false,
+            Role::Preview => phase != TaskPhase::Collecting,
+            _ => true,
+        };
+        if !is_one {
             return Ok(());
         }
         self.leave_phase(phase);
@@ -407,6 +419,7 @@ impl<E: Engine> Life<'_, E> {
             () = tokio::time::sleep_until(started + self.task.timeout) => (Some(StoppedBy::Deadline), None),
             used = &mut disk => (Some(StoppedBy::Disk(used)), None),
             by = self.budget_used_up(&workspace) => (Some(by), None),
+            by = self.never_reached(started) => (Some(by), None),
             never = self.tell_when_slow() => match never {},
             () = stops.asked(Urgency::Graceful) => (Some(StoppedBy::Shutdown), None),
         };

@@ -89,6 +89,7 @@ pub const TASK_KEYS: &[&str] = &[
     "artifacts",
     "verify",
     "feedback",
+    "preview",
 ];
 
 /// Keys of an entry of `agents` besides those of a task.
@@ -127,6 +128,7 @@ pub const INNER_KEYS: &[(&str, &[&str])] = &[
     ("HealthcheckParts", HEALTHCHECK_KEYS),
     ("HistoryDepth", HISTORY_KEYS),
     ("MatrixParts", MATRIX_KEYS),
+    ("PreviewForm", PREVIEW_KEYS),
     ("PromptFile", PROMPT_KEYS),
     ("RetryParts", RETRY_KEYS),
     ("SecretForm", SECRET_KEYS),
@@ -172,6 +174,7 @@ pub(super) const HEALTHCHECK_KEYS: &[&str] = &[
 ];
 pub(super) const HISTORY_KEYS: &[&str] = &["depth"];
 pub(super) const MATRIX_KEYS: &[&str] = &["include", "exclude"];
+pub(super) const PREVIEW_KEYS: &[&str] = &["run", "port"];
 pub(super) const PROMPT_KEYS: &[&str] = &["file"];
 pub(super) const RETRY_KEYS: &[&str] = &["max", "when", "exit_codes", "backoff"];
 pub(super) const SECRET_KEYS: &[&str] = &["environment", "file", "command"];

@@ -16,6 +16,7 @@ mod matrix;
 mod merge;
 mod model;
 mod ports;
+mod preview;
 mod reader;
 mod resolved;
 mod retry;
@@ -46,6 +47,7 @@ pub use model::{
     RetryCause, RunSpec, SecretGrant, SecretOrigin, SetupSpec, SetupUser, TaskBase, TaskSpec,
     Touches, When, WorkspaceMode,
 };
+pub use preview::PreviewSpec;
 pub use resolved::resolved;
 pub use retry::MOST_RETRIES;
 pub use schema::schema;

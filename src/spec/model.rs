@@ -11,6 +11,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::preview::PreviewSpec;
 use super::schema;
 use super::services::ServicesSpec;
 use super::source::{At, SourceFile};
@@ -232,6 +233,9 @@ pub struct TaskSpec {
     /// How many attempts go on from a result that failed `verify`, told why. Default: none.
     #[schemars(range(max = 10))]
     pub feedback: Option<u32>,
+    /// How `agent-run preview` starts what the task has made, for people to look at. Default: not at all.
+    #[schemars(with = "Option<schema::PreviewForm>")]
+    pub preview: Option<PreviewSpec>,
 }
 
 /// Where claims are taken besides the repository.

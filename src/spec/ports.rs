@@ -23,13 +23,23 @@ pub(super) fn ports(reader: &mut Reader<'_>, task: Fields<'_>) -> Vec<Publish> {
             ports.push(port.value);
         }
     }
+    let refused = refused(reader, task).filter(|_| !ports.is_empty());
+    if let Some((what, hint)) = refused {
+        reader.problem(field.span(), format!("`ports` in a task {what}"), hint);
+    }
+    ports
+}
+
+/// Why nobody would reach a port of such a task, if nobody would, and what to do about it.
+pub(super) fn refused(
+    reader: &mut Reader<'_>,
+    task: Fields<'_>,
+) -> Option<(&'static str, &'static str)> {
     let mode = task.get("network_mode");
     let mode = mode.and_then(|f| reader.raw(f, "a word"));
     let runtime = task.get("runtime");
     let runtime = runtime.and_then(|f| reader.raw(f, "a name"));
-    let refused = if ports.is_empty() {
-        None
-    } else if mode == Some("none") {
+    if mode == Some("none") {
         let hint = "keep one: a task without a network is reached by nobody";
         Some(("with `network_mode: none`", hint))
     } else if task.get("egress").is_some() {
@@ -41,14 +51,10 @@ pub(super) fn ports(reader: &mut Reader<'_>, task: Fields<'_>) -> Vec<Publish> {
         Some(("with gVisor as its `runtime`", hint))
     } else {
         None
-    };
-    if let Some((what, hint)) = refused {
-        reader.problem(field.span(), format!("`ports` in a task {what}"), hint);
     }
-    ports
 }
 
-fn port(text: &str) -> Result<Publish, BadValue> {
+pub(super) fn port(text: &str) -> Result<Publish, BadValue> {
     let hint = "write a port of the task, such as 3000, or `0.0.0.0::3000` for all who reach the engine's machine";
     let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if protocol != "tcp" {

@@ -171,7 +171,7 @@ impl Writer<'_> {
         match entry.key.as_str() {
             "run" | "environment" => self.value(entry, Texts::AsWritten),
             "prompt" | "setup" | "verify" if is_text => self.value(entry, Texts::AsWritten),
-            "setup" | "verify" => self.inner(entry, (&["run"], Texts::AsWritten)),
+            "preview" | "setup" | "verify" => self.inner(entry, (&["run"], Texts::AsWritten)),
             "command" | "entrypoint" | "args" if is_text => self.words(entry),
             "build" if is_text => self.value(entry, Texts::Paths),
             "build" => self.inner(entry, (&["context"], Texts::Paths)),

@@ -436,6 +436,17 @@ pub(super) struct VerifyParts {
 }
 
 #[derive(JsonSchema)]
+#[schemars(transform = object)]
+#[expect(dead_code, reason = "a form of the file")]
+pub(super) struct PreviewForm {
+    /// A script for `sh -eu`, or for the interpreter that its first line names. Never interpolated.
+    run: String,
+    /// The TCP port that it listens on, as one of `ports`: `3000`, or `0.0.0.0::3000` for others than
+    /// those at the engine's machine.
+    port: Scalar,
+}
+
+#[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a form of the file")]
 pub(super) enum SetupForm {

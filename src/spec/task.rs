@@ -15,6 +15,7 @@ use super::model::{
     TaskSpec, Touches, When, WorkspaceMode,
 };
 use super::ports::ports;
+use super::preview::preview;
 use super::reader::{Field, Fields, Reader};
 use super::retry::retry;
 use super::runtime;
@@ -182,6 +183,7 @@ fn read_keys(
         artifacts: fields.get("artifacts").and_then(|f| artifacts(reader, f)),
         verify,
         feedback: feedback(reader, fields, id.is_none()),
+        preview: preview(reader, fields),
         id: id?,
     })
 }

@@ -79,9 +79,9 @@ pub struct WorkspaceRequest<'a> {
     pub shared: Option<&'a SharedCheckout>,
     /// What the task is told of the result that it goes on from, at `/agent/feedback.txt`.
     pub feedback: Option<&'a str>,
-    /// Whether it is of a check of the attempt's result: its directory is in the attempt's, and
-    /// nothing is handed off.
-    pub is_check: bool,
+    /// What its container is for: where that is not the task itself, its directory is in the attempt's,
+    /// and nothing is handed off.
+    pub role: Role,
     /// What of it was prepared.
     pub prepared: PreparedPaths<'a>,
     /// The container's uid and gid, where the runner is root and gives its files away.
@@ -111,13 +111,9 @@ pub struct WorkspaceRequest<'a> {
 }
 
 impl WorkspaceRequest<'_> {
-    /// What the container is for.
-    fn role(&self) -> Role {
-        if self.is_check {
-            Role::Verify
-        } else {
-            Role::Task
-        }
+    /// Whether what is written in it comes back.
+    fn is_handed_off(&self) -> bool {
+        self.role == Role::Task
     }
 }
 
@@ -154,10 +150,10 @@ impl Workspace {
     /// Makes the attempt's directories and checks the base out. On failure what was made stays,
     /// to be removed with [`remove`] like any other attempt.
     pub fn create(request: &WorkspaceRequest<'_>) -> Result<Self, WorkspaceError> {
-        let directory = if request.is_check {
-            request.state.check(request.attempt)
-        } else {
+        let directory = if request.is_handed_off() {
             request.state.attempt(request.attempt)
+        } else {
+            request.state.check(request.attempt)
         };
         make_private(&request.state.run(&request.attempt.run))?;
         make_new(&directory)?;
@@ -460,7 +456,7 @@ fn mounted_files<'a>(
         (
             "handoff",
             "/agent/handoff",
-            (!request.is_check).then_some(HANDOFF),
+            request.is_handed_off().then_some(HANDOFF),
         ),
         ("script", "/agent/script", request.script),
         ("prompt.md", "/agent/prompt.md", request.prompt),

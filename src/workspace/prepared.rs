@@ -115,7 +115,7 @@ impl Workspace {
     }
 
     fn take(&mut self, request: &WorkspaceRequest<'_>, prepared: PreparedPaths<'_>) {
-        let (state, attempt, role) = (request.state, request.attempt, request.role());
+        let (state, attempt, role) = (request.state, request.attempt, request.role);
         for (index, PreparedPath { source, path }) in prepared.paths.iter().enumerate() {
             let own = own(&self.directory, index);
             if prepared.as_copies {

@@ -1,6 +1,6 @@
 //! A run that has ended, as the reports of it are tested with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use agent_run::event::{RunSummary, TaskReport, Usage};
@@ -47,5 +47,6 @@ pub fn hints(run: &RunSummary) -> Hints {
     Hints {
         base: "main".into(),
         limits: limits.collect::<HashMap<_, _>>(),
+        previews: HashSet::new(),
     }
 }

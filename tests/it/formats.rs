@@ -326,6 +326,7 @@ fn every_event_follows_its_schema_and_is_read_again() {
         EventKind::Ports {
             ports: vec![port()],
         },
+        EventKind::Answers { port: port() },
         EventKind::OutOfDisk {
             used_bytes: 11 << 30,
         },

@@ -1,9 +1,11 @@
 //! The summary as Markdown: what it says, and that nothing of an agent's can say more than words.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use agent_run::event::{
-    ArtifactsReport, BranchReport, BranchResult, RunSummary, StopReason, TaskOutcome, TaskReport,
+    ArtifactsReport, BranchReport, BranchResult, PublishedPort, RunSummary, StopReason,
+    TaskOutcome, TaskReport,
 };
 use agent_run::report::markdown;
 use insta::assert_snapshot;
@@ -81,6 +83,34 @@ fn every_ending() {
     run.stopped = Some(StopReason::Interrupted);
     run.teardown_errors = vec!["network n".into()];
     assert_snapshot!(show(&run));
+}
+
+#[test]
+fn ports_and_previews() {
+    let mut web = task("web[n=1]", TaskOutcome::Succeeded, created("web"));
+    web.ports = vec![PublishedPort {
+        port: 3000,
+        address: Ipv4Addr::UNSPECIFIED,
+        host_port: 49153,
+    }];
+    let same = task("same", TaskOutcome::Succeeded, BranchResult::NoChange);
+    let run = run(vec![web, same]);
+    let mut hints = hints(&run);
+    assert!(!markdown(&run, &hints).contains("A look at"));
+    hints.previews = run.tasks.iter().map(|task| task.task.clone()).collect();
+    let text = markdown(&run, &hints);
+    let words: String = Parser::new(&text)
+        .filter_map(|event| match event {
+            Event::Text(text) => Some(text.into_string()),
+            _ => None,
+        })
+        .collect();
+    for told in [
+        "Ports, while they ran: web[n=1] 3000 at http://127.0.0.1:49153.",
+        "A look at results: agent-run preview 'web[n=1]' --run 261120-101500-abcd.",
+    ] {
+        assert!(words.contains(told), "{words}");
+    }
 }
 
 /// Signs of Markdown, of HTML, of tables, of GitHub; escapes; line ends of every kind.

@@ -1,6 +1,6 @@
 //! What a run says at its end, for every way in which a task can end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use agent_run::event::{
@@ -68,6 +68,7 @@ fn show_stopped(tasks: Vec<TaskReport>, stopped: Option<StopReason>) -> String {
             ("slow".parse().unwrap(), limits.clone()),
             ("child".parse().unwrap(), limits),
         ]),
+        previews: HashSet::new(),
     };
     let run = RunSummary {
         run: "261120-101500-abcd".parse().unwrap(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::duration;
 use crate::id::RunId;
-use crate::spec::units;
 
 /// What `clean` takes.
 #[derive(Debug, Args)]
@@ -39,9 +39,4 @@ pub struct CleanArgs {
     /// Show what would be removed, and remove nothing
     #[arg(short = 'n', long, env = "AGENT_RUN_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let told = |bad: units::BadValue| format!("it {}: {}", bad.problem, bad.hint);
-    units::duration(text).map_err(told)
 }

@@ -39,7 +39,7 @@ pub struct ProfileArgs {
 }
 
 /// What the command line says in place of the spec.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OverArgs {
     /// Tasks that run at once [default: what the engine's CPUs and memory allow]
     #[arg(short, long, value_name = "N", env = "AGENT_RUN_JOBS", value_parser = clap::value_parser!(u16).range(1..))]

@@ -98,11 +98,8 @@ impl Check {
     }
 
     /// The pauses between checks until the first that passes.
-    pub(super) fn pauses(&self) -> impl Iterator<Item = Duration> {
-        let most = self.pace;
-        std::iter::successors(Some(PACE.0.min(most)), move |pause| {
-            Some((*pause * 2).min(most))
-        })
+    pub(super) fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        pauses_up_to(self.pace)
     }
 
     /// Whether it has something to ask for while the service runs.
@@ -133,8 +130,8 @@ impl Check {
                 self.run(engine, &container, &config).await
             }
             How::All(ports) | How::Any(ports) => {
-                let open = open_ports(engine, &served.pod_name()).await?;
-                let is_open = |port: &&u16| open.contains(port);
+                let open = sockets(engine, &served.pod_name()).await?;
+                let is_open = |port: &&u16| open.iter().any(|socket| socket.port == **port);
                 let passed = match &self.how {
                     How::All(ports) => ports.iter().all(|port| is_open(&port)),
                     _ => ports.iter().any(|port| is_open(&port)),
@@ -188,6 +185,56 @@ impl Check {
     }
 }
 
+/// The pauses between two looks at what nobody has a `healthcheck` for.
+pub(in crate::runner) fn pauses() -> impl Iterator<Item = Duration> {
+    pauses_up_to(PACE.1)
+}
+
+fn pauses_up_to(most: Duration) -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(PACE.0.min(most)), move |pause| {
+        Some((*pause * 2).min(most))
+    })
+}
+
+/// Who reaches a port of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::runner) enum Reach {
+    /// Nobody: nothing listens.
+    Closed,
+    /// What is in its pod.
+    Loopback,
+    /// Whoever reaches the pod.
+    Open,
+}
+
+/// Looks who reaches a port of a task.
+///
+/// # Errors
+/// Those of the engine: the pod may not run.
+pub(in crate::runner) async fn reach<E: Engine>(
+    served: Served<'_, E>,
+    port: u16,
+) -> Result<Reach, EngineError> {
+    let engine = &*served.shared.context.engine;
+    let mut sockets = sockets(engine, &served.pod_name()).await?;
+    sockets.retain(|socket| socket.port == port);
+    Ok(if sockets.iter().any(|socket| !socket.is_local) {
+        Reach::Open
+    } else if sockets.is_empty() {
+        Reach::Closed
+    } else {
+        Reach::Loopback
+    })
+}
+
+/// A socket that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Socket {
+    port: u16,
+    /// Whether it does so on the loopback alone.
+    is_local: bool,
+}
+
 /// The exit code of a command in a container, and the end of what it wrote.
 async fn executed<E: Engine>(
     engine: &E,
@@ -206,8 +253,8 @@ async fn executed<E: Engine>(
     Ok((engine.exec_exit(&session.id).await?, output))
 }
 
-/// The TCP ports on which something listens in a pod.
-async fn open_ports<E: Engine>(engine: &E, pod: &str) -> Result<Vec<u16>, EngineError> {
+/// The TCP sockets that listen in a pod.
+async fn sockets<E: Engine>(engine: &E, pod: &str) -> Result<Vec<Socket>, EngineError> {
     let words = ["/bin/cat", "/proc/net/tcp", "/proc/net/tcp6"];
     let config = ExecConfig {
         command: words.map(str::to_owned).to_vec(),
@@ -219,17 +266,27 @@ async fn open_ports<E: Engine>(engine: &E, pod: &str) -> Result<Vec<u16>, Engine
     Ok(listening(&String::from_utf8_lossy(&table)))
 }
 
-/// The ports of the listening sockets of a table of the kernel (proc(5), `/proc/net/tcp`).
-fn listening(table: &str) -> Vec<u16> {
-    let port = |line: &str| {
+/// The listening sockets of a table of the kernel (proc(5), `/proc/net/tcp`).
+fn listening(table: &str) -> Vec<Socket> {
+    let socket = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
-        let (_, port) = words.next()?.rsplit_once(':')?;
+        let (address, port) = words.next()?.rsplit_once(':')?;
         let state = words.nth(1)?;
-        u16::from_str_radix(port, 16)
-            .ok()
-            .filter(|_| state == LISTENS)
+        let socket = Socket {
+            port: u16::from_str_radix(port, 16).ok()?,
+            is_local: is_local(address),
+        };
+        (state == LISTENS).then_some(socket)
     };
-    table.lines().filter_map(port).collect()
+    table.lines().filter_map(socket).collect()
+}
+
+/// Whether an address of that table, words of four bytes as a little-endian machine has them, is one of
+/// the loopback: 127.0.0.0/8, that in IPv6, or `::1`.
+fn is_local(address: &str) -> bool {
+    let of_v4 = address.strip_prefix("0000000000000000FFFF0000");
+    let of_v4 = of_v4.unwrap_or(address);
+    (of_v4.len() == 8 && of_v4.ends_with("7F")) || address == "00000000000000000000000001000000"
 }
 
 #[cfg(test)]
@@ -245,7 +302,28 @@ mod tests {
   sl  local_address                         remote_address                        st tx_queue
    0: 00000000000000000000000000000000:1538 00000000000000000000000000000000:0000 0A 00000000
 ";
-        assert_eq!(listening(table), [8000, 5432]);
+        let ports = |table| -> Vec<_> {
+            let sockets = listening(table).into_iter();
+            sockets
+                .map(|socket| (socket.port, socket.is_local))
+                .collect()
+        };
+        assert_eq!(ports(table), [(8000, false), (5432, false)]);
+        let local = "\
+   0: 0100007F:1F40 00000000:0000 0A
+   1: 00000000000000000000000001000000:1F41 0:0 0A
+   2: 0000000000000000FFFF00000100007F:1F42 0:0 0A
+   3: 0000000000000000FFFF0000050011AC:1F43 0:0 0A
+   4: 7F000001:1F44 0:0 0A
+";
+        let wanted = [
+            (8000, true),
+            (8001, true),
+            (8002, true),
+            (8003, false),
+            (8004, false),
+        ];
+        assert_eq!(ports(local), wanted);
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl<E: Engine> Served<'_, E> {
     }
 }
 
+pub(super) use health::{Reach, pauses, reach};
 pub(super) use watch::take_up;
 
 /// How a container is attached to the world, and to its services, which are ready then; or are not, if the

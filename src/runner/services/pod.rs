@@ -4,7 +4,7 @@ use super::{SERVICES, Served, Services, config, failed, image};
 use crate::engine::config::{BuildConfig, ImageRequest, NetworkAttachment, Publish, PullPolicy};
 use crate::engine::{Engine, EngineError, PublishedAt};
 use crate::event::{EventKind, PublishedPort};
-use crate::id::ImageRef;
+use crate::id::{ImageRef, Role};
 use crate::plan::TaskPlan;
 use crate::runner::StepError;
 use crate::runner::places::started;
@@ -99,10 +99,11 @@ pub(super) async fn published<E: Engine>(
         .iter()
         .map(at)
         .collect::<Result<_, StepError>>()?;
-    let kind = EventKind::Ports {
-        ports: ports.clone(),
-    };
-    shared.event(Some(&task.id), kind);
+    // That of a preview is told once it answers.
+    if served.role != Role::Preview {
+        let ports = ports.clone();
+        shared.event(Some(&task.id), EventKind::Ports { ports });
+    }
     Ok(ports)
 }
 

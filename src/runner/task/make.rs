@@ -264,7 +264,7 @@ impl<E: Engine> Life<'_, E> {
             start,
             feedback: Some(blocking(move || feedback(&from, &log)).await),
             session,
-            is_check: false,
+            role: None,
         })
     }
 }

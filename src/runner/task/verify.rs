@@ -4,7 +4,6 @@
 //! attempt goes on from it. Nothing that the check writes comes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,7 +11,7 @@ use super::{Life, failed};
 use crate::engine::Engine;
 use crate::event::{BranchResult, TaskOutcome, TaskPhase, VerifyReport};
 use crate::id::{CommitId, Role};
-use crate::plan::{TaskPlan, VerifyPlan, Work};
+use crate::plan::{TaskPlan, VerifyPlan};
 use crate::runner::container::volume_names;
 use crate::runner::images::PreparedImage;
 use crate::runner::outcome::outcome;
@@ -22,9 +21,6 @@ use crate::runner::stops::Urgency;
 use crate::runner::user::ContainerUser;
 use crate::runner::{StepError, blocking, collector, services};
 use crate::workspace::{self, Workspace};
-
-/// What the wrapper may take to end, after the script: nothing is handed off.
-const LAST_STEPS: Duration = Duration::from_secs(1);
 
 impl<E: Engine> Life<'_, E> {
     /// Whether the result of an attempt that ended so is to be checked.
@@ -135,25 +131,15 @@ fn check_of(task: &TaskPlan, plan: &VerifyPlan) -> TaskPlan {
     let own = plan.image.as_ref().map(|image| image.request.clone());
     TaskPlan {
         image: own.unwrap_or_else(|| task.image.clone()),
-        work: Work::Script(plan.run.clone()),
-        entrypoint: None,
-        agent: None,
-        prompt: None,
-        cache: Vec::new(),
         ports: Vec::new(),
         secrets: plan.secrets.clone(),
-        timeout: plan.timeout,
-        slow_after: plan.timeout,
-        handoff_timeout: LAST_STEPS,
-        artifacts: None,
-        verify: None,
-        ..task.clone()
+        ..task.beside(plan.run.clone(), plan.timeout)
     }
 }
 
 /// The life of a check, which has the task's place in all but its containers.
 impl<E: Engine> Life<'_, E> {
-    async fn check(
+    pub(super) async fn check(
         &mut self,
         commit: &CommitId,
         base: CommitId,
@@ -172,7 +158,7 @@ impl<E: Engine> Life<'_, E> {
         self.remains.containers = self.served().containers();
         let beginning = Beginning {
             start,
-            is_check: true,
+            role: Some(self.role),
             ..Beginning::default()
         };
         let (proof, workspace, network) = tokio::join!(
@@ -197,7 +183,10 @@ impl<E: Engine> Life<'_, E> {
         let (stopped, exit) = self.watch(running, workspace).await;
         let exit = exit?;
         if exit.oom_killed && exit.code == 0 {
-            self.warn("one of the processes of `verify` was killed, out of memory".into());
+            let what = self.role.as_str();
+            self.warn(format!(
+                "one of the processes of `{what}` was killed, out of memory"
+            ));
         }
         Ok(outcome(stopped, exit))
     }

@@ -34,6 +34,7 @@ mod others;
 mod patterns;
 mod pipelines;
 mod ports;
+mod previews;
 mod outputs;
 mod readme;
 mod repeat;

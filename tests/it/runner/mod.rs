@@ -19,6 +19,7 @@ mod needs;
 mod outage;
 mod output;
 mod prepared;
+mod previews;
 mod proof;
 mod scene;
 mod runtime;

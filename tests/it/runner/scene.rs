@@ -196,6 +196,24 @@ impl Scene {
         self.carry_out((plan, info), record, observer).await
     }
 
+    /// Runs the preview of the task of a spec, for so long, as `preview` does.
+    pub async fn previews(
+        &self,
+        yaml: &str,
+        time: Duration,
+        observer: &mut impl Observer,
+    ) -> RunSummary {
+        let info = self.engine.info().await.unwrap();
+        let plan = self.plan(yaml, &info);
+        let task = plan.tasks.first().unwrap();
+        let plan = plan.preview_of(task, task.preview.as_ref().unwrap(), time);
+        let directory = RunDirectory::create(&self.state(), &self.run).unwrap();
+        directory.write_json("plan.json", &plan).unwrap();
+        let record = directory.journal().unwrap().into();
+        let ended = self.carry_out((plan, info), record, observer).await;
+        ended.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Goes on with a run, as `resume` does.
     pub async fn resumed(
         &self,

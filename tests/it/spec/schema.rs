@@ -92,6 +92,7 @@ fn every_key_is_read() {
         ("tasks: {u: {env_file: {", "}}}", "EnvFileParts"),
         ("tasks: {u: {secrets: [{", "}]}}", "GrantParts"),
         ("tasks: {u: {matrix: {", "}}}", "MatrixParts"),
+        ("tasks: {u: {preview: {", "}}}", "PreviewForm"),
         ("tasks: {u: {prompt: {", "}}}", "PromptFile"),
         ("tasks: {u: {retry: {", "}}}", "RetryParts"),
         ("tasks: {u: {services: {", "}}}", "ComposeFileParts"),

@@ -16,7 +16,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use agent_run::git::Repository;
-use agent_run::id::{AttemptId, CommitId, RunId};
+use agent_run::id::{AttemptId, CommitId, Role, RunId};
 use agent_run::workspace::{
     BaseStore, PreparedPaths, RemovalError, Start, Timing, Workspace, WorkspaceError,
     WorkspaceRequest, empty_trash, remove,
@@ -109,7 +109,7 @@ impl Site {
             start,
             shared: None,
             feedback: None,
-            is_check: false,
+            role: Role::Task,
             prepared: PreparedPaths::default(),
             mount_points: &[],
             owner,

@@ -139,6 +139,23 @@ tasks:
 }
 
 #[test]
+fn previews() {
+    assert_snapshot!(bad("\
+version: 1
+defaults: { run: x }
+tasks:
+  a: { preview: npm start }
+  b: { preview: {} }
+  c: { preview: { run: ' ', port: [3000] } }
+  d: { preview: { run: x, prot: 3000 } }
+  e: { preview: { run: x, port: '8080:3000' } }
+  f: { preview: { run: x, port: 3000 }, network_mode: none }
+  g: { preview: { run: x, port: 3000 }, egress: { allow: [] } }
+  h: { preview: { run: x, port: 3000 }, runtime: runsc }
+"));
+}
+
+#[test]
 fn names_of_services() {
     assert_snapshot!(bad("\
 version: 1

@@ -1,0 +1,39 @@
+//! Arguments of `claims`.
+
+use clap::{Args, Subcommand};
+
+use super::Format;
+use crate::id::ClaimKey;
+
+/// What `claims` takes.
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// What to do; they are listed if nothing is said
+    #[command(subcommand)]
+    pub action: Option<ClaimsAction>,
+    /// Those on this remote of the repository, not those here
+    #[arg(long, value_name = "REMOTE", env = "AGENT_RUN_REMOTE", global = true)]
+    pub remote: Option<String>,
+    /// How they are printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_FORMAT"
+    )]
+    pub format: Format,
+}
+
+/// What `claims` does.
+#[derive(Debug, Subcommand)]
+pub enum ClaimsAction {
+    /// Release a claim whose holder is gone
+    Release {
+        /// What is claimed
+        key: ClaimKey,
+        /// Also where its holder may still work on it: his work gets no branch then
+        #[arg(long)]
+        force: bool,
+    },
+}
