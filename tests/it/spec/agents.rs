@@ -59,7 +59,10 @@ fn each_preset_says_all_that_a_task_needs() {
         // On a command line all processes of the machine could read it, and its length is bounded.
         for (at, _) in script.match_indices("/agent/prompt.md") {
             let before = script[..at].lines().last().unwrap_or_default().trim_start();
-            assert!(["cat ", "sh -eu "].contains(&before), "{name}: {before}");
+            assert!(
+                ["cat ", "exec sh -eu "].contains(&before),
+                "{name}: {before}"
+            );
         }
         assert!(!script.contains("AGENT_PROMPT"), "{name}");
         if name == "shell" {
