@@ -32,6 +32,8 @@ const SETUP_ENTRY: &str = include_str!("setup-entry.sh");
 const SETUP_END: &str = include_str!("setup-end.sh");
 const RECORD: &str = "record.json";
 const PATHS: &str = "paths";
+/// In a place, what is kept of it.
+const KEPT: &str = "kept";
 /// The directories that the container can write in.
 const WRITTEN: [&str; 4] = ["worktree", "git", "home", "out"];
 
@@ -87,8 +89,7 @@ impl SetupPlace {
         let making = making.with_extension("making");
         remove(request.state, &making).map_err(WorkspaceError::Removal)?;
         make_private(&request.state.repo(request.repository))?;
-        let made = DirBuilder::new().mode(0o700).create(&making);
-        made.map_err(WorkspaceError::io("make", &making))?;
+        make_closed(&making)?;
         for name in WRITTEN {
             make_directory(&making.join(name))?;
         }
@@ -185,14 +186,17 @@ impl SetupPlace {
     }
 
     /// Keeps the directories that the setup made; nothing else of what it wrote in the worktree is.
-    /// The container has ended. From here on, the prepared directory is whole, also after a crash.
+    /// The container has ended. From here on, the prepared directory is whole, also after a crash; what
+    /// is left of the place is still to be removed.
     pub fn keep(
         &self,
         request: &SetupRequest<'_>,
         paths: &[WorktreePath],
         image: Option<&str>,
     ) -> Result<Prepared, KeepError> {
-        let kept = self.making.join(PATHS);
+        let whole = self.making.join(KEPT);
+        make_closed(&whole)?;
+        let kept = whole.join(PATHS);
         make_directory(&kept)?;
         let failed = |action| WorkspaceError::io(action, &self.making);
         let target = open_directory(CWD, &kept).map_err(|e| failed("open")(e.into()))?;
@@ -202,23 +206,17 @@ impl SetupPlace {
             let moved = rustix::fs::renameat(&parent, name, &target, index.as_str());
             moved.map_err(|e| failed("move a directory of")(e.into()))?;
         }
-        for entry in fs::read_dir(&self.making).map_err(failed("read"))? {
-            let path = entry.map_err(failed("read"))?.path();
-            if path != kept {
-                remove(request.state, &path).map_err(WorkspaceError::Removal)?;
-            }
-        }
         let record = Record {
             image: image.map(str::to_owned),
             paths: paths.to_vec(),
         };
         let text = serde_json::to_vec(&record).unwrap_or_default();
-        write_read_only(&self.making.join(RECORD), &text)?;
+        write_read_only(&whole.join(RECORD), &text)?;
         // A name that points at files which were never written would be believed.
         rustix::fs::syncfs(&target).map_err(|e| failed("write")(e.into()))?;
         let directory = request.state.prepared(request.repository, request.key);
         remove(request.state, &directory).map_err(WorkspaceError::Removal)?;
-        fs::rename(&self.making, &directory).map_err(failed("move"))?;
+        fs::rename(&whole, &directory).map_err(failed("move"))?;
         Ok(Prepared { directory, record })
     }
 
@@ -289,13 +287,15 @@ impl Prepared {
 
     /// The directories, and where tasks see them.
     pub fn paths(&self) -> Vec<PreparedPath> {
-        let kept = self.directory.join(PATHS);
-        let paths = self.record.paths.iter().enumerate();
-        let path = |(index, path): (usize, &WorktreePath)| PreparedPath {
-            source: kept.join(index.to_string()),
-            path: path.clone(),
-        };
-        paths.map(path).collect()
+        prepared_paths(&self.directory, &self.record.paths)
+    }
+
+    /// The same of what is not prepared yet: nothing is there.
+    pub fn expected(
+        (state, repository, key): (&StateDir, &RepoKey, &str),
+        paths: &[WorktreePath],
+    ) -> Vec<PreparedPath> {
+        prepared_paths(&state.prepared(repository, key), paths)
     }
 
     /// Notes that a run uses it, until the run's views are released, and when.
@@ -310,6 +310,15 @@ impl Prepared {
             .and_then(|file| file.set_modified(SystemTime::now()))
             .map_err(WorkspaceError::io("write", stamp))
     }
+}
+
+fn prepared_paths(directory: &Path, paths: &[WorktreePath]) -> Vec<PreparedPath> {
+    let kept = directory.join(PATHS);
+    let path = |(index, path): (usize, &WorktreePath)| PreparedPath {
+        source: kept.join(index.to_string()),
+        path: path.clone(),
+    };
+    paths.iter().enumerate().map(path).collect()
 }
 
 /// Held while something is prepared, or removed; flock(2) on a file beside it.
@@ -349,6 +358,12 @@ impl PreparedLock {
         let _ = fs::remove_file(&self.path);
         drop(self.file);
     }
+}
+
+/// Makes a directory that nobody else may enter.
+fn make_closed(directory: &Path) -> Result<(), WorkspaceError> {
+    let made = DirBuilder::new().mode(0o700).create(directory);
+    made.map_err(WorkspaceError::io("make", directory))
 }
 
 /// Whether `error` says that something is not there.
