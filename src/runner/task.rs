@@ -4,6 +4,7 @@
 //! disk is handed to `teardown`, which goes on after the slot is free again.
 
 mod budget;
+mod launch;
 mod make;
 mod preview;
 mod stop;
@@ -21,29 +22,26 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::container::{Launch, task_config, volume_names};
+use super::container::{Launch, volume_names};
 use super::course::{Course, Next};
 use super::disk::DiskWatch;
 use super::images::PreparedImage;
 use super::measure::Measuring;
-use super::outage::may_be_away;
 use super::outcome::{StoppedBy, secrets_of};
-use super::places::Places;
-use super::prepare::{self, Connection, user_of};
-use super::pump::{Ending, Pump, Pumped, read_on};
+use super::prepare::{Connection, user_of};
+use super::pump::{Ending, Pumped};
 use super::services::{Services, Snapshots};
-use super::setup;
+use super::setup::{self, Job};
 use super::stops::{Stops, Urgency};
 use super::teardown::Remains;
 use super::user::ContainerUser;
 use super::{Shared, StepError, agent, collector, egress, session, views};
-use crate::engine::{Engine, Exit, OutputStream};
+use crate::engine::{Engine, Exit};
 use crate::event::{
     AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime,
     TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport,
 };
 use crate::id::{AttemptId, CommitId, Role};
-use crate::journal::log::LogWriter;
 use crate::plan::TaskPlan;
 use crate::workspace::{Start, Workspace};
 
@@ -123,6 +121,13 @@ struct Life<'a, E: Engine> {
     next: OnceLock<Option<Next>>,
 }
 
+/// A container that can be started, and what it was made with.
+struct Made {
+    workspace: Arc<Workspace>,
+    network: Connection,
+    created: (String, Pumping),
+}
+
 /// Everything a started container needs to be watched.
 struct Running {
     name: String,
@@ -194,11 +199,19 @@ impl<E: Engine> Life<'_, E> {
         self.image_digest = image.info.digest(repository).cloned();
         self.image = Some(image.info.id.clone());
         let user = user_of(&self.shared.context.info, self.task)?;
-        if self.attempt.number > 1 && !self.read_secrets_again().await? {
+        if self.is_further() && !self.read_secrets_again().await? {
             return Ok(TaskOutcome::Cancelled);
         }
-        let Some(ready) = self.set_up(self.task, &image, user).await? else {
-            return Ok(TaskOutcome::Cancelled);
+        let mut setup = self.setup(self.task, &image, user).await?;
+        // Services are not kept waiting for a setup.
+        let beside = setup.as_ref().filter(|_| !self.task.has_pod());
+        let ready = if let Some(expected) = beside.and_then(Job::expected) {
+            Arc::new(expected)
+        } else {
+            let Some(ready) = self.set_up(setup.take()).await? else {
+                return Ok(TaskOutcome::Cancelled);
+            };
+            ready
         };
         let image = ready.image.clone().unwrap_or(image);
         self.remains.attempt = Some(self.attempt.clone());
@@ -208,17 +221,20 @@ impl<E: Engine> Life<'_, E> {
         self.remains.containers = self.served().containers();
         let view = as_view.then(|| self.attempt.volume_name());
         self.remains.volumes.extend(view);
-        let (proof, workspace, network) = tokio::join!(
-            self.prove_mounts(&image, user),
-            self.workspace(&image, user, (as_view, &ready)),
-            self.connect((&image, user), &ready),
+        let (begun, setup_runs) = oneshot::channel();
+        let (setup, made) = tokio::join!(
+            setup::ready(setup, self.is_further(), begun),
+            self.make_beside((&image, user), (as_view, &ready), setup_runs),
         );
-        let network = self.take_services(network);
-        proof?;
-        let (workspace, network) = (workspace?, network?);
-        let caches = setup::take_caches(self.shared, self.task, &self.attempt, user);
-        self.remains.caches = caches.await?;
-        let running = match self.start(&image, user, &workspace, network).await {
+        if self.take_setup(setup)?.is_none() {
+            return Ok(TaskOutcome::Cancelled);
+        }
+        let Some(made) = made? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let workspace = made.workspace.clone();
+        self.fill((&image, user), &workspace).await?;
+        let running = match self.start((&image, user), made).await {
             Ok(Some(running)) => running,
             Ok(None) => return Ok(TaskOutcome::Cancelled),
             Err(error) => {
@@ -281,116 +297,6 @@ impl<E: Engine> Life<'_, E> {
 
     fn stops(&self) -> Stops {
         self.shared.stops(&self.task.id)
-    }
-
-    /// Creates the container, attaches to it and starts it; nothing if the run stopped meanwhile.
-    async fn start(
-        &mut self,
-        image: &PreparedImage,
-        user: ContainerUser,
-        workspace: &Arc<Workspace>,
-        mut network: Connection,
-    ) -> Result<Option<Running>, StepError> {
-        self.remains
-            .containers
-            .push(self.attempt.container_name(self.role));
-        let engine = &*self.shared.context.engine;
-        let mut places = Places::default();
-        let mut is_first = true;
-        loop {
-            let Some((name, pump)) = self.create(image, user, workspace, &network).await? else {
-                return Ok(None);
-            };
-            if self.stops().now() != Urgency::None {
-                return Ok(None);
-            }
-            if std::mem::take(&mut is_first) {
-                // Before its first line can come.
-                self.enter(TaskPhase::Running).await?;
-            }
-            self.remains.may_run = true;
-            let Err(error) = engine.start(&name).await else {
-                return self.started(name, pump).await.map(Some);
-            };
-            if may_be_away(&error) {
-                // Nobody knows: what it may have done is collected.
-                self.may_have_run = true;
-                wait::has_started(self.shared, &self.task.id, &name, error).await?;
-                return self.started(name, pump).await.map(Some);
-            }
-            let another = places.another(self.shared, &name, error).await;
-            another.map_err(StepError::engine("container"))?;
-            if !self.task.has_pod() {
-                network = prepare::network(self.shared, self.task).await?;
-            }
-        }
-    }
-
-    /// What is to be watched of a container that was started, as soon as its command may begin.
-    async fn started(&mut self, name: String, pump: Pumping) -> Result<Running, StepError> {
-        let held = egress::holds(self.shared, self.task).await;
-        self.may_have_run |= held.is_err();
-        held?;
-        Ok(Running {
-            name,
-            pump,
-            started: Instant::now(),
-        })
-    }
-
-    /// Creates the container and reads its output, which comes once it is started.
-    async fn create(
-        &self,
-        image: &PreparedImage,
-        user: ContainerUser,
-        workspace: &Arc<Workspace>,
-        network: &Connection,
-    ) -> Result<Option<(String, Pumping)>, StepError> {
-        let context = &self.shared.context;
-        let engine = &*context.engine;
-        let launch = Launch {
-            context,
-            task: self.task,
-            attempt: &self.attempt,
-            image,
-            user,
-            workspace,
-            caches: &self.remains.caches,
-        };
-        let (mut config, input) = task_config(&launch, self.role, network)?;
-        config.environment.extend(self.budget_left());
-        if self.stops().now() != Urgency::None {
-            return Ok(None);
-        }
-        let created = engine.create_container(&config).await;
-        created.map_err(|error| self.shared.step_error("container", error))?;
-        let output = engine
-            .attach(&config.name, input)
-            .await
-            .map_err(StepError::engine("container"))?;
-        Ok(Some((config.name, self.pump(output)?)))
-    }
-
-    fn pump(&self, output: OutputStream) -> Result<Pumping, StepError> {
-        let context = &self.shared.context;
-        let name = self.attempt.container_name(self.role);
-        let reopen = read_on(Arc::downgrade(&context.engine), name);
-        let limit = u64::try_from(self.task.log_limit).unwrap_or(u64::MAX);
-        let log = match self.role {
-            Role::Verify => context.state.verify_log(&self.attempt),
-            _ => context.state.log(&self.attempt),
-        };
-        let log = LogWriter::create(log, limit).map_err(|e| StepError::new("log", &e))?;
-        let pump = Pump::new(
-            self.task.id.clone(),
-            log,
-            &context.needles,
-            Some(self.shared.lines.clone()),
-            reopen,
-        );
-        let (tell, told) = oneshot::channel();
-        let pump = tokio::spawn(pump.run(output, told));
-        Ok(Pumping { pump, tell })
     }
 
     /// Waits for the container's end, or ends it; then for the last of its output.

@@ -28,9 +28,6 @@ pub(in crate::runner) async fn fill_copies<E: Engine>(
     workspace: &Workspace,
     why: &str,
 ) -> Result<(), StepError> {
-    if workspace.copies().is_empty() {
-        return Ok(());
-    }
     if !shared.setups.told.swap(true, Ordering::Relaxed) {
         let message = format!(
             "prepared directories cannot be mounted copy-on-write here, so that each task gets a copy: {why}"

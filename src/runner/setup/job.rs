@@ -48,7 +48,7 @@ const GIVE: &str = "300";
 const ROOT: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
 /// What a setup is carried out with.
-pub(super) struct Job<E: Engine> {
+pub(in crate::runner) struct Job<E: Engine> {
     pub(super) shared: Arc<Shared<E>>,
     /// The task that needs it first.
     pub(super) task: TaskPlan,
@@ -58,6 +58,8 @@ pub(super) struct Job<E: Engine> {
     pub(super) key: String,
     /// The service that its script fills, where it does: that is what an image is made of then.
     pub(super) target: Option<Target>,
+    /// Whether its container was started.
+    pub(super) begun: watch::Sender<bool>,
 }
 
 /// How far a job came.
@@ -67,6 +69,19 @@ pub(super) enum Step<T> {
 }
 
 impl<E: Engine> Job<E> {
+    /// What it will have prepared, where that is known before: an image is not.
+    pub(in crate::runner) fn expected(&self) -> Option<Ready> {
+        if self.setup.user == SetupUser::Root {
+            return None;
+        }
+        let context = &self.shared.context;
+        let directory = (&context.state, context.repository.key(), &*self.key);
+        Some(Ready {
+            paths: Prepared::expected(directory, &self.setup.paths),
+            ..Ready::default()
+        })
+    }
+
     /// Carries it out, as long as anybody waits for it.
     pub(super) async fn carry_out(&self, mut waiting: watch::Receiver<usize>) -> Ended {
         match self.find_or_make(&mut waiting).await {
@@ -273,6 +288,7 @@ impl<E: Engine> Job<E> {
     ) -> Result<Step<Ready>, SetupFailure> {
         let connection = serving.as_ref().map(|serving| &serving.connection);
         let output = self.start(place, container, connection).await?;
+        self.begun.send_replace(true);
         let (tell, told) = oneshot::channel();
         let pump = tokio::spawn(self.pump(container)?.run(output, told));
         let ended = self.watch(place, container, waiting, deadline).await;

@@ -11,13 +11,15 @@ mod removal;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::images::PreparedImage;
@@ -32,7 +34,7 @@ use crate::workspace::PreparedPath;
 
 pub(super) use caches::{mounts_of_caches, release_caches, take_caches};
 pub(super) use copies::fill_copies;
-use job::Job;
+pub(super) use job::Job;
 use removal::Removal;
 pub(super) use snapshot::snapshots;
 
@@ -82,6 +84,8 @@ enum Ended {
 /// run, so is the job.
 struct UnderWay {
     waiting: watch::Sender<usize>,
+    /// Whether its container was started.
+    begun: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Ended>>,
     job: AbortHandle,
 }
@@ -110,18 +114,16 @@ pub(super) struct Setups {
     removals: Mutex<Vec<Removal>>,
 }
 
-/// Waits until what a task's setup prepares is there; nothing if the task is to stop first. With `anew`
-/// a setup that has failed is tried again.
-pub(super) async fn ready<E: Engine>(
+/// The setup of a task, if it has one: nobody carries it out yet.
+pub(super) async fn of_task<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
     (image, user): (&Arc<PreparedImage>, ContainerUser),
-    anew: bool,
-) -> Result<Option<Arc<Ready>>, SetupFailure> {
+) -> Result<Option<Job<E>>, StepError> {
     let Some(setup) = &task.setup else {
-        return Ok(Some(Arc::new(Ready::default())));
+        return Ok(None);
     };
-    let job = Job {
+    Ok(Some(Job {
         shared: shared.clone(),
         task: task.clone(),
         setup: setup.clone(),
@@ -129,19 +131,37 @@ pub(super) async fn ready<E: Engine>(
         user,
         key: key(shared, task, setup, (image, user)).await?,
         target: None,
-    };
-    joined(job, anew).await
+        begun: watch::Sender::new(false),
+    }))
+}
+
+/// Waits until what a setup prepares is there, if there is one; nothing if the task is to stop first.
+/// With `anew` a setup that has failed is tried again. `begun` is dropped once its container runs, or
+/// nobody waits for that any more.
+pub(super) async fn ready<E: Engine>(
+    job: Option<Job<E>>,
+    anew: bool,
+    begun: oneshot::Sender<()>,
+) -> Result<Option<Arc<Ready>>, SetupFailure> {
+    match job {
+        Some(job) => joined(job, anew, Some(begun)).await,
+        None => Ok(Some(Arc::default())),
+    }
 }
 
 /// Waits for the end of such a job with all others that do.
 async fn joined<E: Engine>(
     job: Job<E>,
     mut anew: bool,
+    mut begun: Option<oneshot::Sender<()>>,
 ) -> Result<Option<Arc<Ready>>, SetupFailure> {
     let job = Arc::new(job);
     loop {
         let ended = match job.shared.setups.join(&job, anew) {
-            Ok(under_way) => under_way.outcome(&job.shared, &job.task).await,
+            Ok(under_way) => tokio::select! {
+                ended = under_way.outcome(&job.shared, &job.task) => ended,
+                never = under_way.tell(&mut begun) => match never {},
+            },
             Err(ended) => Some(ended),
         };
         match ended {
@@ -169,7 +189,7 @@ impl Setups {
                 }
             }
         }
-        let key = job.key.clone();
+        let (key, begun) = (job.key.clone(), job.begun.subscribe());
         let (waiting, waits) = watch::channel(1);
         let (end, ended) = watch::channel(None);
         let job = job.clone();
@@ -181,6 +201,7 @@ impl Setups {
         });
         let under_way = Arc::new(UnderWay {
             waiting,
+            begun,
             ended,
             job: work.abort_handle(),
         });
@@ -212,6 +233,14 @@ impl Setups {
 }
 
 impl UnderWay {
+    /// Drops what is held until the container runs.
+    async fn tell(&self, held: &mut Option<oneshot::Sender<()>>) -> Infallible {
+        if self.begun.clone().wait_for(|begun| *begun).await.is_ok() {
+            *held = None;
+        }
+        pending().await
+    }
+
     /// How the job ends; nothing if the task is to stop first. The last one that leaves waits until the
     /// job has removed what it made.
     async fn outcome<E: Engine>(&self, shared: &Shared<E>, task: &TaskPlan) -> Option<Ended> {

@@ -96,8 +96,9 @@ pub(in crate::runner) async fn snapshots<E: Engine>(
             user,
             key: key.map_err(|error| target.at_fault(error.into()))?,
             target: Some(target.clone()),
+            begun: watch::Sender::new(false),
         };
-        match joined(job, attempt.number > 1).await {
+        match joined(job, attempt.number > 1, None).await {
             Ok(Some(ready)) => {
                 let made = ready.server.clone();
                 all.extend(made.map(|image| (service.name.clone(), image)));

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Life;
+use super::{Life, Made};
 use crate::engine::Engine;
 use crate::engine::config::{ImageRequest, NetworkAttachment};
 use crate::id::AttemptId;
@@ -16,7 +17,7 @@ use crate::runner::images::PreparedImage;
 use crate::runner::prepare::{self, Beginning, Connection, make_workspace};
 use crate::runner::proof::{self, Proof};
 use crate::runner::services::{self, Served, ServiceFailure, Services, Snapshots};
-use crate::runner::setup::{self, Ready};
+use crate::runner::setup::{self, Job, Ready, SetupFailure};
 use crate::runner::stops::Urgency;
 use crate::runner::user::{ContainerUser, account_files};
 use crate::runner::{StepError, blocking, session, views};
@@ -31,7 +32,7 @@ impl<E: Engine> Life<'_, E> {
         let mut stops = self.stops();
         let images = &self.shared.images;
         let limit = self.task.startup_timeout;
-        if self.attempt.number > 1 {
+        if self.is_further() {
             images.forget_failure(request);
         }
         tokio::select! {
@@ -81,18 +82,76 @@ impl<E: Engine> Life<'_, E> {
         }
     }
 
-    /// What the setup of a task prepares, or nothing if the run stopped meanwhile.
-    pub(super) async fn set_up(
-        &mut self,
+    /// The setup of a task, if it has one.
+    pub(super) async fn setup(
+        &self,
         task: &TaskPlan,
         image: &Arc<PreparedImage>,
         user: ContainerUser,
-    ) -> Result<Option<Arc<Ready>>, StepError> {
+    ) -> Result<Option<Job<E>>, StepError> {
         if task.setup.is_some() {
             self.prove_mounts(image, user).await?;
         }
-        let anew = self.attempt.number > 1;
-        let ready = setup::ready(self.shared, task, (image, user), anew).await;
+        setup::of_task(self.shared, task, (image, user)).await
+    }
+
+    /// What a setup prepares, or nothing if the run stopped meanwhile.
+    pub(super) async fn set_up(
+        &mut self,
+        setup: Option<Job<E>>,
+    ) -> Result<Option<Arc<Ready>>, StepError> {
+        let (begun, _) = oneshot::channel();
+        let ready = setup::ready(setup, self.is_further(), begun).await;
+        self.take_setup(ready)
+    }
+
+    /// Makes all that its container needs, and that, once the task's setup runs.
+    pub(super) async fn make_beside(
+        &mut self,
+        (image, user): (&Arc<PreparedImage>, ContainerUser),
+        (as_view, ready): (bool, &Arc<Ready>),
+        setup_runs: oneshot::Receiver<()>,
+    ) -> Result<Option<Made>, StepError> {
+        // It would only be slower to start.
+        let _ = setup_runs.await;
+        let (proof, workspace, network) = tokio::join!(
+            self.prove_mounts(image, user),
+            self.workspace(image, user, (as_view, ready)),
+            self.connect((image, user), ready),
+        );
+        let network = self.take_services(network);
+        proof?;
+        let (workspace, network) = (workspace?, network?);
+        let caches = setup::take_caches(self.shared, self.task, &self.attempt, user);
+        self.remains.caches = caches.await?;
+        self.made((image, user), workspace, network).await
+    }
+
+    /// A container that has these; nothing if the run stopped meanwhile.
+    pub(super) async fn made(
+        &mut self,
+        (image, user): (&PreparedImage, ContainerUser),
+        workspace: Arc<Workspace>,
+        network: Connection,
+    ) -> Result<Option<Made>, StepError> {
+        let created = self.create(image, user, &workspace, &network).await?;
+        Ok(created.map(|created| Made {
+            workspace,
+            network,
+            created,
+        }))
+    }
+
+    /// Whether it is not the task's first attempt.
+    pub(super) fn is_further(&self) -> bool {
+        self.attempt.number > 1
+    }
+
+    /// What a setup prepared; or notes the log of one that failed.
+    pub(super) fn take_setup(
+        &mut self,
+        ready: Result<Option<Arc<Ready>>, SetupFailure>,
+    ) -> Result<Option<Arc<Ready>>, StepError> {
         ready.map_err(|failure| {
             self.setup_log = failure.log;
             self.pumped.last_lines = failure.last_lines;
@@ -198,11 +257,23 @@ impl<E: Engine> Life<'_, E> {
             let made = context.engine.create_volume(&volume).await;
             made.map_err(StepError::engine("workspace"))?;
         }
-        if let Err(why) = views {
-            let of = (self.task, &self.attempt);
-            setup::fill_copies(self.shared, of, (image, user), &workspace, &why).await?;
-        }
         Ok(workspace)
+    }
+
+    /// Fills the directories that are copies of what was prepared, where the engine cannot mount views.
+    pub(super) async fn fill(
+        &self,
+        (image, user): (&PreparedImage, ContainerUser),
+        workspace: &Workspace,
+    ) -> Result<(), StepError> {
+        if workspace.copies().is_empty() {
+            return Ok(());
+        }
+        let Err(why) = self.prove_mounts(image, user).await?.views else {
+            return Ok(());
+        };
+        let of = (self.task, &self.attempt);
+        setup::fill_copies(self.shared, of, (image, user), workspace, &why).await
     }
 
     /// What the worktree is a view of; nothing where the engine cannot mount views.

@@ -169,7 +169,12 @@ impl<E: Engine> Life<'_, E> {
         let network = self.take_services(network);
         proof?;
         let (workspace, network) = (workspace?, network?);
-        let running = match self.start(&image, user, &workspace, network).await {
+        self.fill((&image, user), &workspace).await?;
+        let made = self.made((&image, user), workspace.clone(), network);
+        let Some(made) = made.await? else {
+            return Ok(TaskOutcome::Cancelled);
+        };
+        let running = match self.start((&image, user), made).await {
             Ok(Some(running)) => running,
             Ok(None) => return Ok(TaskOutcome::Cancelled),
             Err(error) => {
@@ -213,7 +218,8 @@ impl<E: Engine> Life<'_, E> {
         let Some(prepared) = prepared else {
             return Ok(None);
         };
-        let Some(ready) = self.set_up(of, &prepared, user).await? else {
+        let setup = self.setup(of, &prepared, user).await?;
+        let Some(ready) = self.set_up(setup).await? else {
             return Ok(None);
         };
         let image = match &ready.image {

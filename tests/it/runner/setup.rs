@@ -1,8 +1,8 @@
 //! Setups and caches on the fake engine: carried out once for all that wait, whole or not at all.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_run::engine::config::ContainerConfig;
@@ -341,6 +341,31 @@ async fn a_setup_of_root_makes_an_image_that_its_tasks_run_in() {
     assert_eq!(scene.engine.made_images(), made);
     assert_eq!(runs.load(Ordering::SeqCst), 0);
     scene.assert_nothing_left();
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_but_the_start_is_made_while_a_setup_runs_that_makes_no_image() {
+    for (yaml, expected) in [(TWO.to_owned(), 2), (as_root(TWO), 0)] {
+        let (scene, _) = scene();
+        let engine = scene.engine.clone();
+        let made = Arc::new(Mutex::new(None));
+        let seen = made.clone();
+        let setup = Script::exits(0).after(Duration::from_secs(10));
+        let setup = setup.on_exit(move |config| {
+            let is_of_task = |c: &ContainerConfig| !c.name.contains("setup");
+            let created = engine.containers().iter().filter(|c| is_of_task(c)).count();
+            let calls = engine.calls();
+            let starts = calls.iter().filter(|(call, name)| {
+                *call == Operation::Start && !name.contains("setup") && !name.contains("probe")
+            });
+            *seen.lock().unwrap() = Some((created, starts.count()));
+            make_deps(config);
+        });
+        scene.engine.script("setup", setup);
+        all_good(&scene.run(&yaml).await);
+        assert_eq!(*made.lock().unwrap(), Some((expected, 0)), "{yaml}");
+        scene.assert_nothing_left();
+    }
 }
 
 #[tokio::test(start_paused = true)]
