@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::args::Format;
+use super::args::{Format, FormatOption};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::{print_json, print_result};
@@ -21,15 +21,9 @@ pub struct AgentsArgs {
     /// What to do; they are listed if nothing is said
     #[command(subcommand)]
     pub action: Option<AgentsAction>,
-    /// How they are printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What is done with an agent.
@@ -62,7 +56,7 @@ pub(super) fn agents(arguments: &AgentsArgs) -> Result<Exit, Failure> {
         return show(name);
     }
     let agents: Vec<Agent> = PRESETS.iter().map(agent).collect();
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         return print_json(&Versioned::new(Listed { agents }));
     }
     let mut text = String::new();

@@ -6,27 +6,25 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{
-    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 mod branches;
 mod claims;
 mod clean;
+mod command;
 mod tasks;
 
-use super::agents::AgentsArgs;
-use super::go_on::ContinueArgs;
-use super::images::ImagesArgs;
-use super::preview::PreviewArgs;
 use super::surroundings;
 use crate::id::{RunId, ServiceName};
 use crate::runner::Pool;
 use crate::spec::units;
 
-pub use branches::{ForecastArgs, MergeArgs, MergeStrategy, RefreshArgs, RefreshStrategy};
+pub use branches::{
+    ExportArgs, ExportFormat, ForecastArgs, MergeArgs, MergeStrategy, RefreshArgs, RefreshStrategy,
+};
 pub use claims::{ClaimsAction, ClaimsArgs};
 pub use clean::CleanArgs;
+pub use command::Command;
 pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
 
 /// What `--help` ends with.
@@ -99,61 +97,6 @@ fn flag_of_run(matches: &ArgMatches) -> Option<String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let told = |bad: units::BadValue| format!("it {}: {}", bad.problem, bad.hint);
     units::duration(text).map_err(told)
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the tasks of a spec and collect their branches
-    Run(RunArgs),
-    /// Show what a run would do, and do nothing
-    Plan(PlanArgs),
-    /// Check a spec without an engine or a repository
-    Validate(SpecArgs),
-    /// Print the spec as it is understood: anchors, defaults and variables resolved
-    Config(SpecArgs),
-    /// List runs and their tasks
-    Ps(PsArgs),
-    /// Show what became of a task: its commits, files, cause, resources, log
-    Show(ShowArgs),
-    /// Print what a task's work changes, as a patch
-    Diff(TaskArgs),
-    /// Show which results fit together and into the base as it is now, before any is merged
-    Forecast(ForecastArgs),
-    /// Merge results one by one, in memory, into a branch; what conflicts is left out
-    Merge(MergeArgs),
-    /// Bring a result onto what the base is now, as a new tip of its branch
-    Refresh(RefreshArgs),
-    /// Show what tasks have written
-    Logs(LogsArgs),
-    /// Run a command, or a shell, in the container of a running task
-    Exec(ExecArgs),
-    /// Ask a live run, or some of its tasks, to stop: their work is collected
-    Stop(StopArgs),
-    /// Go on with a run whose process died: what has ended stays, what runs is watched on
-    Resume(ResumeArgs),
-    /// Go on with a task after its run: on its branch, in its agent's conversation
-    Continue(ContinueArgs),
-    /// Start what a task has made again, with services of its own, to look at it
-    Preview(PreviewArgs),
-    /// Remove what dead runs left behind; work that was not collected is collected first
-    Clean(CleanArgs),
-    /// List what tasks claim in this repository, or release a claim
-    Claims(ClaimsArgs),
-    /// List the agents that a spec can name, or show what one gives a task
-    Agents(AgentsArgs),
-    /// List what is kept for tasks to come: images and caches; or build images
-    Images(ImagesArgs),
-    /// Find out whether agent-run can run here, and what its tasks could reach
-    Doctor(DoctorArgs),
-    /// Write a spec for this repository that runs as it is
-    Init(InitArgs),
-    /// Print the JSON Schema of the spec, or of what a run writes
-    Schema(SchemaArgs),
-    /// Print a script that completes the command line in a shell
-    Completions(CompletionsArgs),
-    /// Print a page of the manual
-    Man(ManArgs),
 }
 
 /// What every command takes.
@@ -327,7 +270,23 @@ pub struct PsArgs {
     /// How many runs, the newest first; live ones are always listed
     #[arg(long, value_name = "N", default_value_t = 10, env = "AGENT_RUN_LIMIT")]
     pub limit: usize,
-    /// How they are printed
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
+}
+
+/// The run that a command is about.
+#[derive(Debug, Args)]
+pub struct RunOption {
+    /// Of this run instead of the latest one of this repository
+    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
+    pub run: Option<RunId>,
+}
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FormatOption {
+    /// How it is printed
     #[arg(
         long,
         value_enum,
@@ -341,11 +300,11 @@ pub struct PsArgs {
 /// Which task.
 #[derive(Debug, Args)]
 pub struct TaskArgs {
-    /// A task of the latest run of this repository
+    /// A task of the run
     pub task: String,
-    /// A task of this run instead
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
 }
 
 /// What `show` takes.
@@ -354,26 +313,20 @@ pub struct ShowArgs {
     /// Which task.
     #[command(flatten)]
     pub which: TaskArgs,
-    /// How it is printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What `logs` takes.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Tasks of the latest run of this repository; all of them if none is named
+    /// Tasks of the run; all of them if none is named
     #[arg(value_name = "TASK")]
     pub tasks: Vec<String>,
-    /// Tasks of this run instead
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
     /// Go on until the tasks have ended
     #[arg(short, long, env = "AGENT_RUN_FOLLOW", value_parser = BoolishValueParser::new())]
     pub follow: bool,
@@ -397,9 +350,9 @@ pub struct LogsArgs {
 /// What `exec` takes.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// A task of this run instead of the latest one of this repository
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
     /// A task that runs
     pub task: String,
     /// The command and its arguments; a shell if none
@@ -448,15 +401,9 @@ pub struct DoctorArgs {
     /// Print only the commands that keep tasks from the engine's machine and private networks; run none
     #[arg(long, env = "AGENT_RUN_FIREWALL", value_parser = BoolishValueParser::new(), conflicts_with = "format")]
     pub firewall: bool,
-    /// How the findings are printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
     /// The range that the tasks' network is cut from
     #[arg(
         long,

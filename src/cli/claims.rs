@@ -53,7 +53,7 @@ pub(super) fn claims(surroundings: &Surroundings, arguments: &ClaimsArgs) -> Res
         .into_iter()
         .map(|(name, found)| listed(name, found, now))
         .collect();
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         return print_json(&Versioned::new(Listed { claims: listed }));
     }
     if listed.is_empty() {

@@ -44,7 +44,7 @@ pub(super) async fn exec(
     surroundings: &Surroundings,
     arguments: &ExecArgs,
 ) -> Result<ExitCode, Failure> {
-    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.of.run.as_ref())?;
     let task = target.task(&arguments.task)?;
     let engine = DockerEngine::connect(&surroundings.engine).await?;
     let container = container(&engine, &target, task).await?;

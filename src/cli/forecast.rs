@@ -33,7 +33,7 @@ pub(super) fn forecast(
         candidates: &asked.candidates,
         patience: None,
     })?;
-    match arguments.format {
+    match arguments.print.format {
         Format::Json => print_json(&Versioned::new(found)),
         Format::Text => {
             print_result(&report::forecast(&found, surroundings.result_paint));
@@ -54,9 +54,9 @@ impl Asked {
     /// The results of a run if no word is said; else what the words name: tasks of the run, or
     /// branches of the repository, which may do without a run.
     fn find(surroundings: &Surroundings, arguments: &ForecastArgs) -> Result<Self, Failure> {
-        let run = Target::find(surroundings, arguments.run.as_ref());
+        let run = Target::find(surroundings, arguments.of.run.as_ref());
         let target = match run {
-            Err(_) if arguments.run.is_none() && !arguments.branches.is_empty() => None,
+            Err(_) if arguments.of.run.is_none() && !arguments.branches.is_empty() => None,
             found => Some(found?),
         };
         let (repository, base) = if let Some(target) = &target {

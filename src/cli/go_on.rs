@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 
-use super::args::{OverArgs, ViewArgs};
+use super::args::{OverArgs, RunOption, ViewArgs};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
@@ -13,7 +13,7 @@ use super::target::{self, Target};
 use super::{repeat, run};
 use crate::event::{BranchResult, TaskReport};
 use crate::git::Repository;
-use crate::id::{AttemptId, CommitId, RunId};
+use crate::id::{AttemptId, CommitId};
 use crate::plan::{Continues, RunPlan, TaskPlan};
 use crate::spec::{SIZE_LIMIT, read_text};
 
@@ -22,9 +22,9 @@ use crate::spec::{SIZE_LIMIT, read_text};
 pub struct ContinueArgs {
     /// The task
     task: String,
-    /// The run [default: the latest of this repository]
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    of: RunOption,
     /// What its agent is told next
     #[arg(
         long,
@@ -57,7 +57,7 @@ pub(super) async fn go_on(
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let prompt = prompt(here, arguments)?;
-    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.of.run.as_ref())?;
     let task = target.task(&arguments.task)?.clone();
     let name = format!("task {} of run {}", task.id, target.found.run);
     let refused = |why: &str, hint: &str| {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::anyhow;
 use serde::Serialize;
 
-use super::args::Format;
+use super::args::{Format, FormatOption};
 use super::error::Failure;
 use super::exit_code::Exit;
 use super::surroundings::Surroundings;
@@ -30,15 +30,9 @@ pub struct ImagesArgs {
     /// What to do; they are listed if nothing is said
     #[command(subcommand)]
     pub action: Option<ImagesAction>,
-    /// How they are printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What is done with the images of agent-run's own.
@@ -79,7 +73,7 @@ pub(super) async fn images(
     let mut listed = of_engine(&engine, &surroundings.state).await?;
     let on_disk = on_disk(&surroundings.state);
     listed.extend(on_disk.map_err(|e| Failure::new(Exit::Unexpected, e))?);
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         return print_json(&Versioned::new(Images { images: listed }));
     }
     print_result(&render(&listed));

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const NAME_WIDTH: usize = 24;
 
 pub(super) fn logs(surroundings: &Surroundings, arguments: &LogsArgs) -> Result<Exit, Failure> {
-    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.of.run.as_ref())?;
     let mut places = places(&target, &arguments.tasks)?;
     if let Some(service) = &arguments.service {
         places = with_service(&target, places, service)?;

@@ -34,7 +34,7 @@ struct Merged {
 }
 
 pub(super) fn merge(surroundings: &Surroundings, arguments: &MergeArgs) -> Result<Exit, Failure> {
-    let target = Target::find(surroundings, arguments.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.of.run.as_ref())?;
     let repository = target.repository(surroundings)?;
     let of_run = forecast::results(&repository, &target)?;
     let candidates = if arguments.tasks.is_empty() {
@@ -72,7 +72,7 @@ pub(super) fn merge(surroundings: &Surroundings, arguments: &MergeArgs) -> Resul
         into: into.name,
         integrated,
     };
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         print_json(&Versioned::new(&merged))?;
     } else {
         print_result(&render(&merged, surroundings.result_paint));

@@ -14,6 +14,7 @@ mod doctor;
 mod error;
 mod exec;
 pub mod exit_code;
+mod export;
 mod exposure;
 mod forecast;
 mod go_on;
@@ -42,6 +43,7 @@ mod surroundings;
 mod target;
 mod terminal;
 mod validate;
+mod work;
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -103,10 +105,12 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Claims(arguments) => claims::claims(&surroundings()?, &arguments),
         Command::Ps(arguments) => ps::ps(&surroundings()?, &arguments),
         Command::Diff(arguments) => diff::diff(&surroundings()?, &arguments),
+        Command::Log(arguments) => diff::log(&surroundings()?, &arguments),
         Command::Show(arguments) => show::show(&surroundings()?, &arguments),
         Command::Forecast(arguments) => forecast::forecast(&surroundings()?, &arguments),
         Command::Merge(arguments) => merge::merge(&surroundings()?, &arguments),
         Command::Refresh(arguments) => refresh::refresh(&surroundings()?, &arguments),
+        Command::Export(arguments) => export::export(&surroundings()?, &arguments),
         Command::Logs(arguments) => logs::logs(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),
         Command::Doctor(arguments) => block_on(doctor::doctor(&surroundings()?, &arguments)),

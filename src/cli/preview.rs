@@ -38,7 +38,7 @@ pub(super) async fn preview(
 ) -> Result<Exit, Failure> {
     // Containers of another uid must be able to read what we make for them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let target = Target::find(surroundings, arguments.which.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.which.of.run.as_ref())?;
     let task = target.task(&arguments.which.task)?;
     let name = format!("task {} of run {}", task.id, target.found.run);
     let refused = |why: &str, hint: &str| {

@@ -77,7 +77,7 @@ pub(super) fn ps(surroundings: &Surroundings, arguments: &PsArgs) -> Result<Exit
     });
     let hidden = all - found.len();
     let runs: Vec<Listed> = found.iter().map(listed).collect();
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         return print_json(&Versioned::new(Runs { runs }));
     }
     if runs.is_empty() {

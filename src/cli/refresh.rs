@@ -8,16 +8,17 @@ use super::exit_code::Exit;
 use super::print_result;
 use super::surroundings::Surroundings;
 use super::target::Target;
+use super::work::no_branch;
 use crate::event::BranchResult;
 use crate::forecast::{self, Candidate, ForecastRequest, Refreshed};
 use crate::id::BranchName;
-use crate::report::{self, quoted};
+use crate::report;
 
 pub(super) fn refresh(
     surroundings: &Surroundings,
     arguments: &RefreshArgs,
 ) -> Result<Exit, Failure> {
-    let target = Target::find(surroundings, arguments.which.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.which.of.run.as_ref())?;
     let branch = branch(&target, &arguments.which.task)?;
     let repository = target.repository(surroundings)?;
     let place = repository.branch(branch.as_str())?.ok_or_else(|| {
@@ -89,10 +90,5 @@ pub(super) fn branch(target: &Target, task: &str) -> Result<BranchName, Failure>
     if let Some(BranchResult::Created { branch, .. }) = result {
         return Ok(branch);
     }
-    let error = anyhow!("task {} of run {} has no branch", task.id, target.found.run);
-    let hint = format!(
-        "`agent-run show {}` tells what became of it",
-        quoted(&task.id)
-    );
-    Err(Failure::new(Exit::NothingSelected, error).hint(hint))
+    Err(no_branch(target, &task.id))
 }

@@ -133,10 +133,15 @@ fn near(tasks: &[&TaskId], word: &str) -> String {
     }
     let ids = || tasks.iter().map(|id| id.as_str());
     let of_cells = tasks.iter().filter(|id| id.is_cell()).map(|id| id.task());
-    let known = ids().chain(of_cells).chain(commands.iter().copied());
-    match did_you_mean(word, known) {
-        none if none.is_empty() => format!("its tasks: {}", listed(ids())),
-        near => near,
+    // A task is likelier than a command that is as near.
+    let of_tasks = did_you_mean(word, ids().chain(of_cells));
+    let of_commands = did_you_mean(word, commands.iter().copied());
+    match [of_tasks, of_commands]
+        .into_iter()
+        .find(|near| !near.is_empty())
+    {
+        None => format!("its tasks: {}", listed(ids())),
+        Some(near) => near,
     }
 }
 

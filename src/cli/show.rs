@@ -55,7 +55,7 @@ struct Commit {
 }
 
 pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<Exit, Failure> {
-    let target = Target::find(surroundings, arguments.which.run.as_ref())?;
+    let target = Target::find(surroundings, arguments.which.of.run.as_ref())?;
     let task = target.task(&arguments.which.task)?;
     let progress = target.found.progress()?.remove(&task.id);
     let report = progress
@@ -78,7 +78,7 @@ pub(super) fn show(surroundings: &Surroundings, arguments: &ShowArgs) -> Result<
         plan: task,
         progress,
     };
-    if arguments.format == Format::Json {
+    if arguments.print.format == Format::Json {
         return print_json(&Versioned::new(shown));
     }
     let mut text = String::new();

@@ -26,6 +26,8 @@ const HEADER: u64 = 80;
 const PATHS: usize = 100;
 const COMMITS: usize = 1000;
 
+/// What a report has of a file with a secret in its name, among other words.
+pub const SECRET_NAME: &str = "the value of a secret in its name";
 const IN_NAME: &str = "has the value of a secret in its name";
 const IN_FILE: &str = "holds the value of a secret";
 

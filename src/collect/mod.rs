@@ -43,6 +43,7 @@ pub use glimpse::glimpse;
 pub use ground::Ground;
 use handed_off::{Bundle, HandedOff, Leftovers, Status};
 use leaks::Additions;
+pub use leaks::SECRET_NAME;
 use limits::CollectLimits;
 pub use merge::{MergeError, MergeRequest, Merged, merge};
 pub use place::{CLAIM_LOST, Place};

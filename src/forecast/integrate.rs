@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::chain::{Author, Chain, Step};
-use super::scratch::{Objects, Scratch};
+use super::scratch::Scratch;
 use super::study::{Study, tell};
 use super::{Candidate, ForecastRequest, printable, settle};
 use crate::event::Fit;
-use crate::git::GitError;
+use crate::git::{GitError, Objects};
 use crate::id::{CommitId, TaskId};
 
 /// How results are merged, and by whom.

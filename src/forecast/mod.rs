@@ -25,11 +25,11 @@ use chain::{Author, Chain, Step};
 pub use integrate::{Integrated, IntegratedResult, IntegrationEnd, Merging, integrate};
 use order::Graph;
 pub use refresh::{Refreshed, refresh};
-use scratch::{Objects, Scratch};
+use scratch::Scratch;
 use study::Study;
 
 use crate::event::{BranchForecast, Fit, Forecast, PairForecast};
-use crate::git::{GitError, Repository};
+use crate::git::{GitError, Objects, Repository};
 use crate::id::CommitId;
 use crate::sanitize;
 

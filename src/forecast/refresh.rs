@@ -3,10 +3,10 @@
 use super::ForecastRequest;
 use super::chain::{Author, Chain, Step, commit};
 use super::merges::merge_pairs;
-use super::scratch::{Objects, Scratch, unexpected};
+use super::scratch::{Scratch, unexpected};
 use super::study::{Study, tell};
 use crate::event::Fit;
-use crate::git::GitError;
+use crate::git::{GitError, Objects};
 use crate::id::CommitId;
 
 /// What bringing a result onto the base gave.

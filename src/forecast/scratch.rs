@@ -1,5 +1,5 @@
-//! A repository of its own on the user's objects, in which merges are made: none of the user's
-//! configuration has a part in them, so that no merge driver runs, and nothing of his is written.
+//! The repository in which merges are made: of the user's only the objects and the attributes have a part
+//! in them, so that no merge driver runs, and nothing of his is written.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -8,10 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::ForecastRequest;
-use crate::git::{Git, GitCall, GitError, ResourceLimits, init_bare};
+use crate::git::{self, GitCall, GitError, Objects, ResourceLimits, ScratchRepository};
 use crate::id::CommitId;
 
 /// How long one call may take.
@@ -26,62 +24,31 @@ const READ: usize = 64 << 20;
 /// What `git cat-file` may say beside them.
 const HEADERS: usize = 64 << 20;
 
-/// Where what merges make goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Objects {
-    /// Away with the scratch.
-    Dropped,
-    /// To the user's objects.
-    Kept,
-}
-
 /// The repository; removed when it is dropped.
 pub(super) struct Scratch {
-    git: Git,
-    git_dir: PathBuf,
+    repository: ScratchRepository,
     /// Files that git takes for the worktree: attributes.
     files: PathBuf,
     /// When nothing is begun any more.
     until: Option<Instant>,
-    _directory: TempDir,
 }
 
 impl Scratch {
     pub(super) fn new(request: &ForecastRequest<'_>, objects: Objects) -> Result<Self, GitError> {
-        let repository = request.repository;
-        let directory = tempfile::Builder::new().prefix("agent-run-").tempdir();
-        let directory = directory.map_err(GitError::io("make a directory"))?;
-        let git_dir = directory.path().join("git");
-        let files = directory.path().join("files");
-        init_bare(&git_dir)?;
-        let of_user = repository.common_dir();
-        let lay = || -> std::io::Result<()> {
+        let repository = ScratchRepository::new(request.repository, objects)?;
+        let files = repository.directory().join("files");
+        let lay = || {
             fs::create_dir(&files)?;
-            let (theirs, ours) = (of_user.join("objects"), git_dir.join("objects"));
-            if objects == Objects::Kept {
-                fs::remove_dir_all(&ours)?;
-                std::os::unix::fs::symlink(&theirs, &ours)?;
-            } else {
-                fs::write(ours.join("info/alternates"), alternate(&theirs))?;
-            }
-            fs::create_dir_all(git_dir.join("info"))?;
-            for name in ["shallow", "info/attributes"] {
-                match fs::copy(of_user.join(name), git_dir.join(name)) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
+            let attributes = "info/attributes";
+            fs::create_dir_all(repository.git_dir().join("info"))?;
+            let theirs = request.repository.common_dir().join(attributes);
+            git::copy(&theirs, &repository.git_dir().join(attributes))
         };
-        lay().map_err(GitError::io(format!("write {}", git_dir.display())))?;
+        lay().map_err(GitError::io("make a repository"))?;
         Ok(Self {
-            git: repository.git().clone(),
-            git_dir,
+            repository,
             files,
             until: request.patience.map(|patience| Instant::now() + patience),
-            _directory: directory,
         })
     }
 
@@ -97,9 +64,8 @@ impl Scratch {
         // Attributes are looked for where git is, not where it is told that the files are.
         let there = ["-C".into(), self.files.clone().into_os_string()];
         let arguments = arguments.into_iter().map(|word| word.as_ref().to_owned());
-        self.git
+        self.repository
             .call(there.into_iter().chain(arguments))
-            .git_dir(&self.git_dir)
             .work_tree(&self.files)
             .config("core.packedGitLimit=256m")
             .config("core.packedGitWindowSize=32m")
@@ -213,18 +179,4 @@ pub(super) fn name(treeish: &str, path: &[u8]) -> Vec<u8> {
 pub(super) fn unexpected(command: &str) -> GitError {
     let command = format!("git {command}");
     GitError::Unexpected { command }
-}
-
-/// A line of `info/alternates`: quoted, whatever is in the path.
-fn alternate(path: &Path) -> Vec<u8> {
-    let mut line = vec![b'"'];
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'"' | b'\\' => line.extend([b'\\', *byte]),
-            b'\n' => line.extend(b"\\n"),
-            _ => line.push(*byte),
-        }
-    }
-    line.extend(b"\"\n");
-    line
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::id::CommitId;
+
 /// A failure of host git, or a repository that agent-run cannot work on.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -106,6 +108,12 @@ pub enum GitError {
     BranchChanged {
         /// The branch, without `refs/heads/`.
         branch: String,
+    },
+    /// There are merges where commits are to follow one another.
+    #[error("merge {} cannot be told as a change of one commit", merge.short())]
+    NotLinear {
+        /// The first of them.
+        merge: CommitId,
     },
     /// A partial clone lacks files of the base.
     #[error("the repository at {} is a partial clone and lacks {missing} objects of {base}: run `git checkout {base}` there once, or clone without --filter", path.display())]

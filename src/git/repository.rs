@@ -184,19 +184,6 @@ impl Repository {
         Ok(commits.collect())
     }
 
-    /// What `tip` changes of `base`, as a patch; untrusted bytes. Nothing of the repository's
-    /// attributes or configuration runs for it.
-    pub fn diff(&self, base: &CommitId, tip: &CommitId, color: bool) -> Result<Vec<u8>, GitError> {
-        let color = if color {
-            "--color=always"
-        } else {
-            "--no-color"
-        };
-        let words = ["diff", "--no-ext-diff", "--no-textconv", "--binary", color];
-        let range = [base.as_str(), tip.as_str(), "--"];
-        self.call(words.into_iter().chain(range)).run()
-    }
-
     /// Its local branches, without `refs/heads/`.
     pub fn branches(&self) -> Result<Vec<String>, GitError> {
         let format = "--format=%(refname:strip=2)";

@@ -1,42 +1,38 @@
 //! What the commands take that are about branches.
 
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Format, TaskArgs};
-use crate::id::RunId;
+use super::{FormatOption, RunOption, TaskArgs};
 
 /// What `forecast` takes.
 #[derive(Debug, Args)]
 pub struct ForecastArgs {
-    /// Tasks of the latest run of this repository, or branches [default: all results of the run]
+    /// Tasks of the run, or branches [default: all results of the run]
     #[arg(value_name = "BRANCH")]
     pub branches: Vec<String>,
-    /// Tasks of this run instead
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
     /// What they are merged into [default: the run's base, or HEAD]; what it is now counts
     #[arg(long, value_name = "REF", env = "AGENT_RUN_BASE")]
     pub base: Option<String>,
-    /// How it is printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What `merge` takes.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// Tasks of the latest run of this repository, or branches [default: all results of the run]
+    /// Tasks of the run, or branches [default: all results of the run]
     #[arg(value_name = "TASK")]
     pub tasks: Vec<String>,
-    /// Tasks of this run instead
-    #[arg(long, value_name = "RUN", env = "AGENT_RUN_RUN")]
-    pub run: Option<RunId>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
     /// The branch to merge into, with its files where it is checked out and they are clean
     /// [default: agent/RUN-merged, made on what the run's base is now]
     #[arg(long, value_name = "BRANCH", env = "AGENT_RUN_INTO")]
@@ -50,15 +46,9 @@ pub struct MergeArgs {
         env = "AGENT_RUN_MERGE_STRATEGY"
     )]
     pub strategy: MergeStrategy,
-    /// How it is printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What becomes of a result's commits.
@@ -99,4 +89,49 @@ pub enum RefreshStrategy {
     Rebase,
     /// The base is merged into it.
     Merge,
+}
+
+/// What `export` takes.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Tasks of the run [default: all that went well and changed something]
+    #[arg(value_name = "TASK")]
+    pub tasks: Vec<String>,
+    /// Of which run.
+    #[command(flatten)]
+    pub of: RunOption,
+    /// What is written
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        env = "AGENT_RUN_EXPORT_FORMAT"
+    )]
+    pub format: ExportFormat,
+    /// The directory that it is written to, as TASK.patch, TASK.mbox, TASK.bundle or RUN.bundle; made if
+    /// it is not there
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        default_value = ".",
+        env = "AGENT_RUN_EXPORT_DIRECTORY"
+    )]
+    pub output: PathBuf,
+    /// Replace files that are there
+    #[arg(long, env = "AGENT_RUN_EXPORT_FORCE", value_parser = BoolishValueParser::new())]
+    pub force: bool,
+}
+
+/// What is written of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExportFormat {
+    /// All changes of a task together, for `git apply`: a file each.
+    #[default]
+    Patch,
+    /// The commits of a task as mails, for `git am`: a file each.
+    Mbox,
+    /// The commits and branches of all tasks in one file, for `git fetch`.
+    Bundle,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::FormatOption;
 use crate::id::ClaimKey;
 
 /// What `claims` takes.
@@ -14,15 +14,9 @@ pub struct ClaimsArgs {
     /// Those on this remote of the repository, not those here
     #[arg(long, value_name = "REMOTE", env = "AGENT_RUN_REMOTE", global = true)]
     pub remote: Option<String>,
-    /// How they are printed
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value_t,
-        env = "AGENT_RUN_FORMAT"
-    )]
-    pub format: Format,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: FormatOption,
 }
 
 /// What `claims` does.

@@ -66,7 +66,7 @@ pub(super) async fn doctor(
         }
         Err(error) => findings.push(no_engine(&error)),
     }
-    match arguments.format {
+    match arguments.print.format {
         Format::Text => {
             let columns = surroundings::columns();
             let text = finding::text(&findings, columns, surroundings.result_paint);

@@ -22,6 +22,7 @@ mod endings;
 mod faults;
 mod engine;
 mod environment;
+mod export;
 mod failures;
 mod hostile;
 mod firewall;

@@ -499,6 +499,25 @@ fn assert_that_it_is_told_what_there_is(scene: &Scene, report: &serde_json::Valu
         shown.contains("check, token\n") && shown.contains(" ***\n"),
         "{shown}"
     );
+    let log = scene
+        .command(&["log", "thief"])
+        .current_dir(scene.repo())
+        .output();
+    let log = Ended::from(log.expect("agent-run")).stdout;
+    assert!(
+        log.contains("Author: ***\n") && log.contains("    ***\n"),
+        "{log}"
+    );
+    assert!(!log.contains(TOKEN), "{log}");
+    for format in ["mbox", "bundle"] {
+        let export = scene
+            .command(&["export", "thief", "--format", format])
+            .current_dir(scene.repo())
+            .output();
+        let export = Ended::from(export.expect("agent-run"));
+        assert_eq!(export.code, Some(96), "{export}");
+        assert!(export.stderr.contains("the value of a secret"), "{export}");
+    }
     // And the work is the task's, as it made it.
     let branch = branch["branch"].as_str().expect("a branch");
     let names = scene.git(&["ls-tree", "-r", "--name-only", branch]);
