@@ -19,6 +19,7 @@ mod events;
     reason = "it is of the tests, which use all of it"
 )]
 mod fake;
+mod forecast;
 mod idle;
 mod layers;
 mod logs;
@@ -65,7 +66,7 @@ struct Options {
 /// A comparison: its name, how many rounds of it count, and what makes it.
 type Comparison = (&'static str, u32, fn(&Scene, u32) -> Result<Vec<Row>>);
 
-const COMPARISONS: [Comparison; 20] = [
+const COMPARISONS: [Comparison; 21] = [
     ("loop", 4, loops::forty),
     ("one", 8, loops::one),
     ("first", 8, loops::first),
@@ -81,6 +82,7 @@ const COMPARISONS: [Comparison; 20] = [
     ("requests", 2, egress::requests),
     ("services", 4, services::first),
     ("seeded", 1, services::seeded),
+    ("forecast", 3, forecast::compare),
     ("sleepers", 2, sleepers::compare),
     ("idle", 1, idle::compare),
     ("logs", 3, logs::compare),

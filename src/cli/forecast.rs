@@ -1,5 +1,7 @@
 //! `forecast`: which branches fit together and into the base as it is now.
 
+use std::collections::HashMap;
+
 use anyhow::anyhow;
 
 use super::args::{ForecastArgs, Format};
@@ -11,7 +13,7 @@ use super::{print_error, print_json, print_result};
 use crate::event::Versioned;
 use crate::forecast::{self, Candidate, ForecastRequest};
 use crate::git::Repository;
-use crate::id::TaskId;
+use crate::id::{CommitId, TaskId};
 use crate::plan::select::matching;
 use crate::report;
 use crate::sanitize;
@@ -108,6 +110,7 @@ pub(super) fn named(
     let tasks: Vec<&TaskId> = of_run.iter().filter_map(|one| one.task.as_ref()).collect();
     let mut places = Vec::new();
     let mut others = Vec::new();
+    let tips: HashMap<String, CommitId> = repository.refs("refs/heads")?.into_iter().collect();
     for word in words {
         let meant = matching(&tasks, word);
         let is_meant = |one: &Candidate| one.task.as_ref().is_some_and(|id| meant.contains(&id));
@@ -119,7 +122,9 @@ pub(super) fn named(
         places.extend(meant);
         let is_new = others.iter().all(|other: &Candidate| other.branch != *word);
         if !is_of_run && is_new {
-            let commit = repository.resolve_base(word).map_err(|error| {
+            let tip = tips.get(&format!("refs/heads/{word}")).cloned();
+            let found = tip.map_or_else(|| repository.resolve_base(word), Ok);
+            let commit = found.map_err(|error| {
                 let shown = sanitize::line(word.as_bytes(), false);
                 let hint = format!("`{shown}` is no task of the run with a branch either");
                 Failure::from(error).hint(hint)

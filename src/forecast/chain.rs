@@ -28,6 +28,8 @@ pub(super) struct Chain<'a> {
     pub(super) author: Author<'a>,
     /// The last commit.
     pub(super) tip: CommitId,
+    /// Its tree, once that is known.
+    pub(super) tree: Option<String>,
     /// Whether the commits have only the last one as parent.
     pub(super) squash: bool,
 }
@@ -42,13 +44,16 @@ impl Chain<'_> {
         if !merge.is_clean {
             return Ok(Step::Conflict(merge));
         }
-        let trees = self.scratch.trees(std::slice::from_ref(&self.tip))?;
-        if trees.first() == Some(&merge.tree) {
+        if self.tree.is_none() {
+            self.tree = self.scratch.trees(std::slice::from_ref(&self.tip))?.pop();
+        }
+        if self.tree.as_ref() == Some(&merge.tree) {
             return Ok(Step::Nothing);
         }
         let parents = [&self.tip, tip];
         let parents = &parents[..if self.squash { 1 } else { 2 }];
         self.tip = commit(self.scratch, self.author, &merge.tree, parents, message)?;
+        self.tree = Some(merge.tree);
         Ok(Step::Merged)
     }
 }

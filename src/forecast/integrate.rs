@@ -99,6 +99,7 @@ pub fn integrate(
             email: merging.author.1,
         },
         tip: request.base.1.clone(),
+        tree: None,
         squash: merging.squash,
     };
     let mut ends: Vec<Option<IntegrationEnd>> = vec![None; candidates.len()];

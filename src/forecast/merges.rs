@@ -1,6 +1,9 @@
 //! Merges that git makes in memory, many in one process.
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::scratch::{Scratch, unexpected};
 use crate::git::GitError;
@@ -8,6 +11,8 @@ use crate::id::CommitId;
 
 /// How many merges one process makes.
 const AT_ONCE: usize = 64;
+/// How many processes there are at a time, at most.
+const WORKERS: usize = 4;
 /// What it may say of them, in bytes; where that is not enough, fewer are made.
 const OUTPUT: usize = 256 << 20;
 
@@ -27,46 +32,47 @@ pub(super) fn merge_pairs(
     scratch: &Scratch,
     pairs: &[(CommitId, CommitId)],
 ) -> Result<Vec<Merge>, GitError> {
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = workers.min(WORKERS);
+    let size = pairs.len().div_ceil(workers).clamp(1, AT_ONCE);
     let mut merges = Vec::with_capacity(pairs.len());
-    for some in pairs.chunks(AT_ONCE) {
-        merge_some(scratch, some, &mut merges)?;
+    for wave in pairs.chunks(size * workers) {
+        let made: Vec<_> = thread::scope(|scope| {
+            let start = |some| scope.spawn(move || merge_some(scratch, some));
+            let running: Vec<_> = wave.chunks(size).map(start).collect();
+            let ended = running.into_iter().map(ScopedJoinHandle::join);
+            ended.collect()
+        });
+        for made in made {
+            merges.extend(made.unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
     }
     Ok(merges)
 }
 
-fn merge_some(
-    scratch: &Scratch,
-    pairs: &[(CommitId, CommitId)],
-    merges: &mut Vec<Merge>,
-) -> Result<(), GitError> {
+fn merge_some(scratch: &Scratch, pairs: &[(CommitId, CommitId)]) -> Result<Vec<Merge>, GitError> {
     let lines = pairs.iter().map(|(one, other)| format!("{one} {other}\n"));
     let input: String = lines.collect();
     let call = scratch.call(["merge-tree", "--stdin"]);
     let output = call.input(input.into_bytes()).output_limit(OUTPUT).run();
-    match output {
-        Err(GitError::OutputTooLarge { .. }) if pairs.len() > 1 => {
-            let (some, others) = pairs.split_at(pairs.len() / 2);
-            merge_some(scratch, some, merges)?;
-            merge_some(scratch, others, merges)
-        }
-        output => {
-            let read = parse(&output?).filter(|read| read.len() == pairs.len());
-            let read = read.ok_or_else(|| unexpected("merge-tree"))?;
-            merges.extend(
-                read.into_iter()
-                    .zip(pairs)
-                    .map(|(mut merge, (one, other))| {
-                        for (path, _) in &mut merge.conflicts {
-                            *path = own_path(path, [one, other]).to_vec();
-                        }
-                        merge.conflicts.sort_by(|one, other| one.0.cmp(&other.0));
-                        merge.conflicts.dedup_by(|one, other| one.0 == other.0);
-                        merge
-                    }),
-            );
-            Ok(())
-        }
+    if let Err(GitError::OutputTooLarge { .. }) = output
+        && pairs.len() > 1
+    {
+        let (some, others) = pairs.split_at(pairs.len() / 2);
+        let mut merges = merge_some(scratch, some)?;
+        merges.extend(merge_some(scratch, others)?);
+        return Ok(merges);
     }
+    let read = parse(&output?).filter(|read| read.len() == pairs.len());
+    let mut merges = read.ok_or_else(|| unexpected("merge-tree"))?;
+    for (merge, (one, other)) in merges.iter_mut().zip(pairs) {
+        for (path, _) in &mut merge.conflicts {
+            *path = own_path(path, [one, other]).to_vec();
+        }
+        merge.conflicts.sort_by(|one, other| one.0.cmp(&other.0));
+        merge.conflicts.dedup_by(|one, other| one.0 == other.0);
+    }
+    Ok(merges)
 }
 
 /// The path that a file has in its commit: one that is in the way of a directory is put beside it, under

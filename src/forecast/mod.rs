@@ -16,28 +16,23 @@ mod order;
 mod refresh;
 mod scratch;
 mod study;
+mod together;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use candidates::Candidate;
-use chain::{Author, Chain, Step};
 pub use integrate::{Integrated, IntegratedResult, IntegrationEnd, Merging, integrate};
 use order::Graph;
 pub use refresh::{Refreshed, refresh};
 use scratch::Scratch;
 use study::Study;
+use together::left_out;
 
 use crate::event::{BranchForecast, Fit, Forecast, PairForecast};
 use crate::git::{GitError, Objects, Repository};
 use crate::id::CommitId;
 use crate::sanitize;
-
-/// Who commits what is thrown away.
-const NOBODY: Author<'static> = Author {
-    name: "agent-run",
-    email: "agent-run@localhost",
-};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -164,40 +159,4 @@ fn open(candidates: &[Candidate], study: &Study<'_>) -> BTreeSet<usize> {
     }
     open.extend((0..candidates.len()).filter(|at| fit(*at).is_none() && !blocked.contains(at)));
     open
-}
-
-/// Which of those that fit in pairs do not fit all together, merged in this order: three may conflict of
-/// which no two do. Only those that touch each other are merged.
-fn left_out(
-    scratch: &Scratch,
-    study: &Study<'_>,
-    candidates: &[Candidate],
-    together: &[usize],
-) -> Result<BTreeSet<usize>, GitError> {
-    let may_meet = |at: &&usize| {
-        let others = together.iter().filter(|other| *other != *at);
-        let mut tips = others.map(|other| other + 1).chain([0]);
-        tips.any(|tip| study.may_meet(**at + 1, tip))
-    };
-    let mut out = BTreeSet::new();
-    let mut chain = Chain {
-        scratch,
-        author: NOBODY,
-        tip: study.tips[0].clone(),
-        squash: false,
-    };
-    for at in together.iter().filter(may_meet) {
-        let candidate = &candidates[*at];
-        let needs_more = candidate.needs.iter().any(|need| out.contains(need));
-        if needs_more || matches!(chain.add(&candidate.commit, "")?, Step::Conflict(_)) {
-            out.insert(*at);
-        }
-    }
-    // One that meets nothing may need one that is left out.
-    for at in together {
-        if candidates[*at].needs.iter().any(|need| out.contains(need)) {
-            out.insert(*at);
-        }
-    }
-    Ok(out)
 }

@@ -73,6 +73,7 @@ fn merge_base(
         scratch,
         author,
         tip: tip.clone(),
+        tree: None,
         squash: false,
     };
     Ok(match chain.add(onto, message)? {

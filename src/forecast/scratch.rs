@@ -73,6 +73,12 @@ impl Scratch {
             .limits(LIMITS)
     }
 
+    /// A file to be read by git once: where it is, and what git calls it.
+    pub(super) fn file(&self, number: usize) -> (PathBuf, String) {
+        let file = self.repository.directory().join(number.to_string());
+        (file, format!("../{number}"))
+    }
+
     /// The trees of commits.
     pub(super) fn trees(&self, commits: &[CommitId]) -> Result<Vec<String>, GitError> {
         let input: String = commits

@@ -141,27 +141,56 @@ fn what_another_needs_comes_before_it_and_goes_without_it() {
     assert_eq!(forecast.order, ["free", "third"]);
 }
 
+/// Three of which no two conflict, and all three do: two empty a directory into another one together, and
+/// the third adds to it.
+fn three(dir: &Path, base: &str, from: &str) -> [String; 3] {
+    let moved = ["1", "2"].map(|file| {
+        git(dir, &["checkout", "-qf", "--detach", base]);
+        let to = format!("{from}-moved");
+        fs::create_dir(dir.join(&to)).unwrap();
+        git(dir, &["mv", &format!("{from}/{file}"), &to]);
+        git(dir, &["commit", "-qm", "move"]);
+        git(dir, &["rev-parse", "HEAD"])
+    });
+    let third = branch(dir, base, &[(&*format!("{from}/3"), "third\n")]);
+    let [one, two] = moved;
+    [one, two, third]
+}
+
 #[test]
 fn three_that_fit_in_pairs_and_not_together_are_not_said_to() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repository");
-    let base = branch(&dir, "HEAD", &[("d/1", "first\n"), ("d/2", "second\n")]);
-    // Two empty a directory into another one together; the third adds to it.
-    let moved = ["1", "2"].map(|file| {
-        git(&dir, &["checkout", "-qf", "--detach", &base]);
-        fs::create_dir(dir.join("e")).unwrap();
-        git(&dir, &["mv", &format!("d/{file}"), "e/"]);
-        git(&dir, &["commit", "-qm", "move"]);
-        git(&dir, &["rev-parse", "HEAD"])
+    let files = ["d/1", "d/2", "e/1", "e/2"];
+    let files = files.map(|file| {
+        (
+            file,
+            if file.ends_with('1') {
+                "first\n"
+            } else {
+                "second\n"
+            },
+        )
     });
-    let third = branch(&dir, &base, &[("d/3", "third\n")]);
-    let tips = [&moved[0], &moved[1], &third];
-    let named = ["x", "y", "z"].into_iter().zip(tips);
-    let candidates: Vec<_> = named.map(|(name, tip)| candidate(name, tip, &[])).collect();
+    let base = branch(&dir, "HEAD", &files);
+    let named = |names: [&str; 3], tips: &[String; 3]| {
+        let named = names.into_iter().zip(tips);
+        let made = named.map(|(name, tip)| candidate(name, tip, &[]));
+        made.collect::<Vec<_>>()
+    };
+    let mut candidates = named(["x", "y", "z"], &three(&dir, &base, "d"));
     let forecast = forecast_of(&scratch, &dir, &base, &candidates);
     assert_eq!(forecast.pairs, []);
     assert_eq!(forecast.together, ["x", "y"]);
     assert!(!forecast.is_largest && !forecast.is_clean());
+    // Others that have nothing to do with them do not fit either, and what needs one goes with it.
+    candidates.extend(named(["u", "v", "w"], &three(&dir, &base, "e")));
+    let free = branch(&dir, &base, &[("free", "\n")]);
+    candidates.push(candidate("needs-z", &free, &[2]));
+    candidates.push(candidate("free", &free, &[]));
+    let forecast = forecast_of(&scratch, &dir, &base, &candidates);
+    assert_eq!(forecast.together, ["x", "y", "u", "v", "free"]);
+    assert!(!forecast.is_largest);
 }
 
 #[test]
