@@ -13,6 +13,7 @@ mod claims;
 mod clean;
 mod command;
 mod tasks;
+mod worktrees;
 
 use super::surroundings;
 use crate::id::{RunId, ServiceName};
@@ -26,6 +27,7 @@ pub use claims::{ClaimsAction, ClaimsArgs};
 pub use clean::CleanArgs;
 pub use command::Command;
 pub use tasks::{OverArgs, ProfileArgs, SpecArgs};
+pub use worktrees::{CheckoutArgs, RemoveArgs, WorktreesAction, WorktreesArgs};
 
 /// What `--help` ends with.
 const AFTER_HELP: &str = "\

@@ -3,6 +3,7 @@
 
 mod agents;
 mod args;
+mod checkout;
 mod ci;
 mod claims;
 mod clean;
@@ -44,6 +45,7 @@ mod target;
 mod terminal;
 mod validate;
 mod work;
+mod worktrees;
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -110,6 +112,8 @@ fn dispatch(command: Command, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         Command::Forecast(arguments) => forecast::forecast(&surroundings()?, &arguments),
         Command::Merge(arguments) => merge::merge(&surroundings()?, &arguments),
         Command::Refresh(arguments) => refresh::refresh(&surroundings()?, &arguments),
+        Command::Checkout(arguments) => checkout::checkout(&surroundings()?, &arguments),
+        Command::Worktrees(arguments) => worktrees::worktrees(&surroundings()?, &arguments),
         Command::Export(arguments) => export::export(&surroundings()?, &arguments),
         Command::Logs(arguments) => logs::logs(&surroundings()?, &arguments),
         Command::Validate(arguments) => validate::validate(&directory, &arguments),

@@ -23,6 +23,8 @@ pub(super) struct Work {
     pub(super) tip: CommitId,
     /// The branch that it was to be on.
     pub(super) branch: BranchName,
+    /// Whether it is on that branch, or was.
+    pub(super) is_on_branch: bool,
     /// The commits that hold the value of a secret in what they say.
     pub(super) secret_commits: Vec<CommitId>,
     /// Whether a file of it has one in its name.
@@ -68,10 +70,10 @@ impl Work {
         let names_secret = reasons
             .chain(&work.notes)
             .any(|why| why.contains(SECRET_NAME));
-        let (branch, tip) = match work.result {
-            BranchResult::Created { branch, commit } => (Some(branch), commit),
-            BranchResult::Taken { branch, commit, .. } => (Some(branch), commit),
-            BranchResult::SetAside { commit, .. } => (planned, commit),
+        let (branch, tip, is_on_branch) = match work.result {
+            BranchResult::Created { branch, commit } => (Some(branch), commit, true),
+            BranchResult::Taken { branch, commit, .. } => (Some(branch), commit, false),
+            BranchResult::SetAside { commit, .. } => (planned, commit, false),
             BranchResult::NoChange => return Ok(None),
             BranchResult::Rejected { .. } | BranchResult::Kept { .. } => {
                 return Err(no_branch(target, &report.task));
@@ -83,6 +85,7 @@ impl Work {
                 .unwrap_or_else(|| target.plan.repository.base.clone()),
             tip,
             branch: branch.ok_or_else(|| no_branch(target, &report.task))?,
+            is_on_branch,
             secret_commits: work.secret_commits,
             names_secret,
             task: report.task,

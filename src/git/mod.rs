@@ -17,6 +17,7 @@ mod refs;
 mod repository;
 mod scratch;
 mod tree;
+mod worktree;
 
 pub use bare::init_bare;
 pub use branch::BranchPlace;
@@ -29,3 +30,4 @@ pub use program::output_of_program;
 pub use repository::Repository;
 pub use scratch::{Objects, ScratchRepository, copy};
 pub use tree::{TreeEntry, entries, files};
+pub use worktree::{LinkedWorktree, WorktreeState};

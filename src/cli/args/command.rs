@@ -7,9 +7,9 @@ use super::super::go_on::ContinueArgs;
 use super::super::images::ImagesArgs;
 use super::super::preview::PreviewArgs;
 use super::{
-    ClaimsArgs, CleanArgs, CompletionsArgs, DoctorArgs, ExecArgs, ExportArgs, ForecastArgs,
-    InitArgs, LogsArgs, ManArgs, MergeArgs, PlanArgs, PsArgs, RefreshArgs, ResumeArgs, RunArgs,
-    SchemaArgs, ShowArgs, SpecArgs, StopArgs, TaskArgs,
+    CheckoutArgs, ClaimsArgs, CleanArgs, CompletionsArgs, DoctorArgs, ExecArgs, ExportArgs,
+    ForecastArgs, InitArgs, LogsArgs, ManArgs, MergeArgs, PlanArgs, PsArgs, RefreshArgs,
+    ResumeArgs, RunArgs, SchemaArgs, ShowArgs, SpecArgs, StopArgs, TaskArgs, WorktreesArgs,
 };
 
 /// The commands.
@@ -37,6 +37,10 @@ pub enum Command {
     Merge(MergeArgs),
     /// Bring a result onto what the base is now, as a new tip of its branch
     Refresh(RefreshArgs),
+    /// Make a linked git worktree of a result, in this repository
+    Checkout(CheckoutArgs),
+    /// List the linked worktrees that were made of results, or remove them
+    Worktrees(WorktreesArgs),
     /// Write results as files: patches, mails or bundles
     Export(ExportArgs),
     /// Show what tasks have written

@@ -55,3 +55,4 @@ mod tidy;
 mod verify;
 mod views;
 mod whole;
+mod worktrees;
