@@ -22,6 +22,17 @@ const KEY: &str = "sk-scripted-0123456789abcdef";
 /// What Claude Code keeps of a subscription's log-in.
 const LOGIN: &str = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-scripted","refreshToken":"sk-ant-ort01-scripted","expiresAt":4102444800000,"scopes":["user:inference"],"subscriptionType":"max"}}"#;
 
+/// A token of a subscription, which ends in 2100.
+const TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJleHAiOjQxMDI0NDQ4MDAsImh0dHBzOi8vYXBpLm9wZW5haS5jb20vYXV0aCI6eyJjaGF0Z3B0X3BsYW5fdHlwZSI6InBsdXMiLCJjaGF0Z3B0X2FjY291bnRfaWQiOiJhIn19.c2ln";
+
+/// What Codex keeps of a log-in with it.
+fn codex_login() -> String {
+    let tokens = serde_json::json!({
+        "id_token": TOKEN, "access_token": TOKEN, "refresh_token": "scripted", "account_id": "a",
+    });
+    serde_json::json!({ "tokens": tokens, "last_refresh": "2099-01-01T00:00:00Z" }).to_string()
+}
+
 /// Every quote, and what a shell would run.
 const PROMPT: &str = r#"Say "it's" `touch /workspace/a` $(touch /workspace/b) ${HOME} \ <<E; %s !"#;
 
@@ -33,6 +44,7 @@ secrets:
   openai_key: { environment: SCRIPTED_KEY }
   gemini_key: { environment: SCRIPTED_KEY }
   claude_login: { file: login.json }
+  codex_login: { file: codex.json }
 defaults:
   mem_limit: 1g
   cpus: 1
@@ -127,27 +139,81 @@ fn each_client_works_in_its_image_and_comes_back_with_a_branch() {
     for (name, told) in works() {
         spec += &agent_task(name, told, "");
     }
+    let large = large();
+    std::fs::write(scene.path().join("large.md"), &large).expect("a prompt");
+    let told = serde_json::to_string(PROMPT).expect("JSON");
+    for (name, _) in AGENTS {
+        let text = agent_task(name, "large", "");
+        spec += &text.replace(&format!("prompt: {told}"), "prompt_file: large.md");
+    }
     std::fs::write(scene.path().join("login.json"), LOGIN).expect("a log-in");
     spec += &agent_task("claude-code", "login", "secrets: [claude_login]");
+    std::fs::write(scene.path().join("codex.json"), codex_login()).expect("a log-in");
+    // Under a log-in it packs what it asks, which the endpoint does not read.
+    let plain = "args: [-c, features.enable_request_compression=false]";
+    spec += &agent_task(
+        "codex",
+        "login",
+        &format!("secrets: [codex_login]\n{plain}"),
+    );
     let (result, _) = run(&scene, &endpoint, &spec);
     for (name, told) in works() {
         came_back(&scene, &result, (name, told));
     }
     told_as_written(&endpoint);
-    let report = task(&result, "claude-code-login");
-    assert_eq!(report["secrets"], serde_json::json!(["claude_login"]));
-    assert_eq!(content(&scene, report), "one\nchanged\n");
-    let with_login = |asked: &Value| {
-        asked["path"]
-            .as_str()
-            .is_some_and(|p| p.starts_with("/login/"))
-    };
-    let with_login: Vec<Value> = endpoint.asked().into_iter().filter(with_login).collect();
-    assert!(!with_login.is_empty());
-    for asked in with_login {
-        assert_eq!(asked["key"], "sk-ant-oat01-scripted", "{}", asked["path"]);
+    told_the_whole(&scene, &result, (&endpoint, &large));
+    for (name, secret, sign, key) in [
+        (
+            "claude-code",
+            "claude_login",
+            "/v1/messages",
+            "sk-ant-oat01-scripted",
+        ),
+        ("codex", "codex_login", "/v1/responses", TOKEN),
+    ] {
+        let id = format!("{name}-login");
+        let report = task(&result, &id);
+        assert_eq!(report["secrets"], serde_json::json!([secret]));
+        assert_eq!(content(&scene, report), "one\nchanged\n");
+        let path = format!("/login{sign}");
+        let is_its = |asked: &Value| asked["path"].as_str().is_some_and(|p| p.starts_with(&path));
+        let its: Vec<Value> = endpoint.asked().into_iter().filter(is_its).collect();
+        assert!(!its.is_empty(), "{id}");
+        for asked in its {
+            assert_eq!(asked["key"], key, "{}", asked["path"]);
+        }
+        assert!(!log_of(&scene, &id).contains(key), "{id}");
     }
     assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+/// The longest prompt that a spec can have.
+fn large() -> String {
+    let end = "the end";
+    let mut text = format!("{PROMPT}\n").repeat((1 << 20) / PROMPT.len());
+    text.truncate((1 << 20) - end.len());
+    text + end
+}
+
+/// A prompt of a mebibyte arrives in one piece.
+#[track_caller]
+fn told_the_whole(scene: &Scene, result: &Value, (endpoint, prompt): (&Endpoint, &str)) {
+    let prompt = serde_json::to_string(prompt).expect("JSON");
+    let prompt = prompt.trim_matches('"');
+    let told = |asked: &Value| {
+        let is_its = |path: &str| path.starts_with("/large/");
+        asked["path"].as_str().is_some_and(is_its) && asked["asked"].to_string().contains(prompt)
+    };
+    // Each asks three times, and aider once or twice.
+    let number = endpoint.asked().iter().filter(|asked| told(asked)).count();
+    assert!(number > 15, "{number}");
+    for (name, _) in AGENTS {
+        let id = format!("{name}-large");
+        let log = log_of(scene, &id);
+        let report = task(result, &id);
+        assert_eq!(report["outcome"]["outcome"], "succeeded", "{id}: {log}");
+        assert_eq!(content(scene, report), "one\nchanged\n", "{id}");
+    }
 }
 
 /// The agents and what each is made to do: all of them commit, and all with tools try to get out.
