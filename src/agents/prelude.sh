@@ -26,14 +26,15 @@ note() {
 
 # Makes lines for people of a client's events, one JSON object in a line; what is none stays as it is.
 # The program of jq in $1 defines `event`, which makes of one any number of objects with `line`, `turn`
-# (its id), `part` (an id, with the `tokens` and `usd` of that), or `tokens` and `usd` (both in all); of an event
-# that it fails at, nothing. The numbers go to standard error whenever they change, as JSON.
+# (its id), `part` (an id, with the `tokens` and `usd` of that), or `tokens` and `usd` (both in all), or
+# `retry_after` (seconds that the model asks to wait); of an event that it fails at, nothing. The numbers
+# go to standard error whenever they change, as JSON.
 events() {
     jq -nRr --unbuffered --argjson most "${AGENT_MAX_TURNS:-0}" '
         def short: tostring | split("\n")[0] | .[0:300];
         def call($name; $input): "\($name): \([$input | .command?, .cmd?, .file_path?, .filePath?,
             .path?, .pattern?, .query?, .url?, .description? | values] | first // "" | short)";
-        def numbers: { turns: (.seen | length), tokens, usd };
+        def numbers: { turns: (.seen | length), tokens, usd, retry_after };
         def told: "agent-run: turns: \(.turns)" + if .tokens then ", tokens: \(.tokens)" else "" end
             + if (.usd // 0) > 0 then ", $\(.usd * 10000 | round / 10000)" else "" end;
         '"$1"'
@@ -44,6 +45,7 @@ events() {
                 reduce ($raw | (fromjson? | objects) // null
                     | if . then event? else { line: $raw } end) as $e (.;
                     if $e.line then .say += [$e.line] else . end
+                    | if $e.retry_after then .retry_after = $e.retry_after else . end
                     | if $e.turn then .seen[$e.turn | tostring] = true else . end
                     | if $e.part then
                         .parts[$e.part | tostring] = $e
@@ -123,14 +125,29 @@ ending() {
         because 78 "its client does not know an option of the preset, which is for version ${AGENT_VERSION:-?}"
     elif says 'max(imum)?[ _](session )?turns|LimitsExceeded'; then
         because 79 "it has used all of its turns"
-    elif says 'rate.?limit|too many requests|(^|[^0-9])429([^0-9]|$)|RESOURCE_EXHAUSTED|exceeded.*quota'; then
-        because 75 "the model limits the rate"
+    elif says 'rate.?limit|too many requests|(^|[^0-9])429([^0-9]|$)|RESOURCE_EXHAUSTED|exceeded.*quota|hit your .*limit'; then
+        asks >>"$state/numbers" 2>/dev/null || true
+        note at-last 2>/dev/null || true
+        after=$(jq -r '.retry_after // empty | ceil' "$state/usage.json" 2>/dev/null || true)
+        because 75 "the model limits the rate${after:+, and asks to wait for $after s}"
     elif says '(^|[^0-9])40[13]([^0-9]|$)|unauthori[sz]ed|authentication|invalid.*api.?key|not logged in'; then
         because 77 "the model refuses the key"
     elif says '(^|[^0-9])5[0-9][0-9]([^0-9]|$)|overloaded|internal server|api error|connect|stream|fetch failed|high demand'; then
         because 69 "the model could not be reached, or failed"
     fi
     exit "$1"
+}
+
+# How long the model has asked to wait, as `{ "retry_after": seconds }`, where the client has passed its words on.
+asks() {
+    printf '%s\n' "$last" | jq -Rsc '
+        [gsub("\\s+"; " ")
+            | scan("(?i)(?:try again|retry)[ _-](?:in|after)\\W+(?:([0-9]+) ?d(?:ays?)?[, ]*)?(?:([0-9]+) ?h(?:ours?)?[, ]*)?"
+                + "(?:([0-9]+) ?m(?!s)(?:in(?:ute)?s?)?[, ]*)?(?:([0-9]+(?:\\.[0-9]+)?) ?(ms)?)?")
+            | (.[:4] | map(. // "0" | tonumber)) as [$days, $hours, $minutes, $seconds]
+            | ($days * 24 + $hours) * 3600 + $minutes * 60 + if .[4] then $seconds / 1000 else $seconds end
+            | select(. > 0)]
+        | last // empty | { retry_after: . }'
 }
 
 says() {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskReport;
 
-/// The agent of a task, and what it used. The numbers are its own word: nothing but the end of a budget is
-/// decided by them.
+/// The agent of a task, and what it used. The numbers are its own word: nothing but the end of a budget
+/// and the wait before a further attempt is decided by them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AgentReport {
     /// Its name in the spec.
@@ -18,6 +18,10 @@ pub struct AgentReport {
     /// What it used, as far as the client tells.
     #[serde(flatten)]
     pub used: AgentUsage,
+    /// How long its model asks to be left alone, in milliseconds, at most six hours; none where the client
+    /// tells nothing of that.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
     /// What the client wrote of its work, in its own format, with secrets masked; none where it wrote
     /// nothing.
     pub transcript: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! A run while it runs, in words: what is printed for each event and for each line of output.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::area::Area;
 use super::table::Table;
@@ -123,13 +123,7 @@ impl Progress {
                 Some(task),
             ) => {
                 self.attempts.insert(task.clone(), report.attempt + 1);
-                let again = if *goes_on {
-                    "goes on from there".into()
-                } else if wait.is_zero() {
-                    "again".into()
-                } else {
-                    format!("again in {}", limit(*wait))
-                };
+                let again = again(report, *wait, *goes_on);
                 self.ended(report, &attempt_verdict(paint, report), Some(again));
             }
             (EventKind::TaskFinished { report }, _) => self.finished(report),
@@ -241,6 +235,20 @@ impl Progress {
         let name = format!("{task:<0$}", self.width);
         self.paint.task(self.place(task), &name)
     }
+}
+
+/// What follows an attempt, and when.
+fn again(report: &TaskReport, wait: Duration, goes_on: bool) -> String {
+    if goes_on {
+        return "goes on from there".into();
+    }
+    if wait.is_zero() {
+        return "again".into();
+    }
+    let asked = report.agent.as_ref().and_then(|agent| agent.retry_after_ms);
+    let is_asked = asked.map(Duration::from_millis) == Some(wait);
+    let as_asked = if is_asked { ", as its agent asks" } else { "" };
+    format!("again in {}{as_asked}", limit(wait))
 }
 
 fn stopping(reason: StopReason, forced: bool) -> String {

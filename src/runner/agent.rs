@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{Shared, Shutdown, blocking};
 use crate::collect::limits::CollectLimits;
@@ -31,15 +31,19 @@ const NUMBERS: (&CStr, &CStr) = (c".agent-run", c"usage.json");
 const LONGEST: u64 = 256 << 20;
 /// Longest text of numbers that is read, in bytes.
 const LONGEST_NUMBERS: u64 = 4096;
+/// Longest time that an agent may have its task wait for, in seconds: subscriptions count in windows of five
+/// hours.
+const LONGEST_WAIT: u64 = 6 * 3600;
 /// How much is masked at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// The numbers as presets write them.
-#[derive(Deserialize)]
-struct Numbers {
-    turns: Option<f64>,
-    tokens: Option<f64>,
-    usd: Option<f64>,
+/// What an agent's client has told in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Told {
+    /// What it has used so far.
+    pub(super) used: AgentUsage,
+    /// How long its model asks to be left alone, in seconds.
+    pub(super) retry_after: Option<u64>,
 }
 
 /// The report of a task's agent, if it has one.
@@ -56,8 +60,8 @@ pub(super) async fn report<E: Engine>(
         shared.shutdown.clone(),
     );
     let needles = shared.context.needles.clone();
-    let (used, transcript) = blocking(move || {
-        let used = used(&workspace.home());
+    let (told, transcript) = blocking(move || {
+        let told = told(&workspace.home());
         let left = TRANSCRIPTS.iter();
         let left = left.filter_map(|name| format!("{PLACE}/{name}").parse().ok());
         let patterns: Vec<PathPattern> = left.collect();
@@ -82,26 +86,34 @@ pub(super) async fn report<E: Engine>(
             .find_map(|name| masked(&copies.join(name), to.join(name), &needles));
         // What is not masked does not stay: an agent may have made a directory of any of them.
         let _ = fs::remove_dir_all(&copies);
-        (used, transcript)
+        (told, transcript)
     })
     .await;
     Some(AgentReport {
         name,
         version,
-        used,
+        used: told.used,
+        retry_after_ms: told.retry_after.map(|seconds| seconds * 1000),
         transcript,
     })
 }
 
-/// What an agent has used so far, by the numbers in its home.
-pub(super) fn used(home: &Path) -> AgentUsage {
+/// The numbers in an agent's home.
+pub(super) fn told(home: &Path) -> Told {
     let text = collect::glimpse(home, NUMBERS, LONGEST_NUMBERS);
-    let numbers: Option<Numbers> = text.and_then(|text| serde_json::from_slice(&text).ok());
-    numbers.map_or_else(AgentUsage::default, |numbers| AgentUsage {
-        turns: whole(numbers.turns, 1.0),
-        tokens: whole(numbers.tokens, 1.0),
-        micro_usd: whole(numbers.usd, 1e6),
-    })
+    let numbers: Option<Map<String, Value>> =
+        text.and_then(|text| serde_json::from_slice(&text).ok());
+    let numbers = numbers.unwrap_or_default();
+    let number = |name: &str| numbers.get(name).and_then(Value::as_f64);
+    let retry_after = whole(number("retry_after").map(f64::ceil), 1.0);
+    Told {
+        used: AgentUsage {
+            turns: whole(number("turns"), 1.0),
+            tokens: whole(number("tokens"), 1.0),
+            micro_usd: whole(number("usd"), 1e6),
+        },
+        retry_after: retry_after.map(|seconds| seconds.min(LONGEST_WAIT)),
+    }
 }
 
 /// A number of at most fifteen digits.

@@ -65,21 +65,25 @@ impl Course {
         self.spent
     }
 
-    /// What follows an attempt that ended so, if anything.
-    pub(super) fn next(&self, outcome: &TaskOutcome) -> Option<Next> {
+    /// What follows an attempt that ended so, if anything; where its model limits the rate, not before the
+    /// time that this asks for.
+    pub(super) fn next(&self, outcome: &TaskOutcome, asked: Option<Duration>) -> Option<Next> {
         let failed_check = matches!(outcome, TaskOutcome::VerifyFailed { .. });
         if failed_check && self.feedbacks < self.feedback {
             return Some(Next::GoOn);
         }
         let again = self.retries < self.retry.max && is_cause(&self.retry, outcome);
-        again.then(|| Next::Again(wait_after(&self.retry, self.retries)))
+        let is_limited =
+            matches!(outcome, TaskOutcome::Failed { exit_code } if *exit_code == RATE_LIMITED);
+        let asked = asked.filter(|_| is_limited).unwrap_or_default();
+        again.then(|| Next::Again(wait_after(&self.retry, self.retries).max(asked)))
     }
 
     /// Takes in an attempt that another one follows.
     pub(super) fn take(&mut self, report: &TaskReport) {
         let used = report.agent.as_ref().map(|agent| agent.used);
         self.spent = self.spent.and(used.unwrap_or_default());
-        match (self.next(&report.outcome), &report.verify) {
+        match (self.next(&report.outcome, None), &report.verify) {
             (Some(Next::GoOn), Some(verify)) => {
                 self.feedbacks += 1;
                 self.from = Some(From {
@@ -177,7 +181,7 @@ mod tests {
     }
 
     fn follows(retry: &Retry, outcome: &TaskOutcome) -> bool {
-        Course::new(retry, 0).next(outcome).is_some()
+        Course::new(retry, 0).next(outcome, None).is_some()
     }
 
     /// The report of an attempt; those that came to it were verified.
@@ -201,7 +205,7 @@ mod tests {
     fn run(course: &mut Course, outcomes: &[TaskOutcome]) -> Vec<Option<Next>> {
         let mut all = Vec::new();
         for (attempt, outcome) in (1..).zip(outcomes) {
-            let next = course.next(outcome);
+            let next = course.next(outcome, None);
             all.push(next);
             if next.is_none() {
                 break;
@@ -248,7 +252,7 @@ mod tests {
                 claimed: false,
             },
         ] {
-            let next = Course::new(&retry(10, &[]), 10).next(&outcome);
+            let next = Course::new(&retry(10, &[]), 10).next(&outcome, None);
             assert_eq!(next, None, "{outcome:?}");
         }
     }
@@ -275,6 +279,25 @@ mod tests {
         let ends = vec![TaskOutcome::TimedOut; 9];
         let all = run(&mut Course::new(&retry, 0), &ends);
         assert_eq!(all, [again(30), again(60), again(120), None]);
+    }
+
+    #[test]
+    fn a_model_that_limits_the_rate_is_left_alone_for_as_long_as_it_asks() {
+        let seconds = Duration::from_secs;
+        let retry = Retry {
+            backoff: seconds(30),
+            ..retry(3, &[RetryCause::RateLimited, RetryCause::ExitCode])
+        };
+        let mut course = Course::new(&retry, 0);
+        let limited = TaskOutcome::Failed { exit_code: 75 };
+        let again = |wait| Some(Next::Again(seconds(wait)));
+        assert_eq!(course.next(&limited, None), again(30));
+        assert_eq!(course.next(&limited, Some(seconds(45))), again(45));
+        assert_eq!(course.next(&limited, Some(seconds(2))), again(30));
+        let failed = TaskOutcome::Failed { exit_code: 1 };
+        assert_eq!(course.next(&failed, Some(seconds(45))), again(30));
+        course.take(&report(1, &limited));
+        assert_eq!(course.next(&limited, Some(seconds(45))), again(60));
     }
 
     #[test]

@@ -38,8 +38,8 @@ use super::user::ContainerUser;
 use super::{Shared, StepError, agent, collector, egress, session, views};
 use crate::engine::{Engine, Exit};
 use crate::event::{
-    AgentReport, AgentUsage, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime,
-    TaskOutcome, TaskPhase, TaskReport, Usage, VerifyReport,
+    AgentReport, ArtifactsReport, BranchReport, BranchResult, EventKind, PhaseTime, TaskOutcome,
+    TaskPhase, TaskReport, Usage, VerifyReport,
 };
 use crate::id::{AttemptId, CommitId, Role};
 use crate::plan::TaskPlan;
@@ -100,8 +100,8 @@ struct Life<'a, E: Engine> {
     image: Option<String>,
     image_digest: Option<String>,
     usage: Option<Usage>,
-    /// What its agent has used.
-    spent: AgentUsage,
+    /// What its agent has told at the end.
+    told: agent::Told,
     ran: Duration,
     pumped: Pumped,
     child_oom_killed: bool,
@@ -161,7 +161,7 @@ impl<'a, E: Engine> Life<'a, E> {
             image: None,
             image_digest: None,
             usage: None,
-            spent: AgentUsage::default(),
+            told: agent::Told::default(),
             ran: Duration::ZERO,
             pumped: Pumped::default(),
             child_oom_killed: false,
@@ -267,7 +267,9 @@ impl<E: Engine> Life<'_, E> {
             let goes_on = self.stops().now() == Urgency::None
                 && self.shared.fatal.get().is_none()
                 && self.shared.failures.reason().is_none();
-            let next = self.course.next(outcome).filter(|_| goes_on)?;
+            let asked = self.told.retry_after.map(Duration::from_secs);
+            let next = self.course.next(outcome, asked);
+            let next = next.filter(|_| goes_on)?;
             self.has_budget_left().then_some(next)
         })
     }

@@ -198,6 +198,7 @@ fn report(outcome: TaskOutcome, result: BranchResult) -> TaskReport {
             name: "codex".into(),
             version: Some("1.2.3".into()),
             used: agent_usage(),
+            retry_after_ms: Some(30_000),
             transcript: Some("/transcript.jsonl".into()),
         }),
         ran: Duration::from_secs(61),

@@ -52,7 +52,7 @@ impl<E: Engine> Life<'_, E> {
         loop {
             sleep(INTERVAL).await;
             let home = workspace.home();
-            let used = self.all_spent(blocking(move || agent::used(&home)).await);
+            let used = self.all_spent(blocking(move || agent::told(&home)).await.used);
             if budget.is_used_up(used) {
                 return StoppedBy::Budget { used, budget };
             }
@@ -70,10 +70,10 @@ impl<E: Engine> Life<'_, E> {
         self.child_oom_killed = exit.oom_killed && exit.code == 0;
         if self.task.agent.is_some() {
             let home = workspace.home();
-            self.spent = blocking(move || agent::used(&home)).await;
+            self.told = blocking(move || agent::told(&home)).await;
         }
         let ending = outcome(stopped, exit);
-        let used = self.all_spent(self.spent);
+        let used = self.all_spent(self.told.used);
         match self.budget().filter(|budget| budget.is_used_up(used)) {
             Some(budget) if matches!(ending, TaskOutcome::Failed { .. }) => {
                 TaskOutcome::OutOfBudget { used, budget }
@@ -84,7 +84,7 @@ impl<E: Engine> Life<'_, E> {
 
     /// Whether another attempt has something to use.
     pub(super) fn has_budget_left(&self) -> bool {
-        let used = self.all_spent(self.spent);
+        let used = self.all_spent(self.told.used);
         let is_used_up = self.budget().is_some_and(|budget| budget.is_used_up(used));
         if is_used_up {
             self.warn("its budget is used up: no further attempt is made".into());

@@ -18,6 +18,7 @@ mod many;
 mod needs;
 mod outage;
 mod output;
+mod patience;
 mod prepared;
 mod previews;
 mod proof;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::scene::{Scene, task};
 use super::endpoint::{Endpoint, build_images};
-use super::{AGENTS, GATE, HEAD, KEY, agent_task, log_of, run};
+use super::{AGENTS, GATE, HEAD, KEY, LOGIN, agent_task, log_of, run};
 
 /// What a client in a scene of the endpoint's ends with. Claude Code asks again without a stream where one is
 /// cut; aider and mini-swe-agent never ask for one.
@@ -52,8 +52,10 @@ fn failures_of_a_model_are_told_apart() {
     for (name, _) in AGENTS {
         spec += &agent_task(name, "option", "args: [--no-such-option]");
     }
-    let again = "retry: { max: 1, when: [rate_limited] }";
-    spec += &agent_task("codex", "limited", again).replacen("codex-limited:", "again:", 1);
+    let again = "retry: { max: 1, when: [rate_limited] }\nsecrets: [claude_login]";
+    spec += &agent_task("claude-code", "spent", again);
+    spec += &agent_task("codex", "plan", "");
+    std::fs::write(scene.path().join("login.json"), LOGIN).expect("a log-in");
     let (result, said) = run(&scene, &endpoint, &spec);
     let options = AGENTS.iter().map(|(name, _)| (*name, "option", 78));
     let mut wrong = Vec::new();
@@ -81,7 +83,57 @@ fn failures_of_a_model_are_told_apart() {
         assert!(log.contains(&told), "{log}");
         assert!(log.contains(&format!("is for version {version}")), "{log}");
     }
-    assert_eq!(task(&result, "again")["attempt"], 2, "{said}");
+    asked_to_wait(&scene, &result, &said);
+}
+
+/// What a model asks to wait is known as far as its client passes that on, and kept to.
+#[track_caller]
+fn asked_to_wait(scene: &Scene, result: &Value, said: &str) {
+    for (name, seconds) in [
+        ("gemini", Some(2)),
+        ("opencode", Some(1)),
+        ("aider", Some(2)),
+        ("mini-swe-agent", Some(2)),
+        // It says the status only.
+        ("codex", None),
+    ] {
+        let id = format!("{name}-limited");
+        let asked = task(result, &id)["agent"]["retry_after_ms"].as_u64();
+        let log = log_of(scene, &id);
+        assert_eq!(
+            asked,
+            seconds.map(|seconds: u64| seconds * 1000),
+            "{id}: {log}"
+        );
+    }
+    // It adds some to what it is told.
+    let asked = task(result, "claude-code-limited")["agent"]["retry_after_ms"].as_u64();
+    assert!(
+        asked.is_some_and(|asked| (1000..60_000).contains(&asked)),
+        "{asked:?}"
+    );
+    let plan = task(result, "codex-plan");
+    assert_eq!(
+        plan["outcome"]["exit_code"],
+        75,
+        "{}",
+        log_of(scene, "codex-plan")
+    );
+    // It tells the minute.
+    let asked = plan["agent"]["retry_after_ms"].as_u64();
+    assert!(
+        asked.is_some_and(|asked| (7_000_000..7_300_000).contains(&asked)),
+        "{asked:?}"
+    );
+    let spent = task(result, "claude-code-spent");
+    assert_eq!(spent["attempt"], 2, "{said}");
+    let asked = spent["earlier_attempts"][0]["agent"]["retry_after_ms"].as_u64();
+    let asked = asked.unwrap_or_else(|| panic!("{spent:#}"));
+    assert!((1..=30_000).contains(&asked), "{asked}");
+    assert!(said.contains(", as its agent asks"), "{said}");
+    let waiting = &spent["phases"][0];
+    assert_eq!(waiting["phase"], "waiting", "{spent:#}");
+    assert!(waiting["took_ms"].as_u64() >= Some(asked), "{spent:#}");
 }
 
 /// How often a model answers that never does so again then: that a client with tools has worked by its second

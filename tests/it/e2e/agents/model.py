@@ -1,6 +1,6 @@
 """A model endpoint that follows a script: Messages, Responses, Chat Completions and generateContent,
 whole or streamed. The first part of a path is the scene; what was asked is told on standard output."""
-import http.server, json, re, socketserver, sys, threading, urllib.parse
+import http.server, json, re, socketserver, sys, threading, time, urllib.parse
 
 WORK = {
     # What the model does, turn by turn, and what it says at last.
@@ -108,6 +108,9 @@ class Model(http.server.BaseHTTPRequestHandler):
         failures = {
             "unauthorized": (401, "authentication_error", "invalid x-api-key", "UNAUTHENTICATED"),
             "limited": (429, "rate_limit_error", "This request would exceed your rate limit", "RESOURCE_EXHAUSTED"),
+            # All of a subscription is used: Anthropic's, OpenAI's.
+            "spent": (429, "rate_limit_error", "This request would exceed your account's rate limit", ""),
+            "plan": (429, "usage_limit_reached", "The usage limit has been reached", ""),
             "broken": (500, "api_error", "internal", "INTERNAL"),
         }
         if self.scene not in failures:
@@ -115,7 +118,18 @@ class Model(http.server.BaseHTTPRequestHandler):
         code, kind, message, status = failures[self.scene]
         error = {"type": kind, "message": message, "code": code if self.is_gemini else kind}
         error["status"] = status
-        headers = {"retry_after": "1"} if code == 429 else {}
+        headers = {}
+        if self.scene == "limited" and "messages" in self.path:
+            headers = {"retry_after": "1"}
+        elif self.scene == "limited":
+            # As the others say it.
+            error["message"] += ". Please retry in 1.5s." if self.is_gemini else ". Please try again in 1.5s."
+        elif self.scene == "plan":
+            error["resets_at"] = int(time.time()) + 7200
+        elif self.scene == "spent":
+            word = "anthropic_ratelimit_unified_"
+            headers = {word + "status": "rejected", word + "representative_claim": "five_hour",
+                       word + "reset": str(int(time.time()) + 30), "x_should_retry": "false"}
         self.answer(code, {"type": "error", "error": error}, **headers)
         return True
 
@@ -137,6 +151,8 @@ class Model(http.server.BaseHTTPRequestHandler):
         if self.scene == "endless":
             return shell_call(tools, "true"), "go on"
         work = WORK.get(self.scene, WORK["commit"])
+        if "Go further." in json.dumps(self.asked):
+            work = [*work, "echo further >> readme.md"]
         call = shell_call(tools, work[done]) if done < len(work) else None
         return call, "All is done."
 

@@ -86,7 +86,7 @@ tasks:
     let transcript = agent("good")["transcript"].clone();
     let expected = json!({
         "name": "shell", "version": null, "turns": 3, "tokens": 1234, "micro_usd": 250_000,
-        "transcript": transcript,
+        "retry_after_ms": null, "transcript": transcript,
     });
     assert_eq!(agent("good"), expected);
     let transcript = std::fs::read_to_string(transcript.as_str().expect("a path"));
@@ -97,7 +97,7 @@ tasks:
     );
     let nothing = json!({
         "name": "shell", "version": null, "turns": null, "tokens": null, "micro_usd": null,
-        "transcript": null,
+        "retry_after_ms": null, "transcript": null,
     });
     assert_eq!(agent("none"), nothing);
     assert_eq!(agent("long"), nothing);
@@ -224,6 +224,59 @@ tasks:
     assert_eq!(task(&result, "limited")["attempt"], 2);
     assert_eq!(task(&result, "refused")["outcome"]["exit_code"], 77);
     assert_eq!(task(&result, "refused")["attempt"], 1);
+}
+
+#[test]
+fn a_task_waits_for_as_long_as_the_words_of_its_model_say() {
+    let scene = Scene::new();
+    let words = [
+        ("seconds", "Please try again in 1.2s. Visit", Some(2)),
+        ("folded", "Please try\n      again in 800ms.", Some(1)),
+        ("longer", "try again in 1h2m3s", Some(3723)),
+        ("days", "Try again in 5 days 20 minutes.", Some(21600)),
+        (
+            "header",
+            "'retry-after': '7', Retrying in 32.0 seconds",
+            Some(7),
+        ),
+        ("last", "retry after 9s, then retry in 3 minutes", Some(180)),
+        ("date", "retry-after: Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("none", "try again later, at 5", None),
+    ];
+    let mut spec = String::from(
+        "version: 1
+agents:
+  own: { extends: shell, run: \"client '' sh /agent/prompt.md\" }
+defaults: { agent: own }
+tasks:
+",
+    );
+    for (id, words, _) in words {
+        spec += &format!(
+            "  {id}:\n    prompt: |\n      cat <<'E'\n      Error 429: {words}\n      E\n      exit 1\n"
+        );
+    }
+    spec += "    retry: { when: [rate_limited] }\n";
+    let spec = spec.replace(
+        "  seconds:\n",
+        "  seconds:\n    retry: { when: [rate_limited] }\n",
+    );
+    let (ended, result) = scene.run(&spec);
+    for (id, _, seconds) in words {
+        let report = task(&result, id);
+        assert_eq!(report["outcome"]["exit_code"], 75, "{id}: {ended}");
+        let asked = report["agent"]["retry_after_ms"].as_u64();
+        let expected = seconds.map(|seconds: u64| seconds * 1000);
+        assert_eq!(asked, expected, "{id}: {ended}");
+    }
+    assert_eq!(task(&result, "seconds")["attempt"], 2, "{ended}");
+    assert_eq!(task(&result, "none")["attempt"], 2, "{ended}");
+    let told = "again in 2s, as its agent asks";
+    assert!(format!("{ended}").contains(told), "{ended}");
+    let log = scene.agent_run(&["-C", "repo", "logs", "longer"]).stdout;
+    let told = "agent-run: own: the model limits the rate, and asks to wait for 3723 s";
+    assert!(log.contains(told), "{log}");
+    assert_eq!(scene.left(), Vec::<String>::new());
 }
 
 #[test]
