@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::scene::{Scene, docker, expect, start, task};
+use super::super::scene::{Scene, docker, expect, spawn, start, task};
 use super::endpoint::{Endpoint, build_images};
-use super::{AGENTS, GATE, HEAD, agent_task, log_of, run};
+use super::{AGENTS, GATE, HEAD, KEY, agent_task, content, log_of, run};
 
 /// An agent that needs no model, and notes what it is told: that is its session.
 const CHAT: &str = r#"
@@ -21,6 +21,7 @@ agents:
       ls -A ~/.notes >left.txt
       ln -sf /etc/passwd ~/.notes/link
       rm -f ~/.notes/pipe; mkfifo ~/.notes/pipe
+  mute: { extends: shell, session_files: [.notes], run: echo nothing }
 tasks:
 "#;
 
@@ -75,6 +76,7 @@ fn a_task_goes_on_after_its_run_on_its_branch() {
         "{CHAT}
   talk: {{ agent: chat, session: keep, prompt: first words }}
   other: {{ run: 'echo x >x.txt' }}
+  mute: {{ agent: mute, session: keep, prompt: x }}
   last: {{ agent: chat, prompt: x, needs: [other], base: HEAD }}
 "
     ));
@@ -115,7 +117,11 @@ fn a_task_goes_on_after_its_run_on_its_branch() {
         ),
         (
             ["last", "--run", of_first, "--prompt", "x"],
-            "nothing of its session was kept",
+            "give it `session: keep` in the spec",
+        ),
+        (
+            ["mute", "--run", of_first, "--prompt", "x"],
+            "its client left none of that attempt",
         ),
         (
             ["talk", "--run", of_first, "--prompt", " "],
@@ -178,7 +184,10 @@ fn clients_go_on_in_the_same_conversation() {
     let scene = Scene::new();
     build_images(&scene);
     let endpoint = Endpoint::new(&scene, 4);
-    let mut spec = format!("{HEAD}tasks:{GATE}");
+    let mut spec = format!(
+        "{HEAD}agents:\n  codex:\n    run: |\n{}tasks:{GATE}",
+        held_back("codex")
+    );
     let able = AGENTS.iter().filter(|(name, _)| *name != "mini-swe-agent");
     let able: Vec<&str> = able.map(|(name, _)| *name).collect();
     let more = "session: keep\nfeedback: 1\nverify: echo look here; exit 1";
@@ -234,5 +243,67 @@ fn clients_go_on_in_the_same_conversation() {
             assert_eq!(report["agent"]["micro_usd"], 600, "{log}");
         }
     }
+    goes_on_after_its_run(&scene, &endpoint, task(&result, "codex-commit"));
     assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+/// The script of an agent that waits, where it goes on after its run, until its endpoint can be found.
+fn held_back(name: &str) -> String {
+    let preset = agent_run::agents::preset(name).expect("a preset");
+    let (_, run) = preset.text.split_once("\nrun: |\n").expect("a script");
+    let waits = r#"if [ -n "${AGENT_SESSION:-}" ] && [ -z "${AGENT_FEEDBACK:-}" ]; then
+    echo ready; until [ -e /tmp/go ]; do sleep 0.1; done
+fi
+"#;
+    let waits: Vec<&str> = waits.lines().collect();
+    let lines = waits.into_iter().chain(run.lines());
+    lines.map(|line| format!("      {line}\n")).collect()
+}
+
+/// `continue` goes on with a client in the conversation that its task had, on its branch, in a new container.
+#[track_caller]
+fn goes_on_after_its_run(scene: &Scene, endpoint: &Endpoint, before: &Value) {
+    let before_asked = endpoint.asked().len();
+    let repo = scene.repo();
+    let repo = repo.to_str().expect("a path");
+    let mut command = scene.command(&[
+        "-C",
+        repo,
+        "continue",
+        "codex-commit",
+        "--prompt",
+        "Go further.",
+    ]);
+    command.env("SCRIPTED_KEY", KEY);
+    let (mut child, mut lines) = spawn(command);
+    expect(&mut lines, "| ready");
+    let run = scene.runs().pop().expect("a run");
+    endpoint.join(&format!("agent-run-{run}-egress-proxy"));
+    let container = format!("agent-run-{run}-1-codex-commit");
+    let touched = docker(&["exec", &container, "touch", "/tmp/go"]);
+    assert_eq!(touched.code, Some(0), "{touched}");
+    let said: Vec<String> = lines.collect();
+    child.wait().expect("agent-run");
+    let result = scene.result();
+    let report = task(&result, "codex-commit");
+    let said = said.join("\n");
+    assert_eq!(
+        report["branch"]["branch"], before["branch"]["branch"],
+        "{said}"
+    );
+    assert_eq!(report["outcome"]["outcome"], "verify_failed", "{said}");
+    let asked: Vec<String> = endpoint.asked()[before_asked..]
+        .iter()
+        .map(|asked| asked["asked"].to_string())
+        .collect();
+    let first = asked.first().unwrap_or_else(|| panic!("{said}"));
+    for told in ["Go further.", "cat readme.md", "look here"] {
+        assert!(first.contains(told), "{told}: {first}");
+    }
+    assert_eq!(first.matches("touch /workspace/a").count(), 1, "{first}");
+    assert_eq!(content(scene, report), "one\nchanged\nfurther\n", "{said}");
+    // What its attempts used, not what the conversation has.
+    let tokens = |report: &Value| report["agent"]["tokens"].as_u64();
+    let used = (tokens(&report["earlier_attempts"][0]), tokens(report));
+    assert_eq!(used, (Some(220), Some(110)), "{said}");
 }
