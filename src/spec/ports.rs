@@ -23,35 +23,36 @@ pub(super) fn ports(reader: &mut Reader<'_>, task: Fields<'_>) -> Vec<Publish> {
             ports.push(port.value);
         }
     }
-    let refused = refused(reader, task).filter(|_| !ports.is_empty());
-    if let Some((what, hint)) = refused {
-        reader.problem(field.span(), format!("`ports` in a task {what}"), hint);
-    }
-    ports
-}
-
-/// Why nobody would reach a port of such a task, if nobody would, and what to do about it.
-pub(super) fn refused(
-    reader: &mut Reader<'_>,
-    task: Fields<'_>,
-) -> Option<(&'static str, &'static str)> {
     let mode = task.get("network_mode");
     let mode = mode.and_then(|f| reader.raw(f, "a word"));
-    let runtime = task.get("runtime");
-    let runtime = runtime.and_then(|f| reader.raw(f, "a name"));
-    if mode == Some("none") {
+    let refused = if ports.is_empty() {
+        None
+    } else if mode == Some("none") {
         let hint = "keep one: a task without a network is reached by nobody";
         Some(("with `network_mode: none`", hint))
     } else if task.get("egress").is_some() {
         let hint = "keep one: a task with a list of hosts has no interface at which it could be reached; \
                     `null` resets what `defaults` gives";
         Some(("with `egress`", hint))
-    } else if runtime.is_some_and(|name| name == "runsc" || name.starts_with("runsc-")) {
-        let hint = "keep one: each container of gVisor has a network of its own, and the ports are published by another one";
-        Some(("with gVisor as its `runtime`", hint))
+    } else if runs_in_gvisor(reader, task) {
+        Some(("with gVisor as its `runtime`", GVISOR))
     } else {
         None
+    };
+    if let Some((what, hint)) = refused {
+        reader.problem(field.span(), format!("`ports` in a task {what}"), hint);
     }
+    ports
+}
+
+/// What to do about it where nobody would reach a port.
+pub(super) const GVISOR: &str = "keep one: each container of gVisor has a network of its own, and the ports are published by another one";
+
+/// Whether a task runs in gVisor, as far as the name of its runtime says.
+pub(super) fn runs_in_gvisor(reader: &mut Reader<'_>, task: Fields<'_>) -> bool {
+    let runtime = task.get("runtime");
+    let runtime = runtime.and_then(|f| reader.raw(f, "a name"));
+    runtime.is_some_and(|name| name == "runsc" || name.starts_with("runsc-"))
 }
 
 pub(super) fn port(text: &str) -> Result<Publish, BadValue> {

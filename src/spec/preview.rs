@@ -1,7 +1,7 @@
 //! Reads `preview`: how people start what a task has made, to look at it.
 
 use super::hints::PREVIEW_KEYS;
-use super::ports::{port, refused};
+use super::ports::{GVISOR, port, runs_in_gvisor};
 use super::reader::{Fields, Reader};
 use super::source::At;
 use super::task::script;
@@ -20,8 +20,9 @@ pub struct PreviewSpec {
 pub(super) fn preview(reader: &mut Reader<'_>, task: Fields<'_>) -> Option<PreviewSpec> {
     let field = task.get("preview")?;
     let fields = reader.fields(field, "a map with `run` and `port`", PREVIEW_KEYS)?;
-    if let Some((what, hint)) = refused(reader, task) {
-        reader.problem(field.span(), format!("`preview` in a task {what}"), hint);
+    if runs_in_gvisor(reader, task) {
+        let title = "`preview` in a task with gVisor as its `runtime`";
+        reader.problem(field.span(), title, GVISOR);
     }
     let mut part = |key, hint| {
         let part = fields.get(key);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Served, failed};
+use super::{Served, failed, relay};
 use crate::engine::config::{ContainerConfig, Limits, NetworkAttachment, Trusted};
 use crate::engine::{Engine, ImageInfo};
 use crate::id::{Role, label};
@@ -30,6 +30,11 @@ pub(super) fn pod<E: Engine>(
     network: NetworkAttachment,
 ) -> ContainerConfig {
     let services = served.task.services.iter();
+    let (memory, pids, publish) = if served.is_relayed() {
+        (relay::MEMORY, relay::PIDS, Vec::new())
+    } else {
+        (POD_MEMORY, 16, served.task.ports.clone())
+    };
     ContainerConfig {
         name: served.pod_name(),
         labels: labels(served, served.pod_role()),
@@ -45,9 +50,9 @@ pub(super) fn pod<E: Engine>(
         volumes: Vec::new(),
         limits: Limits {
             nano_cpus: 100_000_000,
-            memory: POD_MEMORY,
-            memory_swap: POD_MEMORY,
-            pids: 16,
+            memory,
+            memory_swap: memory,
+            pids,
             shm_size: 1 << 20,
             ulimits: BTreeMap::new(),
             tmpfs: BTreeMap::new(),
@@ -56,7 +61,7 @@ pub(super) fn pod<E: Engine>(
         trusted: Trusted::default(),
         read_only: true,
         network,
-        publish: served.task.ports.clone(),
+        publish,
         runtime: served.task.runtime.clone(),
         stop_signal: None,
         stop_timeout: Duration::ZERO,

@@ -9,6 +9,7 @@ mod config;
 mod health;
 mod life;
 mod pod;
+mod relay;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub(super) struct Services<E: Engine> {
     pod: Option<String>,
     /// Where the task's ports are published.
     pub(super) ports: Vec<PublishedPort>,
+    /// What lets people in where the engine publishes nothing.
+    relay: Option<EndsWithRun>,
     closing: channel::Sender<bool>,
 }
 
@@ -122,6 +125,11 @@ impl<E: Engine> Served<'_, E> {
         }
     }
 
+    /// Whether people reach it by agent-run itself.
+    fn is_relayed(&self) -> bool {
+        self.role == Role::Preview && self.task.has_only_loopback()
+    }
+
     pub(super) fn container_of(&self, service: &ServiceName) -> String {
         let role = self.service_role();
         self.attempt.service_container_name(role, service)
@@ -169,6 +177,7 @@ impl<E: Engine> Services<E> {
             up: Vec::new(),
             pod: None,
             ports: Vec::new(),
+            relay: None,
             closing: channel::channel(false).0,
         }
     }
@@ -190,6 +199,7 @@ impl<E: Engine> Services<E> {
     /// Ends and removes them. What cannot be removed now, the teardown tries again.
     pub(super) async fn close(&mut self) {
         self.closing.send_replace(true);
+        self.relay = None;
         let up = std::mem::take(&mut self.up);
         join_all(up.into_iter().map(|up| self.end(up))).await;
         if let Some(pod) = self.pod.take() {

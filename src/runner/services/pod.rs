@@ -1,6 +1,6 @@
 //! The pod: the container that has the network of a task and its services, and publishes its ports.
 
-use super::{SERVICES, Served, Services, config, failed, image};
+use super::{SERVICES, Served, Services, config, failed, image, relay};
 use crate::engine::config::{BuildConfig, ImageRequest, NetworkAttachment, Publish, PullPolicy};
 use crate::engine::{Engine, EngineError, PublishedAt};
 use crate::event::{EventKind, PublishedPort};
@@ -45,19 +45,23 @@ pub(super) async fn start<E: Engine>(
         let config = config::pod(served, &image, NetworkAttachment::None);
         engine.create_container(&config).await.map_err(step)?;
         engine.start(&config.name).await.map_err(step)?;
+        if let Some(port) = task.ports.first().filter(|_| served.is_relayed()) {
+            let (at, open) = relay::open(served, *port).await?;
+            services.ports = vec![at];
+            services.relay = Some(open);
+        }
     } else {
         let config = |network| (config::pod(served, &image, network), None);
         let output = started(shared, SERVICES, config).await;
         // It says nothing.
         drop(output.map_err(|error| without_a_port(task, error))?);
         services.ports = published(served).await?;
-        connection
-            .environment
-            .extend(services.ports.iter().map(|port| {
-                let name = format!("AGENT_PORT_{}", port.port);
-                (name, port.host_port.to_string())
-            }));
     }
+    let ports = services.ports.iter().map(|port| {
+        let name = format!("AGENT_PORT_{}", port.port);
+        (name, port.host_port.to_string())
+    });
+    connection.environment.extend(ports);
     Ok(Some(connection))
 }
 

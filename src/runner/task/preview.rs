@@ -11,9 +11,9 @@ use super::{Life, failed};
 use crate::engine::Engine;
 use crate::event::{BranchReport, BranchResult, EventKind, TaskOutcome, TaskPhase};
 use crate::id::Role;
-use crate::runner::StepError;
 use crate::runner::outcome::StoppedBy;
 use crate::runner::services::{Reach, pauses, reach};
+use crate::runner::{StepError, egress};
 
 /// The stage of a preview that nobody can look at.
 const PREVIEW: &str = "preview";
@@ -23,6 +23,7 @@ impl<E: Engine> Life<'_, E> {
     pub(super) async fn preview(&mut self) -> Result<TaskOutcome, StepError> {
         self.role = Role::Preview;
         self.enter(TaskPhase::Preparing).await?;
+        egress::begin(self.shared, self.task);
         self.remains.attempt = Some(self.attempt.clone());
         let tip = self.shared.context.store.base();
         let ending = self.check(tip, tip.clone(), self.task).await?;
@@ -46,11 +47,12 @@ impl<E: Engine> Life<'_, E> {
         let Some(port) = port.filter(|_| self.role == Role::Preview) else {
             return pending().await;
         };
+        let reaches_loopback = self.task.has_only_loopback();
         let deadline = started + self.task.startup_timeout;
         let mut last = Reach::Closed;
         for pause in pauses() {
             match timeout_at(deadline, reach(self.served(), port.port)).await {
-                Ok(Ok(Reach::Open)) => {
+                Ok(Ok(now)) if now == Reach::Open || now == Reach::Loopback && reaches_loopback => {
                     let _ = self.reached.set(Ok(()));
                     let kind = EventKind::Answers { port: *port };
                     self.shared.event(Some(&self.task.id), kind);

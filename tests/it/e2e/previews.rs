@@ -1,7 +1,7 @@
 //! `preview` on a real engine: what a task has made is served again, with a database of its own.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,9 +52,9 @@ fn scene() -> Scene {
 }
 
 /// What the host answers on a port.
-fn get(port: u16) -> std::io::Result<String> {
+fn get(port: u16, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
@@ -102,7 +102,7 @@ fn the_result_of_a_task_is_served_with_a_database_of_its_own() {
     let mut lines = stderr.lines().map(|line| line.expect("a line"));
     expect(&mut lines, "web | serving");
     let port = told(&mut lines, "web");
-    let answer = get(port).expect("an answer");
+    let answer = get(port, "/").expect("an answer");
     assert!(
         answer.ends_with("\r\n\r\nby-hand of-the-task\n"),
         "{answer}"
@@ -127,7 +127,7 @@ fn the_result_of_a_task_is_served_with_a_database_of_its_own() {
     let stdout = child.stdout.as_mut().expect("stdout");
     stdout.read_to_string(&mut link).expect("text");
     assert_eq!(link, format!("http://127.0.0.1:{port}\n"));
-    assert!(get(port).is_err());
+    assert!(get(port, "/").is_err());
     assert_eq!(scene.left(), Vec::<String>::new());
     assert_eq!(scene.git(&["for-each-ref", "refs/heads"]), branches);
 }
@@ -144,7 +144,7 @@ fn the_guide_shows_a_result() {
     assert_eq!(ended.code, Some(0), "{ended}");
     let (mut child, mut lines) = start(&scene, &["-C", "repo", "preview", "price"]);
     let port = told(&mut lines, "price");
-    let answer = get(port).expect("an answer");
+    let answer = get(port, "/").expect("an answer");
     assert!(
         answer.ends_with("\r\n\r\nvisitor 1: id name price\n"),
         "{answer}"
@@ -152,6 +152,57 @@ fn the_guide_shows_a_result() {
     interrupt(&child);
     lines.for_each(drop);
     assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert_eq!(scene.left(), Vec::<String>::new());
+}
+
+#[test]
+fn what_has_no_network_is_reached_as_well() {
+    let scene = Scene::new();
+    let (ended, _) = scene.run(
+        r#"
+version: 1
+defaults:
+  run: |
+    echo of-$AGENT_TASK > index.html
+    head -c 3000000 /dev/zero | tr '\0' x > large.txt
+  preview:
+    run: |
+      test "$(ls /sys/class/net)" = lo
+      exec python3 -m http.server 3000 --bind 127.0.0.1
+    port: 3000
+tasks:
+  listed: { egress: { allow: [] } }
+  alone: { network_mode: none, services: [redis] }
+"#,
+    );
+    assert_eq!(ended.code, Some(0), "{ended}");
+    for id in ["listed", "alone"] {
+        let (mut child, mut lines) = start(&scene, &["-C", "repo", "preview", id]);
+        let port = told(&mut lines, id);
+        let answer = get(port, "/").expect("an answer");
+        assert!(answer.ends_with(&format!("\r\n\r\nof-{id}\n")), "{answer}");
+        // As a browser asks: at the same time.
+        let large = |_| std::thread::spawn(move || get(port, "/large.txt"));
+        let answers: Vec<_> = (0..8).map(large).collect();
+        for answer in answers {
+            let answer = answer.join().expect("no panic").expect("an answer");
+            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+            assert_eq!(body.len(), 3_000_000);
+        }
+        // Somebody who has said all still hears the answer.
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        stream
+            .write_all(b"GET / HTTP/1.0\r\n\r\n")
+            .expect("a request");
+        stream.shutdown(Shutdown::Write).expect("a shutdown");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        assert!(text.ends_with(&format!("of-{id}\n")), "{text}");
+        interrupt(&child);
+        lines.for_each(drop);
+        assert_eq!(child.wait().expect("an end").code(), Some(130));
+        assert!(get(port, "/").is_err());
+    }
     assert_eq!(scene.left(), Vec::<String>::new());
 }
 
@@ -164,7 +215,7 @@ fn one_that_is_terminated_or_killed_leaves_nothing_for_good() {
     let preview = || {
         let (child, mut lines) = start(&scene, &["-C", "repo", "preview", "web", "--for", "1h"]);
         let port = told(&mut lines, "web");
-        assert!(get(port).is_ok_and(|text| text.ends_with("\r\n\r\nof-the-task\n")));
+        assert!(get(port, "/").is_ok_and(|text| text.ends_with("\r\n\r\nof-the-task\n")));
         (child, lines, port)
     };
     let (mut child, lines, _) = preview();
@@ -177,7 +228,7 @@ fn one_that_is_terminated_or_killed_leaves_nothing_for_good() {
     child.kill().expect("a kill");
     child.wait().expect("an end");
     lines.for_each(drop);
-    assert!(get(port).is_ok(), "it goes on without agent-run");
+    assert!(get(port, "/").is_ok(), "it goes on without agent-run");
     let resumed = scene.agent_run(&["-C", "repo", "resume"]);
     assert_eq!(resumed.code, Some(4), "{resumed}");
     let run = scene.runs().into_iter().max().expect("a run");
@@ -186,7 +237,7 @@ fn one_that_is_terminated_or_killed_leaves_nothing_for_good() {
     assert!(resumed.stderr.contains("was a preview"), "{resumed}");
     let cleaned = scene.agent_run(&["-C", "repo", "clean"]);
     assert_eq!(cleaned.code, Some(0), "{cleaned}");
-    assert!(get(port).is_err());
+    assert!(get(port, "/").is_err());
     assert_eq!(scene.left(), Vec::<String>::new());
     assert_eq!(scene.git(&["for-each-ref", "refs/heads"]), branches);
 }

@@ -149,7 +149,7 @@ tasks:
   c: { preview: { run: ' ', port: [3000] } }
   d: { preview: { run: x, prot: 3000 } }
   e: { preview: { run: x, port: '8080:3000' } }
-  f: { preview: { run: x, port: 3000 }, network_mode: none }
+  f: { preview: { run: x, port: 3000 }, network_mode: none, runtime: runsc-own }
   g: { preview: { run: x, port: 3000 }, egress: { allow: [] } }
   h: { preview: { run: x, port: 3000 }, runtime: runsc }
 "));
