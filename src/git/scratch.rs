@@ -24,6 +24,7 @@ pub enum Objects {
 #[derive(Debug)]
 pub struct ScratchRepository {
     git: Git,
+    objects: Objects,
     directory: TempDir,
     git_dir: PathBuf,
 }
@@ -49,6 +50,7 @@ impl ScratchRepository {
         lay().map_err(GitError::io("make a repository"))?;
         Ok(Self {
             git: repository.git().clone(),
+            objects,
             directory,
             git_dir,
         })
@@ -70,7 +72,12 @@ impl ScratchRepository {
         I: IntoIterator,
         I::Item: AsRef<OsStr>,
     {
-        self.git.call(arguments).git_dir(&self.git_dir)
+        let call = self.git.call(arguments).git_dir(&self.git_dir);
+        match self.objects {
+            // To compress the root of a large tree takes as long as to merge it.
+            Objects::Dropped => call.config("core.looseCompression=0"),
+            Objects::Kept => call,
+        }
     }
 }
 
