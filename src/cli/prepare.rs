@@ -327,6 +327,8 @@ pub(super) fn adapt(
         plan.warnings.extend(less_grace(graces, &mut plan.tasks));
     }
     let base = plan.repository.base.short();
+    // What is looked at is a result, whatever lies beside it.
+    let uncommitted = uncommitted.filter(|_| plan.previews.is_none());
     let uncommitted = uncommitted.map(|what| {
         format!(
             "not committed in {}: {what}; tasks start from {base} without it",

@@ -98,6 +98,7 @@ fn the_result_of_a_task_is_served_with_a_database_of_its_own() {
     scene.commit("mine");
     scene.git(&["switch", "-q", "main"]);
     let branches = scene.git(&["for-each-ref", "refs/heads"]);
+    scene.write("beside.txt", "of no result\n");
 
     let mut command = scene.command(&["-C", "repo", "preview", "web"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -108,6 +109,7 @@ fn the_result_of_a_task_is_served_with_a_database_of_its_own() {
     let (mut port, mut is_shown) = (None, false);
     while port.is_none() || !is_shown {
         let line = lines.next().expect("a line");
+        assert!(!line.contains("not committed"), "{line}");
         is_shown |= line.contains("web | serving");
         port = port.or_else(|| link(&line, "web"));
     }
