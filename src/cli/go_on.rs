@@ -14,7 +14,7 @@ use super::{repeat, run};
 use crate::event::{BranchResult, TaskReport};
 use crate::git::Repository;
 use crate::id::{AttemptId, CommitId};
-use crate::plan::{Continues, RunPlan, TaskPlan};
+use crate::plan::{Continues, RunPlan, SetupPlan, TaskPlan};
 use crate::spec::{SIZE_LIMIT, read_text};
 
 /// What `continue` takes.
@@ -88,6 +88,7 @@ pub(super) async fn go_on(
         prompt: Some(prompt),
         needs: Vec::new(),
         starts_from: Vec::new(),
+        setup: task.setup.map(SetupPlan::of_result),
         continues: Some(Continues {
             run: attempt.run,
             attempt: attempt.number,

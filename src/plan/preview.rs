@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Retry, RunPlan, TaskPlan, Work};
+use super::{Retry, RunPlan, SetupPlan, TaskPlan, Work};
 use crate::engine::config::Publish;
+use crate::id::CommitId;
 
 /// What the wrapper may take to end, after the script: nothing is handed off.
 const LAST_STEPS: Duration = Duration::from_secs(1);
@@ -33,6 +34,14 @@ impl RunPlan {
     }
 }
 
+impl RunPlan {
+    /// The base, where that is what an agent has made: of a preview, or of a task that goes on.
+    pub fn result(&self) -> Option<&CommitId> {
+        let goes_on = self.tasks.iter().any(|task| task.continues.is_some());
+        (goes_on || self.previews.is_some()).then_some(&self.repository.base)
+    }
+}
+
 impl TaskPlan {
     /// The task that starts what this one has made again, and ends after that time.
     fn previewed(&self, preview: &PreviewPlan, time: Duration) -> Self {
@@ -41,6 +50,7 @@ impl TaskPlan {
             needs: Vec::new(),
             starts_from: Vec::new(),
             secrets: Vec::new(),
+            setup: self.setup.clone().map(SetupPlan::of_result),
             retry: Retry::default(),
             allow_failure: false,
             claim: None,

@@ -38,6 +38,17 @@ impl From<&SetupSpec> for SetupPlan {
     }
 }
 
+impl SetupPlan {
+    /// The same on what an agent has made, which none of its secrets are for.
+    #[must_use]
+    pub fn of_result(self) -> Self {
+        Self {
+            secrets: Vec::new(),
+            ..self
+        }
+    }
+}
+
 /// The kind of an entry of a git tree, by its mode.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;

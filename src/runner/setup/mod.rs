@@ -282,7 +282,7 @@ fn failed(message: impl Into<String>) -> StepError {
 }
 
 /// Tells setups apart: equal ones of one base prepare the same. The values of variables and secrets
-/// do not count.
+/// do not count. What is made of a result is for nobody else.
 async fn key<E: Engine>(
     shared: &Arc<Shared<E>>,
     task: &TaskPlan,
@@ -313,6 +313,7 @@ async fn key<E: Engine>(
         "owner": user.owner,
         "setup": setup,
         "files": ids,
+        "result": context.plan.result(),
         "variables": variables,
         "runtime": task.runtime,
     });

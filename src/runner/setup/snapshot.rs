@@ -148,6 +148,7 @@ async fn key<E: Engine>(
         "elsewhere": [tmpfs, mounts],
         "values": values,
         "image": image.info.id,
+        "result": context.plan.result(),
         "user": [user.uid, user.gid],
         "variables": variables,
         "paths": paths,

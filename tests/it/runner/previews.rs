@@ -10,6 +10,7 @@ use agent_run::event::{BranchResult, EventKind, RunSummary, StopReason, TaskOutc
 use agent_run::runner::Shutdown;
 
 use super::scene::{Scene, Seen, report, variable};
+use super::setup::{all_good, make_deps};
 use crate::fake::{Fault, Script};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,6 +123,39 @@ async fn it_is_told_once_it_answers_and_ends_when_its_time_is_over() {
     ];
     assert_eq!(phases, wanted);
     assert_eq!(scene.git(&["branch", "--list"]).trim(), "* main");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_setup_makes_of_a_result_is_for_nobody_else() {
+    let setup = "    setup: { run: make deps, files: [readme.md], paths: [deps] }\n";
+    let yaml = YAML.replace(
+        "    claim: x\n    verify: check\n    artifacts: [x]\n",
+        setup,
+    );
+    let mut scene = scene(&[OPEN]);
+    scene.engine.script("task", Scene::hands_off(0));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let setup = Script::exits(0).on_exit(move |config| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        make_deps(config);
+    });
+    scene.engine.script("setup", setup);
+    for (run, is_preview, setups) in [
+        ("261120-101501-aaaa", true, 1),
+        ("261120-101501-bbbb", false, 2),
+        ("261120-101501-cccc", true, 2),
+    ] {
+        scene.run = run.parse().unwrap();
+        let summary = if is_preview {
+            scene.previews(&yaml, HOUR, &mut Seen::default()).await
+        } else {
+            scene.run(&yaml).await
+        };
+        all_good(&summary);
+        assert_eq!(runs.load(Ordering::SeqCst), setups, "{run}");
+        scene.assert_nothing_left();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,15 +72,22 @@ fn an_attempt_that_goes_on_does_so_in_the_same_conversation() {
 #[test]
 fn a_task_goes_on_after_its_run_on_its_branch() {
     let scene = Scene::new();
+    let secrets = "version: 1\nsecrets: { token: { environment: PATH } }\n";
+    let chat = CHAT.replacen("version: 1\n", secrets, 1);
     let (ended, first) = scene.run(&format!(
-        "{CHAT}
-  talk: {{ agent: chat, session: keep, prompt: first words }}
+        "{chat}
+  talk:
+    agent: chat
+    session: keep
+    prompt: first words
+    setup: {{ run: 'mkdir deps; echo granted=$(ls /run/secrets)', paths: [deps], secrets: [token] }}
   other: {{ run: 'echo x >x.txt' }}
   mute: {{ agent: mute, session: keep, prompt: x }}
   last: {{ agent: chat, prompt: x, needs: [other], base: HEAD }}
 "
     ));
     assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stderr.contains("| granted=token"), "{ended}");
     let branch = task(&first, "talk")["branch"]["branch"].as_str();
     let branch = branch.expect("a branch").to_owned();
     // Somebody adds to it.
@@ -93,6 +100,12 @@ fn a_task_goes_on_after_its_run_on_its_branch() {
         |arguments: &[&str]| scene.agent_run(&[&["-C", "repo", "continue"], arguments].concat());
     let ended = go_on(&["talk", "--prompt", "second words"]);
     assert_eq!(ended.code, Some(0), "{ended}");
+    // What an agent has made is not what the setup has its secrets for.
+    let has_none = ended
+        .stderr
+        .lines()
+        .any(|line| line.ends_with("| granted="));
+    assert!(has_none, "{ended}");
     let result = scene.checked_result(&ended);
     assert_eq!(result["tasks"].as_array().map(Vec::len), Some(1));
     let report = task(&result, "talk");
