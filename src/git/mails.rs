@@ -31,7 +31,9 @@ pub(super) fn inert(
     for (id, raw) in commits.iter().zip(bodies(scratch, &commits)?) {
         let (headers, message) = split(&raw).ok_or_else(|| unexpected("cat-file"))?;
         let quoted = indented(message);
-        if last.is_none() && quoted == message {
+        let mut lines = headers.split(|byte| *byte == b'\n');
+        let is_encoded = lines.any(|line| line.starts_with(b"encoding "));
+        if last.is_none() && quoted == message && !is_encoded {
             continue;
         }
         last = Some(anew(scratch, id, headers, &quoted, last.as_ref())?);
@@ -63,7 +65,8 @@ fn split(raw: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&raw[..end], &raw[end + 2..]))
 }
 
-/// A commit with another message and parent. A signature would not hold any more.
+/// A commit with another message and parent. A signature would not hold any more; and an encoding would make
+/// other lines of the message's bytes than those that were looked at.
 fn anew(
     scratch: &ScratchRepository,
     of: &CommitId,
@@ -76,7 +79,7 @@ fn anew(
         let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
         match (name, parent) {
             (b"parent", Some(parent)) => text.extend(format!("parent {parent}\n").into_bytes()),
-            (b"tree" | b"parent" | b"author" | b"committer" | b"encoding", _) => {
+            (b"tree" | b"parent" | b"author" | b"committer", _) => {
                 text.extend_from_slice(line);
                 text.push(b'\n');
             }

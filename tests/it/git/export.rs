@@ -162,6 +162,35 @@ fn mails_are_the_commits_and_nothing_that_a_message_plants() {
 }
 
 #[test]
+fn an_encoding_makes_no_patch_of_a_message() {
+    let scratch = Scratch::new();
+    let dir = scratch.repository("repository");
+    let base: CommitId = git(&dir, &["rev-parse", "HEAD"]).parse().unwrap();
+    fs::write(dir.join("x"), "x\n").unwrap();
+    git(&dir, &["add", "x"]);
+    let tree = git(&dir, &["write-tree"]);
+    // In UTF-7 no line of it begins as one of a patch does; a time zone with a plus would be a mistake in it.
+    let who = "A <a@example.org> 1700000000 -0100";
+    let patch = "x\n\n+AGQ-iff --git a/planted b/planted\nnew file mode 100644\n+AC0ALQAt- /dev/null\n\
+                 +ACsAKwAr- b/planted\n+AEAAQA- -0,0 +-1 +AEAAQA-\n+-planted\n";
+    let text = format!(
+        "tree {tree}\nparent {base}\nauthor {who}\ncommitter {who}\nencoding UTF-7\n\n{patch}"
+    );
+    let planted = scratch.path("planted");
+    fs::write(&planted, text).unwrap();
+    let words = ["hash-object", "-t", "commit", "-w", path(&planted)];
+    let tip: CommitId = git(&dir, &words).parse().unwrap();
+    let shown = git(&dir, &["log", "-1", "--format=%B", tip.as_str()]);
+    assert!(shown.contains("diff --git a/planted"), "{shown}");
+    let file = scratch.path("a.mbox");
+    let repository = scratch.open(&dir);
+    repository.write_mails((&base, &tip), &file).unwrap();
+    git(&dir, &["reset", "-q", "--hard"]);
+    git(&dir, &["am", "-q", path(&file)]);
+    assert!(dir.join("x").exists() && !dir.join("planted").exists());
+}
+
+#[test]
 fn commits_whose_messages_are_harmless_are_mailed_as_they_are() {
     let scratch = Scratch::new();
     let dir = scratch.repository("repository");
